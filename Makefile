@@ -1,0 +1,204 @@
+# make              build/release/doppel
+# make sanitized    build/sanitized/doppel, with AddressSanitizer and UBSan
+# make test         everything: checks, both builds, both compilers, unit and end-to-end tests
+# make check        the linters alone            make unit T=stream      unit tests, or one of them
+# make format       the sources, in place        make e2e T='-k rst'     end-to-end tests, or some
+# make demo         a small show that ends by itself
+# make install      with DESTDIR and PREFIX      make uninstall, make clean
+#
+# V=1 shows whole commands; CC=clang is as good as CC=gcc; JOBS=1 does one thing at a time.
+
+VERSION := 0.1.0
+
+PREFIX  ?= /usr/local
+PYTHON  ?= /usr/bin/python3
+JOBS    ?= $(shell nproc 2>/dev/null || echo 1)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+OTHER_CC := $(if $(findstring clang,$(CC)),gcc,clang)
+
+MAKEFLAGS += --no-builtin-rules --jobs=$(JOBS)
+SAY = $(if $(V),,@echo "  $(1)";)
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+# --- what is compiled, and how -------------------------------------------------------------------
+
+SOURCES    := $(sort $(wildcard proxy/*.c proxy/*/*.c config/*.c))
+HEADERS    := $(sort $(wildcard proxy/*/*.h config/*.h))
+UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
+MACHINE    := $(shell uname -m)
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+            -Wmissing-prototypes -Wpointer-arith -Wvla -Wswitch-enum
+LANGUAGE := -std=gnu11 -D_GNU_SOURCE -I. -Iproxy -DDOPPEL_VERSION='"$(VERSION)"'
+ALL_C    := $(LANGUAGE) $(WARNINGS) -MMD -MP
+LIBS     := -lev -lcares -linih -lmicrohttpd -ljansson -lm
+
+hardening_x86_64  := -fstack-clash-protection -fcf-protection
+hardening_aarch64 := -mbranch-protection=standard
+RELEASE_C  := -O2 -g -fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
+              $(hardening_$(MACHINE))
+RELEASE_LD := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE_C := -O1 -g -fno-omit-frame-pointer $(SANITIZERS)
+
+# Each form of the program has a directory of its own: build/FORM/doppel, build/FORM/obj/.
+release_objects   := $(SOURCES:%.c=build/release/obj/%.o)
+sanitized_objects := $(SOURCES:%.c=build/sanitized/obj/%.o)
+other_objects     := $(SOURCES:%.c=build/other/obj/%.o)
+unit_objects      := $(UNIT_TESTS:%.c=build/sanitized/obj/%.o)
+unit_programs     := $(UNIT_TESTS:tests/unit/%.c=build/sanitized/unit/%)
+
+# What make test and make demo need is installed before anything is compiled.
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+TOOLS := deps-test
+else ifneq ($(filter demo,$(MAKECMDGOALS)),)
+TOOLS := deps-build
+endif
+
+.PHONY: release sanitized other-compiler
+release: build/release/doppel
+sanitized: build/sanitized/doppel
+# The program must be free of warnings with both compilers.
+other-compiler: $(other_objects)
+
+build/release/doppel: $(release_objects)
+	$(call SAY,LINK $@)$(CC) $(RELEASE_C) $(CFLAGS) $(RELEASE_LD) $(LDFLAGS) $^ $(LIBS) -o $@
+
+build/sanitized/doppel: $(sanitized_objects)
+	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
+
+# Everything but main(), from which a unit test takes what it calls.
+build/sanitized/doppel.a: $(filter-out %/main.o,$(sanitized_objects))
+	@rm -f $@
+	$(call SAY,AR $@)$(AR) rcs $@ $^
+
+# A test that defines __wrap_NAME() stands in for NAME.
+WRAPS = $$(sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' tests/unit/$(*F).c | sort -u)
+build/sanitized/unit/%: build/sanitized/obj/tests/unit/%.o build/sanitized/doppel.a
+	@mkdir -p $(@D)
+	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -lcmocka $(WRAPS) -o $@
+
+build/release/obj/%.o: %.c build/release/compiler | $(TOOLS)
+	@mkdir -p $(@D)
+	$(call SAY,CC $<)$(CC) $(ALL_C) $(RELEASE_C) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+build/sanitized/obj/%.o: %.c build/sanitized/compiler | $(TOOLS)
+	@mkdir -p $(@D)
+	$(call SAY,CC $< (sanitized))$(CC) $(ALL_C) $(SANITIZE_C) $(CPPFLAGS) -c $< -o $@
+
+build/other/obj/%.o: %.c build/other/compiler | $(TOOLS)
+	@mkdir -p $(@D)
+	$(call SAY,CC $< ($(OTHER_CC)))$(OTHER_CC) $(ALL_C) -O2 -c $< -o $@
+
+# Holds the compiler and its flags and changes only when they do: then everything is compiled anew.
+build/%/compiler: always
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_C) $(RELEASE_C) $(SANITIZE_C) $(CPPFLAGS) $(CFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_C) $(RELEASE_C) $(SANITIZE_C) $(CPPFLAGS) $(CFLAGS)' > $@
+
+.PHONY: always
+always:
+
+-include $(patsubst %.o,%.d,$(release_objects) $(sanitized_objects) $(other_objects) $(unit_objects))
+
+# --- checks --------------------------------------------------------------------------------------
+
+C_FILES       := $(SOURCES) $(HEADERS) $(UNIT_TESTS) $(sort $(wildcard tests/unit/*.h tests/support/*.c))
+SHELL_SCRIPTS := $(shell grep -lE '^\#!.*/(ba)?sh' .ci/* tools/* 2>/dev/null)
+PYTHON_FILES  := tests $(shell grep -lE '^\#!.*python3' tools/* 2>/dev/null)
+
+.PHONY: check check-layers check-names check-format check-tidy check-cppcheck check-shell check-python
+check: check-layers check-shell check-python check-format check-names check-cppcheck check-tidy
+
+check-layers: | $(TOOLS)
+	@echo "  CHECK layers"
+	@tools/check_layers --self-test
+	@tools/check_layers
+
+check-names: | $(TOOLS)
+	@echo "  CHECK names"
+	@tools/check_names
+
+check-format: | $(TOOLS)
+	@echo "  CHECK format"
+	@tools/format --check $(C_FILES)
+
+check-shell: | $(TOOLS)
+	@echo "  CHECK shell"
+	@shellcheck $(SHELL_SCRIPTS)
+
+check-python: | $(TOOLS)
+	@echo "  CHECK python"
+	@$(PYTHON) -m flake8 --max-line-length 110 $(PYTHON_FILES)
+
+check-cppcheck: | $(TOOLS)
+	@echo "  CHECK cppcheck"
+	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
+	    --library=tools/cppcheck.cfg --suppress=missingInclude --std=c11 -D_GNU_SOURCE -I. -Iproxy $(SOURCES)
+
+# One target per file, so that they run side by side and only what changed is looked at again.
+check-tidy: $(SOURCES:%.c=build/tidy/%.checked)
+build/tidy/%.checked: %.c $(HEADERS) .clang-tidy tools/analysis.h | $(TOOLS)
+	@mkdir -p $(@D)
+	$(call SAY,TIDY $<)clang-tidy --quiet $< -- $(LANGUAGE) \
+	    $(if $(filter-out %/fault.c,$<),-include tools/analysis.h) 2> $@.log || { cat $@.log; false; }
+	@touch $@
+
+.PHONY: format
+format:
+	tools/format $(C_FILES)
+
+# --- tests ---------------------------------------------------------------------------------------
+
+RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
+    DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
+    PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4
+
+.PHONY: test unit e2e
+# pytest comes last, so that its closing line is the last one.
+test: check release sanitized other-compiler unit
+	@$(RUN_E2E)
+
+e2e: sanitized release
+	@$(RUN_E2E) $(T)
+
+unit_wanted := $(if $(filter unit,$(MAKECMDGOALS)),$(T))
+unit: $(addsuffix .run,$(if $(unit_wanted),build/sanitized/unit/test_$(unit_wanted),$(unit_programs)))
+build/sanitized/unit/%.run: build/sanitized/unit/% always
+	@UBSAN_OPTIONS=print_stacktrace=1 ./$< > $<.log 2>&1 || { cat $<.log; false; }
+	@echo "  UNIT $(*F): $$(grep -c '^\[       OK' $<.log) passed"
+
+# --- tools, demo, installation -------------------------------------------------------------------
+
+.PHONY: deps-build deps-test demo install uninstall clean
+deps-build deps-test:
+	@tools/deps $(@:deps-%=%)
+
+demo: build/release/doppel
+	@tools/demo
+
+DOCUMENTS := $(wildcard README.md LICENSE docs/*.md)
+BIN = $(DESTDIR)$(PREFIX)/bin
+MAN = $(DESTDIR)$(PREFIX)/share/man/man1
+SHARE = $(DESTDIR)$(PREFIX)/share/doppel
+DOC = $(DESTDIR)$(PREFIX)/share/doc/doppel
+
+install: build/release/doppel
+	install -D -m 755 build/release/doppel $(BIN)/doppel
+	install -D -m 644 config/doppel.conf $(SHARE)/doppel.conf
+	install -D -m 644 -t $(DOC) $(DOCUMENTS)
+ifneq ($(wildcard man/doppel.1),)
+	install -D -m 644 man/doppel.1 $(MAN)/doppel.1
+endif
+
+uninstall:
+	rm -f $(BIN)/doppel $(MAN)/doppel.1
+	rm -rf $(SHARE) $(DOC)
+
+clean:
+	rm -rf build
