@@ -1,0 +1,28 @@
+/*
+ * fault.h — a sentence that says why, and the ends of a program that cannot go on.
+ *
+ * Set-up code answers a pointer or bool and fills a fault with one sentence: what, where, what
+ * would be right.  Who decides, logs it, once.
+ */
+#ifndef BASE_FAULT_H
+#define BASE_FAULT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct fault {
+    char text[1024];
+};
+
+/* Writes the sentence (cut to what fits); a NULL fault is fine.  Always answers false, so that a
+ * failing function can end in one line: return fault_set(fault, ...). */
+bool fault_set(struct fault *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Writes "doppel: SENTENCE" to stderr and ends the process with this status. */
+_Noreturn void die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* calloc and strdup that cannot fail: they die.  Only before the first session. */
+void *xcalloc(size_t count, size_t size);
+char *xstrdup(const char *text);
+
+#endif

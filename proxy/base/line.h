@@ -1,0 +1,77 @@
+/*
+ * line.h — one bounded line of named values, as JSON or as logfmt (key=value).
+ *
+ * The log and the access log both speak through it, so escaping and bounding happen in one place:
+ * text from the network can neither break a line in two nor forge a field.  A line never exceeds
+ * LINE_MAX_BYTES, newline included, because longer writes to a pipe may mix with other processes'
+ * (pipe(7), PIPE_BUF).
+ *
+ *     JSON    {"name":"x","shadows":[{"name":"canary","sent_bytes":12}]}
+ *     text    name=x shadows.0.name=canary shadows.0.sent_bytes=12
+ */
+#ifndef BASE_LINE_H
+#define BASE_LINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LINE_MAX_BYTES 4096
+
+enum log_format {
+    FORMAT_TEXT,
+    FORMAT_JSON,
+};
+
+struct line {
+    enum log_format format;
+    size_t          length;
+    bool            overflowed; /* something did not fit and was left out */
+    bool            first;      /* no member yet at this level */
+    char            prefix[64]; /* text form: "shadows.0." inside a list */
+    int             item;       /* inside a list: the index of the current object */
+
+    /* Its own bookkeeping. */
+    enum line_place {
+        LINE_BEFORE_LIST,
+        LINE_IN_LIST,
+        LINE_IN_ITEM,
+        LINE_AFTER_LIST,
+    } place;
+    size_t      mark;      /* where the current member began */
+    bool        full;      /* the current member did not fit */
+    bool        cut;       /* a member outside the list's objects was left out */
+    size_t      item_mark; /* where the current object began */
+    bool        item_lost; /* and it was taken back */
+    bool        list_lost; /* the list itself did not fit */
+    const char *list_key;
+    char        bytes[LINE_MAX_BYTES];
+};
+
+/* Starts an empty line. */
+void line_start(struct line *, enum log_format);
+
+/* A value that is NULL is left out, and so is one that does not fit.  Text is escaped: control
+ * characters, line separators, quotes, backslashes and bytes that are not UTF-8; in text form a
+ * value that is empty or has blanks, '=' or quotes is quoted.  The key is the program's own. */
+void line_text(struct line *, const char *key, const char *value);
+/* A member that in text form stands bare, without its key: only for words of the program's own. */
+void line_word(struct line *, const char *key, const char *value);
+void line_number(struct line *, const char *key, uint64_t value);
+/* With this many digits after the point; a value that is no number is left out. */
+void line_decimal(struct line *, const char *key, double value, int digits);
+
+/* One list of objects in a line: line_list, then line_item before each object's members, then
+ * line_list_end.  An object that does not fit is taken back whole: line_item_fits(), asked after
+ * its members, answers false.  After the list there is always room for a number or two, to say how
+ * many were left out.  The key is borrowed until line_list_end(). */
+void line_list(struct line *, const char *key);
+void line_item(struct line *);
+bool line_item_fits(struct line *);
+void line_list_end(struct line *);
+
+/* Closes the line with its newline; answers its length.  The bytes are line->bytes.  A line that
+ * had to leave out a member outside its list ends with truncated=true. */
+size_t line_end(struct line *);
+
+#endif

@@ -1,0 +1,412 @@
+/*
+ * log.c — lines on their way to two sinks, the log and the access log.
+ *
+ *     log_info(), access_log_write() ──▶ bytes of the sink ──log_flush()──▶ pipe, file, terminal,
+ *                                        whole lines, bounded               socket
+ *
+ * Nothing here waits: what is not taken stays in the sink's bytes, and what does not fit there, or
+ * meets an error, is dropped and counted.  The descriptors are never watched by the loop (epoll
+ * refuses files, and libev would then poll without rest); the next flush is the next try.
+ */
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/line.h"
+#include "base/members.h"
+#include "base/page.h"
+
+#define SINK_BYTES (64 * 1024) /* a burst of some hundred lines, as much as a pipe holds */
+
+enum sink_way {
+    SINK_OFF,
+    SINK_WRITES, /* a description of our own that does not block, or a file */
+    SINK_SENDS,  /* a socket: cannot be opened again, but each call can say that it will not wait */
+    SINK_TRIES,  /* somebody else's description: each write asks first */
+};
+
+struct sink {
+    const char *name;
+    enum sink_way way;
+    int fd;
+    uint64_t dropped; /* lines not yet told about */
+    bool failing;     /* the last write met an error */
+    bool half_line;   /* the last byte that was taken did not end a line */
+    size_t start;     /* bytes[start, length) are still to be written */
+    size_t length;
+    char bytes[SINK_BYTES];
+};
+
+static struct {
+    enum log_level level;
+    enum log_format format;
+    enum log_format access_format;
+    _Atomic uint64_t *drops;
+    struct sink log;
+    struct sink access;
+} logs = {
+    .level = LEVEL_INFO,
+    .log = { .name = "log" },
+    .access = { .name = "access" },
+};
+
+/* A pipe may be asked for its room; RWF_NOWAIT does that in the call itself where it is known. */
+static ssize_t try_write(int fd, const char *bytes, size_t count)
+{
+    struct iovec piece = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = count };
+    ssize_t n = pwritev2(fd, &piece, 1, -1, RWF_NOWAIT);
+
+    if (n >= 0 || errno != EOPNOTSUPP)
+        return n;
+    struct pollfd room = { .fd = fd, .events = POLLOUT };
+    if (poll(&room, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return write(fd, bytes, count);
+}
+
+static ssize_t sink_write(const struct sink *sink, const char *bytes, size_t count)
+{
+    switch (sink->way) {
+    case SINK_OFF:
+        break;
+    case SINK_WRITES:
+        return write(sink->fd, bytes, count);
+    case SINK_SENDS:
+        return send(sink->fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    case SINK_TRIES:
+        return try_write(sink->fd, bytes, count);
+    }
+    return (ssize_t)count;
+}
+
+static void sink_drop(struct sink *sink, uint64_t lines)
+{
+    sink->dropped += lines;
+    if (logs.drops != NULL)
+        cell_add(logs.drops, lines);
+}
+
+/* An error: nobody will take these lines. */
+static void sink_drop_all(struct sink *sink)
+{
+    uint64_t lines = 0;
+
+    /* A newline that comes first only ends what was written before. */
+    for (size_t i = sink->start + 1; i < sink->length; i++)
+        lines += sink->bytes[i] == '\n';
+    sink_drop(sink, lines);
+    sink->start = 0;
+    sink->length = 0;
+}
+
+/* As many whole lines as one write(2) may hold. */
+static size_t next_piece(const struct sink *sink)
+{
+    size_t waiting = sink->length - sink->start;
+    size_t most = waiting < LINE_MAX_BYTES ? waiting : LINE_MAX_BYTES;
+    const char *from = sink->bytes + sink->start;
+    const char *last = memrchr(from, '\n', most);
+
+    return last != NULL ? (size_t)(last - from) + 1 : most;
+}
+
+/* True: it was taken, or part of it. */
+static bool write_piece(struct sink *sink)
+{
+    ssize_t n = 0;
+
+    do {
+        n = sink_write(sink, sink->bytes + sink->start, next_piece(sink));
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN) {
+        sink->failing = true;
+        sink_drop_all(sink);
+    }
+    if (n <= 0)
+        return false;
+    sink->failing = false;
+    sink->start += (size_t)n;
+    sink->half_line = sink->bytes[sink->start - 1] != '\n';
+    return true;
+}
+
+static void sink_drain(struct sink *sink)
+{
+    while (sink->start < sink->length && write_piece(sink))
+        continue;
+    sink->length -= sink->start;
+    memmove(sink->bytes, sink->bytes + sink->start, sink->length);
+    sink->start = 0;
+}
+
+static void sink_add(struct sink *sink, const char *bytes, size_t count)
+{
+    if (sink->way == SINK_OFF)
+        return;
+    if (count + 1 > SINK_BYTES - sink->length)
+        sink_drain(sink);
+    if (count + 1 > SINK_BYTES - sink->length) {
+        sink_drop(sink, 1);
+        return;
+    }
+    /* The rest of a half-written line was dropped: end it, or it would swallow this one. */
+    if (sink->half_line && sink->length == 0)
+        sink->bytes[sink->length++] = '\n';
+    memcpy(sink->bytes + sink->length, bytes, count);
+    sink->length += count;
+}
+
+static void sink_close(struct sink *sink)
+{
+    if (sink->way != SINK_OFF)
+        close(sink->fd);
+    sink->way = SINK_OFF;
+    sink->failing = false;
+    sink->half_line = false;
+    sink->dropped = 0;
+    sink->length = 0;
+}
+
+/* O_NONBLOCK must not be set on the inherited description, which a shell or a sibling shares; the
+ * same pipe, terminal or file opened again is ours.  Sockets answer ENXIO, foreign ones EACCES. */
+static void sink_reopen(struct sink *sink, int inherited)
+{
+    struct stat kind;
+    char path[64];
+
+    if (fstat(inherited, &kind) != 0)
+        return;
+    int append = S_ISREG(kind.st_mode) ? O_APPEND : 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", inherited);
+    sink->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | append);
+    sink->way = SINK_WRITES;
+    if (sink->fd >= 0)
+        return;
+    sink->fd = fcntl(inherited, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (S_ISSOCK(kind.st_mode))
+        sink->way = SINK_SENDS;
+    else if (!S_ISREG(kind.st_mode))
+        sink->way = SINK_TRIES;
+    if (sink->fd < 0)
+        sink->way = SINK_OFF;
+}
+
+static bool sink_open(struct sink *sink, const char *file, int inherited, struct fault *fault)
+{
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+
+    sink_close(sink);
+    if (strcmp(file, "off") == 0)
+        return true;
+    if (strcmp(file, "-") == 0) {
+        sink_reopen(sink, inherited);
+        return true;
+    }
+    sink->fd = open(file, flags, 0640);
+    if (sink->fd < 0)
+        return fault_set(fault, "cannot open the %s file %s: %s",
+                         sink == &logs.log ? "log" : "access log", file, strerror(errno));
+    sink->way = SINK_WRITES;
+    return true;
+}
+
+bool log_open(const struct log_options *options, struct fault *fault)
+{
+    signal(SIGPIPE, SIG_IGN);
+    logs.level = options->level;
+    logs.format = options->format;
+    logs.access_format = options->access_format;
+    return sink_open(&logs.log, options->file, STDERR_FILENO, fault) &&
+           sink_open(&logs.access, options->access_file, STDOUT_FILENO, fault);
+}
+
+void log_after_fork(void)
+{
+    logs.drops = NULL;
+    logs.log.length = 0;
+    logs.log.dropped = 0;
+    logs.access.length = 0;
+    logs.access.dropped = 0;
+}
+
+int log_descriptors(int descriptors[4])
+{
+    int count = 0;
+
+    if (logs.log.way != SINK_OFF)
+        descriptors[count++] = logs.log.fd;
+    if (logs.access.way != SINK_OFF)
+        descriptors[count++] = logs.access.fd;
+    return count;
+}
+
+void log_count_drops(_Atomic uint64_t *cell)
+{
+    logs.drops = cell;
+}
+
+/* Lines go again, and everything that was kept is out: time to say what was not. */
+static void tell_drops(struct sink *sink)
+{
+    uint64_t lines = sink->dropped;
+
+    if (lines == 0 || sink->failing || sink->length > 0)
+        return;
+    sink->dropped = 0;
+    log_warning("log", "dropped", "sink=%s lines=%" PRIu64, sink->name, lines);
+}
+
+void log_flush(void)
+{
+    sink_drain(&logs.access);
+    sink_drain(&logs.log);
+    tell_drops(&logs.access);
+    tell_drops(&logs.log);
+    sink_drain(&logs.log);
+}
+
+void log_time(char text[LOG_TIME_TEXT])
+{
+    struct timespec now;
+    struct tm day;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &day);
+    size_t length = strftime(text, LOG_TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &day);
+    snprintf(text + length, LOG_TIME_TEXT - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+static const char *level_name(enum log_level level)
+{
+    switch (level) {
+    case LEVEL_ERROR:
+        return "error";
+    case LEVEL_WARNING:
+        return "warning";
+    case LEVEL_INFO:
+        return "info";
+    case LEVEL_DEBUG:
+        return "debug";
+    }
+    return "";
+}
+
+/* "session=ID" is a member of that name in JSON, so that a search for it finds the access log too;
+ * in text it stands there as it is. */
+static void print_whose(struct line *line, const char *whose)
+{
+    const char *equals = strchr(whose, '=');
+    char key[32];
+
+    if (equals == NULL || line->format == FORMAT_TEXT) {
+        line_word(line, "whose", whose);
+        return;
+    }
+    snprintf(key, sizeof key, "%.*s", (int)(equals - whose), whose);
+    line_text(line, key, equals + 1);
+}
+
+void log_line_start(struct line *line, enum log_level level, const char *whose, const char *event)
+{
+    char now[LOG_TIME_TEXT];
+
+    log_time(now);
+    line_start(line, logs.format);
+    line_word(line, "time", now);
+    line_word(line, "level", level_name(level));
+    print_whose(line, whose);
+    line_word(line, "event", event);
+}
+
+void log_line_write(struct line *line)
+{
+    sink_add(&logs.log, line->bytes, line_end(line));
+}
+
+static void __attribute__((format(printf, 4, 0)))
+print_event(enum log_level level, const char *whose, const char *event, const char *format,
+            va_list *list)
+{
+    struct line line;
+
+    log_line_start(&line, level, whose, event);
+    members_print(&line, format, list);
+    log_line_write(&line);
+}
+
+bool log_is_on(enum log_level level)
+{
+    return logs.log.way != SINK_OFF && level <= logs.level;
+}
+
+#define PRINT_EVENT(level)                                                                         \
+    if (log_is_on(level)) {                                                                        \
+        va_list list;                                                                              \
+        va_start(list, format);                                                                    \
+        print_event(level, whose, event, format, &list);                                           \
+        va_end(list);                                                                              \
+    }
+
+void log_error(const char *whose, const char *event, const char *format, ...)
+{
+    PRINT_EVENT(LEVEL_ERROR)
+}
+
+void log_warning(const char *whose, const char *event, const char *format, ...)
+{
+    PRINT_EVENT(LEVEL_WARNING)
+}
+
+void log_info(const char *whose, const char *event, const char *format, ...)
+{
+    PRINT_EVENT(LEVEL_INFO)
+}
+
+void log_debug(const char *whose, const char *event, const char *format, ...)
+{
+    PRINT_EVENT(LEVEL_DEBUG)
+}
+
+bool log_limit_passes(struct log_limit *limit, double now, double interval_seconds,
+                      uint64_t *suppressed)
+{
+    if (now < limit->next) {
+        limit->suppressed++;
+        *suppressed = 0;
+        return false;
+    }
+    *suppressed = limit->suppressed;
+    limit->suppressed = 0;
+    limit->next = now + interval_seconds;
+    return true;
+}
+
+bool access_log_is_on(void)
+{
+    return logs.access.way != SINK_OFF;
+}
+
+enum log_format access_log_format(void)
+{
+    return logs.access_format;
+}
+
+void access_log_write(const struct line *line)
+{
+    sink_add(&logs.access, line->bytes, line->length);
+}

@@ -1,0 +1,186 @@
+/*
+ * page.c — the page of memory that supervisor and workers share.
+ *
+ * What it hides: where the memory comes from, and how the books are closed for a worker that could
+ * not do it itself.
+ */
+#include "base/page.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define IS_GAUGE_COUNTER false
+#define IS_GAUGE_GAUGE   true
+
+#define ROW(identifier, metric, labels, kind, help) [COUNT_##identifier] = IS_GAUGE_##kind,
+static const bool is_gauge[COUNTER_COUNT] = { COUNTERS(ROW) };
+#undef ROW
+#define ROW(identifier, metric, labels, kind, help) [SHADOW_COUNT_##identifier] = IS_GAUGE_##kind,
+static const bool is_shadow_gauge[SHADOW_COUNTER_COUNT] = { SHADOW_COUNTERS(ROW) };
+#undef ROW
+
+static size_t page_bytes(size_t slot_count)
+{
+    return sizeof(struct page) + slot_count * sizeof(struct slot);
+}
+
+struct page *page_new(size_t worker_slots)
+{
+    size_t slot_count = 1 + worker_slots;
+    struct page *page = mmap(NULL, page_bytes(slot_count), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct timespec now;
+
+    if (page == MAP_FAILED)
+        return NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    page->started = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    page->slot_count = slot_count;
+    return page;
+}
+
+void page_free(struct page *page)
+{
+    if (page != NULL)
+        munmap(page, page_bytes(page->slot_count));
+}
+
+struct slot *page_take_slot(struct page *page)
+{
+    for (size_t i = 1; i < page->slot_count; i++) {
+        if (atomic_load(&page->slots[i].state) != WORKER_NONE)
+            continue;
+        atomic_store(&page->slots[i].state, WORKER_STARTING);
+        return &page->slots[i];
+    }
+    return NULL;
+}
+
+static uint64_t sum_cells(const _Atomic uint64_t *cells, size_t count)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += cell_get(&cells[i]);
+    return sum;
+}
+
+/* Cells that follow each other in time may be read, or left by a killed worker, a moment apart. */
+static uint64_t missing(uint64_t whole, uint64_t parts)
+{
+    return whole > parts ? whole - parts : 0;
+}
+
+/* A killed worker's open sessions have no result and no reason yet, and bytes that nobody will send
+ * any more. */
+static void settle_shadow(struct shadow_cells *shadow, uint64_t sessions)
+{
+    uint64_t open = missing(sessions, sum_cells(shadow->results, SHADOW_RESULT_COUNT));
+    uint64_t fated = cell_get(&shadow->counts[SHADOW_COUNT_SENT]) +
+                     cell_get(&shadow->counts[SHADOW_COUNT_LOST]) +
+                     cell_get(&shadow->counts[SHADOW_COUNT_SKIPPED]);
+
+    cell_add(&shadow->results[RESULT_DETACHED], open);
+    cell_add(&shadow->reasons[SHADOW_IO_ERROR], open);
+    cell_add(&shadow->counts[SHADOW_COUNT_LOST],
+             missing(cell_get(&shadow->counts[SHADOW_COUNT_OFFERED]), fated));
+}
+
+static void settle_slot(const struct page *page, struct slot *slot)
+{
+    uint64_t sessions = cell_get(&slot->counts[COUNT_SESSIONS]);
+
+    cell_add(&slot->closed[SESSION_INTERNAL],
+             missing(sessions, sum_cells(slot->closed, SESSION_REASON_COUNT)));
+    for (size_t i = 0; i < page->shadow_count; i++)
+        settle_shadow(&slot->shadows[i], sessions);
+}
+
+/* Counters go on in the other place, gauges end here; the cells are zero afterwards. */
+static void move_cells(_Atomic uint64_t *to, _Atomic uint64_t *from, const bool *gauge,
+                       size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (gauge == NULL || !gauge[i])
+            cell_add(&to[i], cell_get(&from[i]));
+        atomic_store(&from[i], 0);
+    }
+}
+
+static void move_shadow(struct shadow_cells *to, struct shadow_cells *from)
+{
+    move_cells(to->counts, from->counts, is_shadow_gauge, SHADOW_COUNTER_COUNT);
+    move_cells(to->results, from->results, NULL, SHADOW_RESULT_COUNT);
+    move_cells(to->reasons, from->reasons, NULL, SHADOW_REASON_COUNT);
+}
+
+/* Never below zero: the worker may have died between its cell and the shared number, and a wrapped
+ * number would keep every client out. */
+static void take_back(_Atomic uint64_t *shared, uint64_t amount)
+{
+    uint64_t now = atomic_load(shared);
+
+    while (!atomic_compare_exchange_weak(shared, &now, missing(now, amount)))
+        continue;
+}
+
+void page_retire_slot(struct page *page, struct slot *slot)
+{
+    struct slot *kept = &page->slots[0];
+
+    take_back(&page->clients_open, cell_get(&slot->counts[COUNT_CLIENTS_OPEN]));
+    take_back(&page->shadow_memory, cell_get(&slot->counts[COUNT_SHADOW_MEMORY]));
+    settle_slot(page, slot);
+    move_cells(kept->counts, slot->counts, is_gauge, COUNTER_COUNT);
+    move_cells(kept->closed, slot->closed, NULL, SESSION_REASON_COUNT);
+    for (size_t i = 0; i < page->shadow_count; i++)
+        move_shadow(&kept->shadows[i], &slot->shadows[i]);
+    atomic_store(&slot->pid, 0);
+    atomic_store(&slot->state, WORKER_NONE);
+}
+
+uint64_t page_sum(const struct page *page, enum counter counter)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < page->slot_count; i++)
+        sum += cell_get(&page->slots[i].counts[counter]);
+    return sum;
+}
+
+uint64_t page_sum_closed(const struct page *page, enum session_reason reason)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < page->slot_count; i++)
+        sum += cell_get(&page->slots[i].closed[reason]);
+    return sum;
+}
+
+uint64_t page_sum_shadow(const struct page *page, size_t shadow, enum shadow_counter counter)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < page->slot_count; i++)
+        sum += cell_get(&page->slots[i].shadows[shadow].counts[counter]);
+    return sum;
+}
+
+uint64_t page_sum_result(const struct page *page, size_t shadow, enum shadow_result result)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < page->slot_count; i++)
+        sum += cell_get(&page->slots[i].shadows[shadow].results[result]);
+    return sum;
+}
+
+uint64_t page_sum_reason(const struct page *page, size_t shadow, enum shadow_reason reason)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < page->slot_count; i++)
+        sum += cell_get(&page->slots[i].shadows[shadow].reasons[reason]);
+    return sum;
+}

@@ -1,0 +1,140 @@
+/*
+ * stats.h — every counter, reason and result, declared once; their sums as text.
+ *
+ * A row here is all a new counter needs besides the line where it happens: the shared page makes
+ * room for it (base/page.h), and the metrics page, the exit totals and tools/check_names read the
+ * same lists.  The names are a contract: ../docs/operating.md and dashboards hold on to them.
+ */
+#ifndef BASE_STATS_H
+#define BASE_STATS_H
+
+#include <stdio.h>
+
+/* Why a session ended: doppel_sessions_closed_total{reason} and the access log. */
+#define SESSION_REASONS(REASON)                                                                    \
+    REASON(CLIENT_FIN, "client_fin", "the client finished first, in good order")                   \
+    REASON(CLIENT_RST, "client_rst", "the client reset the connection")                            \
+    REASON(CLIENT_TIMEOUT, "client_timeout",                                                       \
+           "the client's host vanished (keepalive or user timeout)")                               \
+    REASON(PRIMARY_FIN, "primary_fin", "the primary finished first, in good order")                \
+    REASON(PRIMARY_RST, "primary_rst", "the primary reset the connection")                         \
+    REASON(PRIMARY_REFUSED, "primary_refused", "nobody listens at the primary's address")          \
+    REASON(PRIMARY_TIMEOUT, "primary_timeout",                                                     \
+           "the primary did not answer in time, or its host vanished")                             \
+    REASON(PRIMARY_UNREACHABLE, "primary_unreachable", "there is no way to the primary's address") \
+    REASON(PRIMARY_DNS, "primary_dns", "the primary's name did not resolve")                       \
+    REASON(DENIED, "denied", "the client is in no network of --allow")                             \
+    REASON(IDLE, "idle", "both directions were quiet for --idle-timeout")                          \
+    REASON(HALF_CLOSE, "half_close",                                                               \
+           "one direction had ended and the other was quiet for --half-close-timeout")             \
+    REASON(LOOP, "loop", "the primary's address turned out to be our own listener")                \
+    REASON(NO_PORT, "no_port", "no local port was left towards the primary")                       \
+    REASON(NO_MEMORY, "no_memory", "memory ran out")                                               \
+    REASON(NO_DESCRIPTOR, "no_descriptor", "file descriptors ran out")                             \
+    REASON(DRAIN, "drain", "the drain deadline passed")                                            \
+    REASON(IO_ERROR, "io_error", "a system call failed in another way")                            \
+    REASON(INTERNAL, "internal", "the worker died")
+
+/* What became of one shadow of one session: doppel_shadow_sessions_total{result}. */
+#define SHADOW_RESULTS(RESULT)                                                                     \
+    RESULT(MIRRORED, "mirrored", "the shadow got every byte")                                      \
+    RESULT(DETACHED, "detached", "the shadow was cut off before the end; the reason says why")     \
+    RESULT(NO_DATA, "no_data", "the client never sent a byte, so the shadow was not dialled")      \
+    RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
+    RESULT(FILTERED, "filtered", "the client is in no network of the shadow's from=")              \
+    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")
+
+/* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */
+#define SHADOW_REASONS(REASON)                                                                     \
+    REASON(FIN, "fin", "it got every byte and the end")                                            \
+    REASON(RST, "rst", "it reset the connection")                                                  \
+    REASON(REFUSED, "refused", "nobody listens at its address")                                    \
+    REASON(UNREACHABLE, "unreachable", "there is no way to its address")                           \
+    REASON(CONNECT_TIMEOUT, "connect_timeout", "it did not answer in time")                        \
+    REASON(DNS, "dns", "its name did not resolve")                                                 \
+    REASON(LAG, "lag", "it fell further behind than its buffer")                                   \
+    REASON(STALL, "stall", "it took no byte for the stall timeout, or did not close in time")      \
+    REASON(MEMORY, "memory", "all shadows together reached --shadow-memory, or memory ran out")    \
+    REASON(NO_DESCRIPTOR, "no_descriptor", "file descriptors ran out")                             \
+    REASON(NO_PORT, "no_port", "no local port was left towards it")                                \
+    REASON(LOOP, "loop", "its address turned out to be our own listener")                          \
+    REASON(SESSION_ABORTED, "session_aborted", "the client or the primary broke off")              \
+    REASON(DRAIN, "drain", "the drain deadline passed")                                            \
+    REASON(IO_ERROR, "io_error", "a system call failed in another way")
+
+/*
+ * COUNT(identifier, metric, labels, kind, help): one cell per worker; the metric is the sum over
+ * the workers.  Rows of one metric stand together and share the help of the first.  A row whose
+ * metric is "" is not exported.
+ */
+#define COUNTERS(COUNT)                                                                            \
+    COUNT(SESSIONS, "doppel_sessions_total", "", COUNTER, "client connections accepted")           \
+    COUNT(SESSIONS_ACTIVE, "doppel_sessions_active", "", GAUGE,                                    \
+          "sessions not yet over, lingering shadows included")                                     \
+    COUNT(CLIENTS_OPEN, "", "", GAUGE,                                                             \
+          "sessions whose client is still there: what --max-sessions bounds")                      \
+    COUNT(REQUEST_BYTES, "doppel_bytes_total", "direction=\"request\"", COUNTER,                   \
+          "bytes relayed: read from clients, written to clients")                                  \
+    COUNT(RESPONSE_BYTES, "doppel_bytes_total", "direction=\"response\"", COUNTER, "")             \
+    COUNT(BUFFERED_BYTES, "doppel_buffered_bytes", "", GAUGE,                                      \
+          "bytes held in memory for a slower side")                                                \
+    COUNT(SHADOW_MEMORY, "", "", GAUGE,                                                            \
+          "memory held for shadows alone: what --shadow-memory bounds")                            \
+    COUNT(DNS_OK, "doppel_dns_lookups_total", "result=\"ok\"", COUNTER, "names looked up")         \
+    COUNT(DNS_FAILED, "doppel_dns_lookups_total", "result=\"failed\"", COUNTER, "")                \
+    COUNT(ACCEPT_NO_DESCRIPTOR, "doppel_accept_errors_total", "error=\"no_descriptor\"", COUNTER,  \
+          "accept(2) failed")                                                                      \
+    COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \
+    COUNT(ACCEPT_OTHER, "doppel_accept_errors_total", "error=\"other\"", COUNTER, "")              \
+    COUNT(ACCEPT_PAUSED, "doppel_accept_paused", "", GAUGE, "workers that have paused accepting")  \
+    COUNT(LOG_DROPPED, "doppel_log_dropped_total", "", COUNTER,                                    \
+          "log lines dropped because nobody took them")                                            \
+    COUNT(WORKER_RESTARTS, "doppel_worker_restarts_total", "", COUNTER,                            \
+          "workers replaced after they died")
+
+/*
+ * The same, one cell per worker and shadow name; the label shadow="NAME" is added.
+ */
+#define SHADOW_COUNTERS(COUNT)                                                                     \
+    COUNT(ACTIVE, "doppel_shadow_active", "", GAUGE, "open or opening connections to the shadow")  \
+    COUNT(BUFFERED, "doppel_shadow_buffered_bytes", "", GAUGE,                                     \
+          "bytes offered that live connections have not taken yet")                                \
+    COUNT(OFFERED, "doppel_shadow_bytes_total", "fate=\"offered\"", COUNTER,                       \
+          "client bytes by what became of them for this shadow")                                   \
+    COUNT(SENT, "doppel_shadow_bytes_total", "fate=\"sent\"", COUNTER, "")                         \
+    COUNT(LOST, "doppel_shadow_bytes_total", "fate=\"lost\"", COUNTER, "")                         \
+    COUNT(SKIPPED, "doppel_shadow_bytes_total", "fate=\"skipped\"", COUNTER, "")                   \
+    COUNT(UNACKED, "doppel_shadow_bytes_total", "fate=\"unacked\"", COUNTER, "")                   \
+    COUNT(RESPONSE, "doppel_shadow_response_bytes_total", "", COUNTER,                             \
+          "bytes the shadow answered, discarded")
+
+#define STATS_NAME_OF(identifier, ...) SESSION_##identifier,
+enum session_reason { SESSION_REASONS(STATS_NAME_OF) SESSION_REASON_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) RESULT_##identifier,
+enum shadow_result { SHADOW_RESULTS(STATS_NAME_OF) SHADOW_RESULT_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) SHADOW_##identifier,
+enum shadow_reason { SHADOW_REASONS(STATS_NAME_OF) SHADOW_REASON_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) COUNT_##identifier,
+enum counter { COUNTERS(STATS_NAME_OF) COUNTER_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) SHADOW_COUNT_##identifier,
+enum shadow_counter { SHADOW_COUNTERS(STATS_NAME_OF) SHADOW_COUNTER_COUNT };
+#undef STATS_NAME_OF
+
+const char *session_reason_name(enum session_reason);
+const char *shadow_result_name(enum shadow_result);
+const char *shadow_reason_name(enum shadow_reason);
+
+/* The version this program was built as. */
+const char *stats_version(void);
+
+struct page;
+
+/* The metrics page in Prometheus' text format (version 0.0.4): every row above, summed over the
+ * workers, with HELP and TYPE; doppel_workers, doppel_build_info and process_* included. */
+void stats_print_metrics(const struct page *, FILE *);
+
+#endif

@@ -1,0 +1,303 @@
+/*
+ * test_page.c — the shared page: sums over the workers, and books that balance whatever happened.
+ */
+#include "base/page.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define SLOTS 3
+
+static struct page *page;
+
+static int make_page(void **state)
+{
+    (void)state;
+    page = page_new(SLOTS);
+    assert_non_null(page);
+    page->shadow_count = 2;
+    strcpy(page->shadow_names[0], "canary");
+    strcpy(page->shadow_names[1], "odd\"name\\");
+    return 0;
+}
+
+static int drop_page(void **state)
+{
+    (void)state;
+    page_free(page);
+    page = NULL;
+    return 0;
+}
+
+static uint64_t sum_closed(void)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < SESSION_REASON_COUNT; i++)
+        sum += page_sum_closed(page, (enum session_reason)i);
+    return sum;
+}
+
+static uint64_t sum_results(size_t shadow)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
+        sum += page_sum_result(page, shadow, (enum shadow_result)i);
+    return sum;
+}
+
+static void assert_books_balance(void)
+{
+    assert_int_equal(page_sum(page, COUNT_SESSIONS), sum_closed());
+    for (size_t i = 0; i < page->shadow_count; i++) {
+        assert_int_equal(page_sum_shadow(page, i, SHADOW_COUNT_OFFERED),
+                         page_sum_shadow(page, i, SHADOW_COUNT_SENT) +
+                             page_sum_shadow(page, i, SHADOW_COUNT_LOST) +
+                             page_sum_shadow(page, i, SHADOW_COUNT_SKIPPED) +
+                             page_sum_shadow(page, i, SHADOW_COUNT_BUFFERED));
+        assert_int_equal(sum_results(i), sum_closed());
+    }
+}
+
+/* Ten sessions, seven over; shadow 0 has a backlog, shadow 1 had two sessions sampled out. */
+static void fill_slot(struct slot *slot)
+{
+    struct shadow_cells *shadow = slot->shadows;
+
+    cell_add(&slot->counts[COUNT_SESSIONS], 10);
+    cell_add(&slot->counts[COUNT_SESSIONS_ACTIVE], 3);
+    cell_add(&slot->counts[COUNT_CLIENTS_OPEN], 2);
+    cell_add(&slot->counts[COUNT_BUFFERED_BYTES], 5000);
+    cell_add(&slot->counts[COUNT_REQUEST_BYTES], 700);
+    cell_add(&slot->closed[SESSION_CLIENT_FIN], 6);
+    cell_add(&slot->closed[SESSION_PRIMARY_RST], 1);
+    cell_add(&shadow[0].counts[SHADOW_COUNT_ACTIVE], 3);
+    cell_add(&shadow[0].counts[SHADOW_COUNT_OFFERED], 700);
+    cell_add(&shadow[0].counts[SHADOW_COUNT_SENT], 400);
+    cell_add(&shadow[0].counts[SHADOW_COUNT_LOST], 50);
+    cell_add(&shadow[0].counts[SHADOW_COUNT_BUFFERED], 250);
+    cell_add(&shadow[0].results[RESULT_MIRRORED], 7);
+    cell_add(&shadow[0].reasons[SHADOW_FIN], 7);
+    cell_add(&shadow[1].counts[SHADOW_COUNT_OFFERED], 700);
+    cell_add(&shadow[1].counts[SHADOW_COUNT_SKIPPED], 700);
+    cell_add(&shadow[1].results[RESULT_SAMPLED_OUT], 7);
+    atomic_fetch_add(&page->clients_open, 2);
+}
+
+static void test_a_sum_goes_over_all_workers(void **state)
+{
+    (void)state;
+    fill_slot(page_take_slot(page));
+    fill_slot(page_take_slot(page));
+    cell_add(&page->slots[0].counts[COUNT_SESSIONS], 1);
+    assert_int_equal(page_sum(page, COUNT_SESSIONS), 21);
+    assert_int_equal(page_sum_closed(page, SESSION_CLIENT_FIN), 12);
+    assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_SENT), 800);
+    assert_int_equal(page_sum_result(page, 1, RESULT_SAMPLED_OUT), 14);
+    assert_int_equal(page_sum_reason(page, 0, SHADOW_FIN), 14);
+}
+
+static void test_what_a_worker_counts_is_seen_by_the_supervisor(void **state)
+{
+    struct slot *slot = page_take_slot(page);
+    int status = 0;
+
+    (void)state;
+    pid_t worker = fork();
+    if (worker == 0) {
+        fill_slot(slot);
+        _exit(0);
+    }
+    waitpid(worker, &status, 0);
+    assert_int_equal(page_sum(page, COUNT_SESSIONS), 10);
+    assert_int_equal(page->clients_open, 2);
+}
+
+static void test_slots_are_given_until_none_is_free(void **state)
+{
+    struct slot *taken[SLOTS];
+
+    (void)state;
+    for (size_t i = 0; i < SLOTS; i++) {
+        taken[i] = page_take_slot(page);
+        assert_non_null(taken[i]);
+        assert_ptr_not_equal(taken[i], &page->slots[0]);
+        assert_int_equal(taken[i]->state, WORKER_STARTING);
+    }
+    assert_null(page_take_slot(page));
+    page_retire_slot(page, taken[1]);
+    assert_ptr_equal(page_take_slot(page), taken[1]);
+}
+
+static void test_the_books_balance_after_a_worker_was_killed(void **state)
+{
+    struct slot *slot = page_take_slot(page);
+
+    (void)state;
+    fill_slot(slot);
+    page_retire_slot(page, slot);
+    assert_books_balance();
+    assert_int_equal(page_sum_closed(page, SESSION_INTERNAL), 3);
+    assert_int_equal(page_sum_result(page, 0, RESULT_DETACHED), 3);
+    assert_int_equal(page_sum_reason(page, 0, SHADOW_IO_ERROR), 3);
+    assert_int_equal(page_sum_reason(page, 0, SHADOW_FIN), 7);
+    assert_int_equal(page_sum_result(page, 1, RESULT_DETACHED), 3);
+    assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_LOST), 300);
+    assert_int_equal(page_sum_shadow(page, 1, SHADOW_COUNT_LOST), 0);
+}
+
+static void test_a_dead_worker_leaves_no_gauge(void **state)
+{
+    struct slot *slot = page_take_slot(page);
+
+    (void)state;
+    fill_slot(slot);
+    page_retire_slot(page, slot);
+    assert_int_equal(page_sum(page, COUNT_SESSIONS_ACTIVE), 0);
+    assert_int_equal(page_sum(page, COUNT_CLIENTS_OPEN), 0);
+    assert_int_equal(page_sum(page, COUNT_BUFFERED_BYTES), 0);
+    assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_ACTIVE), 0);
+    assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_BUFFERED), 0);
+    assert_int_equal(page->clients_open, 0);
+    assert_int_equal(page_sum(page, COUNT_REQUEST_BYTES), 700);
+}
+
+static void test_retiring_twice_and_with_neighbours_keeps_every_number(void **state)
+{
+    struct slot *neighbour = page_take_slot(page);
+
+    (void)state;
+    cell_add(&neighbour->counts[COUNT_CLIENTS_OPEN], 1);
+    atomic_fetch_add(&page->clients_open, 1);
+    for (int i = 0; i < 4; i++) {
+        struct slot *slot = page_take_slot(page);
+        fill_slot(slot);
+        page_retire_slot(page, slot);
+        page_retire_slot(page, slot);
+    }
+    assert_books_balance();
+    assert_int_equal(page_sum(page, COUNT_SESSIONS), 40);
+    assert_int_equal(page->clients_open, 1);
+}
+
+static void test_clients_never_fall_below_none(void **state)
+{
+    struct slot *slot = page_take_slot(page);
+
+    (void)state;
+    cell_add(&slot->counts[COUNT_CLIENTS_OPEN], 1); /* killed before it told the page */
+    page_retire_slot(page, slot);
+    assert_int_equal(page->clients_open, 0);
+}
+
+/* Answers the metrics page; the caller frees it. */
+static char *metrics(void)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+
+    assert_non_null(out);
+    stats_print_metrics(page, out);
+    fclose(out);
+    return text;
+}
+
+static void test_every_metric_has_its_sum_and_its_labels(void **state)
+{
+    static const char *const expected[] = {
+        "\ndoppel_bytes_total{direction=\"request\"} 700\n",
+        "\ndoppel_sessions_closed_total{reason=\"client_fin\"} 6\n",
+        "\ndoppel_sessions_closed_total{reason=\"internal\"} 0\n",
+        "\ndoppel_shadow_bytes_total{shadow=\"canary\",fate=\"sent\"} 400\n",
+        "\ndoppel_shadow_bytes_total{shadow=\"odd\\\"name\\\\\",fate=\"skipped\"} 700\n",
+        "\ndoppel_shadow_active{shadow=\"canary\"} 3\n",
+        "\ndoppel_shadow_sessions_total{shadow=\"canary\",result=\"mirrored\"} 7\n",
+        "\ndoppel_shadow_closed_total{shadow=\"canary\",reason=\"fin\"} 7\n",
+        "\ndoppel_workers{generation=\"1\"} 1\n",
+        "\nprocess_open_fds ",
+        "\nprocess_cpu_seconds_total ",
+    };
+    struct slot *slot = page_take_slot(page);
+
+    (void)state;
+    fill_slot(slot);
+    atomic_store(&slot->state, WORKER_READY);
+    atomic_store(&slot->pid, getpid());
+    char *text = metrics();
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_non_null(strstr(text, expected[i]));
+    assert_int_equal(text[strlen(text) - 1], '\n');
+    free(text);
+}
+
+/* The format's rule: one HELP and one TYPE, then all lines of that metric and no other's. */
+static void test_the_lines_of_a_metric_stand_under_their_one_head(void **state)
+{
+    char current[100] = "";
+    char *rest = NULL;
+    char *text = metrics();
+    char *copy = strdup(text);
+
+    (void)state;
+    for (char *row = strtok_r(copy, "\n", &rest); row; row = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(row, "# HELP ", 7) == 0) {
+            char head[110];
+            snprintf(current, sizeof current, "%.*s", (int)strcspn(row + 7, " "), row + 7);
+            snprintf(head, sizeof head, "# HELP %s ", current);
+            char *first = strstr(text, head);
+            assert_null(strstr(first + 1, head));
+            assert_true(strlen(row) > strlen(head));
+            row = strtok_r(NULL, "\n", &rest);
+            assert_int_equal(strncmp(row, "# TYPE ", 7), 0);
+            assert_true(strstr(row, " counter") != NULL || strstr(row, " gauge") != NULL);
+        } else {
+            assert_int_equal(strcspn(row, "{ "), strlen(current));
+            assert_int_equal(strncmp(row, current, strlen(current)), 0);
+        }
+    }
+    free(copy);
+    free(text);
+}
+
+static void test_every_reason_and_result_has_a_name_of_its_own(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SESSION_REASON_COUNT; i++) {
+        for (int other = 0; other < i; other++)
+            assert_string_not_equal(session_reason_name((enum session_reason)i),
+                                    session_reason_name((enum session_reason)other));
+    }
+    assert_string_equal(session_reason_name(SESSION_INTERNAL), "internal");
+    assert_string_equal(shadow_result_name(RESULT_LIMIT), "limit");
+    assert_string_equal(shadow_reason_name(SHADOW_IO_ERROR), "io_error");
+}
+
+#define PAGE_TEST(test) cmocka_unit_test_setup_teardown(test, make_page, drop_page)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PAGE_TEST(test_a_sum_goes_over_all_workers),
+        PAGE_TEST(test_what_a_worker_counts_is_seen_by_the_supervisor),
+        PAGE_TEST(test_slots_are_given_until_none_is_free),
+        PAGE_TEST(test_the_books_balance_after_a_worker_was_killed),
+        PAGE_TEST(test_a_dead_worker_leaves_no_gauge),
+        PAGE_TEST(test_retiring_twice_and_with_neighbours_keeps_every_number),
+        PAGE_TEST(test_clients_never_fall_below_none),
+        PAGE_TEST(test_every_metric_has_its_sum_and_its_labels),
+        PAGE_TEST(test_the_lines_of_a_metric_stand_under_their_one_head),
+        PAGE_TEST(test_every_reason_and_result_has_a_name_of_its_own),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
