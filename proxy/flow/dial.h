@@ -1,0 +1,57 @@
+/*
+ * dial.h — a target becomes a transport that opens itself: resolve, connect, next address on failure.
+ *
+ *     targets ──▶ [name ──resolver──▶] addresses ──connect(2), each within its timeout──▶ OPEN
+ *
+ * The caller gets the transport at once, still opening, and needs no states of its own.  Two kinds
+ * of connections are never made: to one of our own listeners (a loop) and to the connecting socket
+ * itself (TCP's simultaneous open on loopback).
+ */
+#ifndef FLOW_DIAL_H
+#define FLOW_DIAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "flow/transport.h"
+
+struct dialer;
+struct resolver;
+struct slot;
+struct target_config;
+
+/* What all dialling of a worker shares; borrowed, must outlive the dialer. */
+struct dial_settings {
+    const struct address *listeners; /* our own, with their real ports */
+    size_t                listener_count;
+    bool                  allow_loop;
+    struct socket_settings sockets;
+    struct slot           *slot; /* where lookups are counted */
+};
+
+struct dialer *dialer_new(struct reactor *, struct resolver *, const struct dial_settings *);
+void           dialer_free(struct dialer *);
+
+struct dial_request {
+    const struct target_config *targets;      /* tried in order, and of each every address */
+    size_t                      target_count;
+    double                      timeout;      /* seconds, for each address and each lookup */
+    double user_timeout; /* TCP_USER_TIMEOUT instead of the dialer's; 0: the dialer's */
+    size_t send_buffer;  /* SO_SNDBUF instead of the dialer's; 0: the dialer's */
+};
+
+/* The targets are borrowed until the transport is open, failed or closed.  NULL: no memory.  What
+ * fails or succeeds at once is found by the first call on the transport: ready() is not called
+ * before dial() returns. */
+struct transport *dial(struct dialer *, const struct dial_request *, transport_ready *,
+                       void *owner);
+
+/* Whether connecting there would lead to one of these listeners of ours: the port is the same, and
+ * the listener's host is, or is a wildcard and the address is this machine's. */
+bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
+
+/* Numeric hosts, "localhost" and unix paths need no resolver: writes at most 2 addresses and answers
+ * how many; 0: a name. */
+size_t endpoint_known_addresses(const struct endpoint *, struct address addresses[2]);
+
+#endif

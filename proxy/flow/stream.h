@@ -1,0 +1,85 @@
+/*
+ * stream.h — one direction of bytes, kept until every cursor has had them.
+ *
+ *                   begin                              end
+ *   forgotten ........|==================================|........ not yet read
+ *                     ^            ^                     ^
+ *                  slowest      another               fastest
+ *                  cursor       cursor                cursor
+ *
+ * Bytes enter once, at the end, and are never copied or moved again.  A cursor
+ * is one consumer's place in the stream.  How far a cursor may fall behind is
+ * its limit; what happens there is its overflow policy: hold the source back,
+ * or let the stream go on without that consumer.
+ *
+ * Offsets count bytes since the stream began, so they only grow.
+ */
+#ifndef FLOW_STREAM_H
+#define FLOW_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "transport.h"
+
+struct stream;
+struct pool;
+
+enum overflow {
+    OVERFLOW_BLOCKS,    /* stop reading the source until this cursor catches up */
+    OVERFLOW_DETACHES,  /* cut this cursor off; everyone else goes on */
+};
+
+/* What the consumers are to see after the last byte. */
+enum ending {
+    NOT_ENDED,
+    ENDED_FIN,    /* the source finished */
+    ENDED_RESET,  /* the source broke off */
+};
+
+/* Embedded by its owner; attached between stream_attach() and stream_detach(). */
+struct cursor {
+    struct stream *stream;   /* NULL: detached */
+    struct cursor *next;
+    uint64_t       position; /* the next byte this consumer will take */
+    size_t         limit;    /* bytes it may lag */
+    enum overflow  overflow;
+};
+
+/* NULL when there is no memory.  An empty stream holds no chunk. */
+struct stream *stream_new(struct pool *chunks);
+void           stream_free(struct stream *);
+
+/* The new cursor starts at the end: it sees only bytes that enter later. */
+void stream_attach(struct stream *, struct cursor *, size_t limit, enum overflow);
+void stream_detach(struct cursor *);
+
+/* Moves bytes from the transport into the stream, as far as there is room.
+ * IO_FAILED: the source is gone, or there is no memory; what entered before
+ * stays for the cursors. */
+enum io     stream_fill(struct stream *, struct transport *from);
+enum ending stream_ending(const struct stream *);
+/* Nothing more will enter: the consumers get what is kept, then a reset.  A stream that has ended
+ * already stays as it is. */
+void        stream_break(struct stream *);
+
+/* Moves bytes from the cursor's place to the transport.  IO_END: the stream has
+ * ended and this cursor has delivered all of it, in this call or before.
+ * IO_FAILED: the transport is gone, or the cursor is detached. */
+enum io cursor_drain(struct cursor *, struct transport *to);
+
+/* Applies the overflow policies, then forgets the bytes no cursor still needs.
+ * Call it after every cursor has had its turn.  True: it detached a cursor, whose
+ * owner needs one more turn to notice; call it again after that turn. */
+bool stream_settle(struct stream *);
+
+size_t   stream_room(const struct stream *);
+bool     stream_wants_more(const struct stream *);  /* room, and not ended */
+uint64_t stream_total(const struct stream *);       /* bytes that ever entered */
+size_t   stream_buffered(const struct stream *);    /* bytes kept */
+/* Memory that only cursors that may be detached still need, as of the last stream_settle(). */
+size_t   stream_spared(const struct stream *);
+size_t   cursor_lag(const struct cursor *);         /* 0 once detached */
+
+#endif

@@ -1,0 +1,649 @@
+/*
+ * transport.c — plain TCP and unix sockets as would-block bytes; wake-ups; quiet and loud endings.
+ *
+ *     socket ──event──▶ readable / writable ──ready()──▶ owner tries everything it wants
+ *                            ▲       │
+ *                            └───────┴── cleared by EAGAIN and by short reads and writes
+ *
+ * The two bits make trying free of needless system calls.  Three things live beside the usual
+ * read and write:
+ *
+ *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
+ *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
+ *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
+ *  - broken: a failed write eats the socket's error, so that the next end-of-file looks like FIN;
+ *    a transport remembers that it was a reset.
+ *  - closings: an aborted socket stays until its peer has acknowledged everything, then resets it.
+ */
+#include "transport.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <ev.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+
+#define RESETS_PER_WAKE  64   /* then other watchers get their turn */
+#define ABORT_SECONDS    5.0  /* how long a peer may take to acknowledge before its RST */
+#define ABORT_FIRST_POLL 0.01 /* seconds; doubled up to the last */
+#define ABORT_LAST_POLL  0.1
+#define SCRATCH_SIZE     65536
+
+enum transport_state {
+    TRANSPORT_OPENING,
+    TRANSPORT_OPEN,
+    TRANSPORT_CLOSED,
+};
+
+struct reactor {
+    struct ev_loop *loop;
+    ev_io           resets;   /* watches the epoll set of paused sockets */
+    struct closing *closings;
+    size_t          closing_count;
+};
+
+/* A peer's address in a fifth of the space of struct address: there is one per transport. */
+struct peer {
+    sa_family_t family; /* 0: unknown */
+    uint16_t    port;   /* network order */
+    uint32_t    scope;
+    uint8_t     bytes[16];
+};
+
+struct transport {
+    struct reactor  *reactor;
+    transport_ready *ready;
+    void            *owner;
+    ev_io            io;
+    opening_cancel  *cancel;  /* while opening */
+    void            *opening;
+    char            *why;     /* after a failed opening */
+    struct peer      peer;
+    int              error;   /* errno of the failure */
+    enum failure     failure;
+    enum transport_state state;
+    bool readable : 1;        /* a read may find something */
+    bool writable : 1;
+    bool at_end : 1;          /* the peer's end has been read */
+    bool ended : 1;           /* our end has been said, or will be */
+    bool aborted : 1;
+    bool broken : 1;          /* the peer reset */
+    bool in_resets : 1;       /* in the reset watch's set */
+};
+
+/* A socket without owner that will be reset once its peer has acknowledged everything. */
+struct closing {
+    struct reactor *reactor;
+    struct closing *next;
+    struct closing *previous;
+    ev_timer        timer;
+    double          deadline;
+    int             socket;
+};
+
+static void peer_set(struct peer *peer, const struct address *address)
+{
+    *peer = (struct peer){ .family = address->any.sa_family };
+    if (address->length == 0) {
+        peer->family = 0;
+    } else if (peer->family == AF_INET) {
+        peer->port = address->v4.sin_port;
+        memcpy(peer->bytes, &address->v4.sin_addr, sizeof address->v4.sin_addr);
+    } else if (peer->family == AF_INET6) {
+        peer->port = address->v6.sin6_port;
+        peer->scope = address->v6.sin6_scope_id;
+        memcpy(peer->bytes, &address->v6.sin6_addr, sizeof address->v6.sin6_addr);
+    }
+}
+
+void transport_peer(const struct transport *t, struct address *address)
+{
+    const struct peer *peer = &t->peer;
+
+    memset(address, 0, sizeof *address);
+    if (peer->family == 0)
+        return;
+    address->any.sa_family = peer->family;
+    if (peer->family == AF_INET) {
+        address->length = sizeof address->v4;
+        address->v4.sin_port = peer->port;
+        memcpy(&address->v4.sin_addr, peer->bytes, sizeof address->v4.sin_addr);
+    } else if (peer->family == AF_INET6) {
+        address->length = sizeof address->v6;
+        address->v6.sin6_port = peer->port;
+        address->v6.sin6_scope_id = peer->scope;
+        memcpy(&address->v6.sin6_addr, peer->bytes, sizeof address->v6.sin6_addr);
+    } else {
+        address->length = sizeof(sa_family_t);
+    }
+}
+
+/* --- sockets ----------------------------------------------------------------------------- */
+
+static void tune(int socket, int level, int option, int value)
+{
+    setsockopt(socket, level, option, &value, sizeof value);
+}
+
+void socket_tune(int socket, int family, const struct socket_settings *settings)
+{
+    if (settings->send_buffer > 0)
+        tune(socket, SOL_SOCKET, SO_SNDBUF, settings->send_buffer);
+    if (settings->receive_buffer > 0)
+        tune(socket, SOL_SOCKET, SO_RCVBUF, settings->receive_buffer);
+    if (family == AF_UNIX)
+        return;
+    tune(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    tune(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    tune(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    tune(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+    tune(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
+    if (settings->user_timeout > 0)
+        tune(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(settings->user_timeout * 1000));
+}
+
+/* Closing will discard what is unsent and send RST (socket(7), SO_LINGER). */
+static void close_with_reset(int socket)
+{
+    struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+    setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(socket);
+}
+
+static size_t unacknowledged(int socket)
+{
+    int bytes = 0;
+
+    return ioctl(socket, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
+}
+
+enum failure failure_of(int error)
+{
+    switch (error) {
+    case ECONNRESET:
+    case EPIPE:
+        return FAILURE_RESET;
+    case ECONNREFUSED:
+    case ENOENT: /* a unix socket that is not there */
+        return FAILURE_REFUSED;
+    case ETIMEDOUT:
+        return FAILURE_TIMED_OUT;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case EHOSTDOWN:
+    case EACCES:
+    case EPERM:
+        return FAILURE_UNREACHABLE;
+    case EMFILE:
+    case ENFILE:
+        return FAILURE_NO_DESCRIPTOR;
+    case EADDRNOTAVAIL:
+        return FAILURE_NO_PORT;
+    case ENOMEM:
+    case ENOBUFS:
+        return FAILURE_NO_MEMORY;
+    default:
+        return FAILURE_LOCAL;
+    }
+}
+
+/* --- the reset watch --------------------------------------------------------------------- */
+
+static void watch_for_reset(struct transport *t)
+{
+    struct epoll_event event = { .events = EPOLLET, .data.ptr = t };
+
+    if (!t->in_resets)
+        t->in_resets = epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_ADD, t->io.fd, &event) == 0;
+}
+
+/* One event at a time: ready() may free other transports of the set, and closing a socket takes
+ * its pending event out of the kernel's list, but not out of a list of ours. */
+static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    for (int i = 0; i < RESETS_PER_WAKE; i++) {
+        struct epoll_event event;
+
+        if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
+            return;
+        if (event.events & EPOLLERR) {
+            struct transport *t = event.data.ptr;
+
+            t->broken = true;
+            t->readable = true;
+            t->writable = true;
+            t->ready(t->owner);
+        }
+    }
+}
+
+/* --- closings ---------------------------------------------------------------------------- */
+
+static void closing_finish(struct closing *closing)
+{
+    struct reactor *reactor = closing->reactor;
+
+    ev_timer_stop(reactor->loop, &closing->timer);
+    close_with_reset(closing->socket);
+    if (closing->previous != NULL)
+        closing->previous->next = closing->next;
+    else
+        reactor->closings = closing->next;
+    if (closing->next != NULL)
+        closing->next->previous = closing->previous;
+    reactor->closing_count--;
+    free(closing);
+}
+
+static void on_closing_poll(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct closing *closing = timer->data;
+
+    (void)events;
+    if (unacknowledged(closing->socket) == 0 || clock_now() >= closing->deadline) {
+        closing_finish(closing);
+        return;
+    }
+    timer->repeat = timer->repeat * 2 < ABORT_LAST_POLL ? timer->repeat * 2 : ABORT_LAST_POLL;
+    ev_timer_again(loop, timer);
+}
+
+/* Takes the socket. */
+static void closing_start(struct reactor *reactor, int socket)
+{
+    struct closing *closing = unacknowledged(socket) > 0 ? calloc(1, sizeof *closing) : NULL;
+
+    if (closing == NULL) {
+        close_with_reset(socket);
+        return;
+    }
+    closing->reactor = reactor;
+    closing->socket = socket;
+    closing->deadline = clock_now() + ABORT_SECONDS;
+    closing->next = reactor->closings;
+    if (closing->next != NULL)
+        closing->next->previous = closing;
+    reactor->closings = closing;
+    reactor->closing_count++;
+    ev_timer_init(&closing->timer, on_closing_poll, 0, ABORT_FIRST_POLL);
+    closing->timer.data = closing;
+    ev_timer_again(reactor->loop, &closing->timer);
+}
+
+/* --- the reactor ------------------------------------------------------------------------- */
+
+struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
+{
+    struct reactor *reactor = xcalloc(1, sizeof *reactor);
+    int             set = epoll_create1(EPOLL_CLOEXEC);
+
+    if (set < 0) {
+        free(reactor);
+        fault_set(fault, "cannot create an epoll set: %s", strerror(errno));
+        return NULL;
+    }
+    reactor->loop = loop;
+    ev_io_init(&reactor->resets, on_reset, set, EV_READ);
+    ev_io_start(loop, &reactor->resets);
+    return reactor;
+}
+
+void reactor_free(struct reactor *reactor)
+{
+    if (reactor == NULL)
+        return;
+    while (reactor->closings != NULL)
+        closing_finish(reactor->closings);
+    ev_io_stop(reactor->loop, &reactor->resets);
+    close(reactor->resets.fd);
+    free(reactor);
+}
+
+struct ev_loop *reactor_loop(const struct reactor *reactor)
+{
+    return reactor->loop;
+}
+
+size_t reactor_closing(const struct reactor *reactor)
+{
+    return reactor->closing_count;
+}
+
+const char *reactor_version(void)
+{
+    static char text[48];
+
+    snprintf(text, sizeof text, "libev %d.%d, compiled with %d.%d", ev_version_major(),
+             ev_version_minor(), EV_VERSION_MAJOR, EV_VERSION_MINOR);
+    return text;
+}
+
+/* --- transports -------------------------------------------------------------------------- */
+
+static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct transport *t = watcher->data;
+
+    (void)loop;
+    assert(!(events & EV_ERROR)); /* libev: the descriptor was closed behind its back */
+    t->readable |= (events & EV_READ) != 0;
+    t->writable |= (events & EV_WRITE) != 0;
+    t->ready(t->owner);
+}
+
+static struct transport *transport_new(struct reactor *reactor, transport_ready *ready, void *owner)
+{
+    struct transport *t = calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return NULL;
+    t->reactor = reactor;
+    t->ready = ready;
+    t->owner = owner;
+    ev_io_init(&t->io, on_event, -1, 0);
+    t->io.data = t;
+    return t;
+}
+
+struct transport *transport_opening(struct reactor *reactor, opening_cancel *cancel, void *opening,
+                                    transport_ready *ready, void *owner)
+{
+    struct transport *t = transport_new(reactor, ready, owner);
+
+    if (t != NULL) {
+        t->cancel = cancel;
+        t->opening = opening;
+    }
+    return t;
+}
+
+struct transport *transport_accepted(struct reactor *reactor, int socket,
+                                     const struct address *peer, transport_ready *ready,
+                                     void *owner)
+{
+    struct transport *t = transport_new(reactor, ready, owner);
+
+    if (t == NULL)
+        close_with_reset(socket);
+    else
+        transport_opened(t, socket, peer);
+    return t;
+}
+
+void transport_opened(struct transport *t, int socket, const struct address *peer)
+{
+    assert(t->state == TRANSPORT_OPENING);
+    t->state = TRANSPORT_OPEN;
+    t->opening = NULL;
+    t->writable = true;
+    peer_set(&t->peer, peer);
+    ev_io_set(&t->io, socket, 0);
+    if (t->ended)
+        shutdown(socket, SHUT_WR);
+}
+
+void transport_fail(struct transport *t, enum failure failure, const char *why)
+{
+    assert(t->state == TRANSPORT_OPENING);
+    t->state = TRANSPORT_CLOSED;
+    t->opening = NULL;
+    t->failure = failure;
+    t->why = strdup(why);
+}
+
+void transport_tell(struct transport *t)
+{
+    t->ready(t->owner);
+}
+
+/* What a call answers that cannot touch the socket now; IO_OK: it can. */
+static enum io may_try(const struct transport *t, bool ready)
+{
+    switch (t->state) {
+    case TRANSPORT_OPENING:
+        return IO_AGAIN;
+    case TRANSPORT_CLOSED:
+        return IO_FAILED;
+    case TRANSPORT_OPEN:
+        break;
+    }
+    return ready ? IO_OK : IO_AGAIN;
+}
+
+static enum io failed(struct transport *t, int error)
+{
+    t->failure = failure_of(error);
+    t->error = error;
+    t->broken = true;
+    t->at_end |= t->failure != FAILURE_RESET;
+    return IO_FAILED;
+}
+
+/* End-of-file: of a peer that reset it is the end of what had arrived before. */
+static enum io read_end(struct transport *t)
+{
+    t->at_end = true;
+    if (!t->broken)
+        return IO_END;
+    if (t->failure == FAILURE_NONE) {
+        t->failure = FAILURE_RESET;
+        t->error = ECONNRESET;
+    }
+    return IO_FAILED;
+}
+
+/* n is what the system call answered, most what it could have moved at best. */
+static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *moved)
+{
+    if (n > 0) {
+        *moved = (size_t)n;
+        t->readable = *moved == most || t->broken;
+        return IO_OK;
+    }
+    if (n == 0)
+        return read_end(t);
+    if (errno == EAGAIN && t->broken)
+        return read_end(t);
+    if (errno == EAGAIN || errno == EINTR) {
+        t->readable = errno == EINTR;
+        return IO_AGAIN;
+    }
+    t->at_end = true;
+    return failed(t, errno);
+}
+
+static size_t total(const struct iovec *pieces, int count)
+{
+    size_t sum = 0;
+
+    for (int i = 0; i < count; i++)
+        sum += pieces[i].iov_len;
+    return sum;
+}
+
+bool transport_may_read(const struct transport *t)
+{
+    return t->at_end || may_try(t, t->readable) != IO_AGAIN;
+}
+
+enum io transport_read(struct transport *t, const struct iovec *space, int count, size_t *moved)
+{
+    *moved = 0;
+    if (t->at_end)
+        return t->broken ? IO_FAILED : IO_END;
+    enum io io = may_try(t, t->readable);
+    if (io != IO_OK)
+        return io;
+    return read_result(t, readv(t->io.fd, space, count), total(space, count), moved);
+}
+
+enum io transport_discard(struct transport *t, size_t most, size_t *moved)
+{
+    static char scratch[SCRATCH_SIZE];
+    ssize_t     n;
+
+    *moved = 0;
+    if (t->at_end)
+        return t->broken ? IO_FAILED : IO_END;
+    enum io io = may_try(t, t->readable);
+    if (io != IO_OK)
+        return io;
+    if (t->peer.family == AF_UNIX) { /* MSG_TRUNC without a buffer is EFAULT there */
+        most = most < sizeof scratch ? most : sizeof scratch;
+        n = recv(t->io.fd, scratch, most, 0);
+    } else {
+        n = recv(t->io.fd, NULL, most, MSG_TRUNC);
+    }
+    return read_result(t, n, most, moved);
+}
+
+enum io transport_write(struct transport *t, const struct iovec *bytes, int count, size_t *moved)
+{
+    *moved = 0;
+    enum io io = may_try(t, t->writable);
+    if (io != IO_OK)
+        return io;
+    ssize_t n = writev(t->io.fd, bytes, count);
+    if (n >= 0) {
+        *moved = (size_t)n;
+        t->writable = *moved == total(bytes, count);
+        return IO_OK;
+    }
+    if (errno == EINTR)
+        return IO_AGAIN;
+    if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
+        t->writable = false;
+        return IO_AGAIN;
+    }
+    int error = errno;
+    t->readable = true; /* what the peer sent before is still there */
+    return failed(t, error);
+}
+
+void transport_end(struct transport *t)
+{
+    if (t->ended || t->aborted)
+        return;
+    t->ended = true;
+    if (t->state == TRANSPORT_OPEN)
+        shutdown(t->io.fd, SHUT_WR);
+}
+
+void transport_abort(struct transport *t)
+{
+    if (t->state == TRANSPORT_OPENING)
+        transport_close(t);
+    t->aborted = true;
+}
+
+/* Unread bytes would make the kernel reset the peer at once, and cost it what is in flight. */
+static bool has_unread(const struct transport *t, int socket)
+{
+    int bytes = 0;
+
+    return !t->at_end && ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+static void close_as_told(struct transport *t, int socket)
+{
+    if (t->broken || (!t->ended && !t->aborted))
+        close_with_reset(socket);
+    else if (t->aborted || has_unread(t, socket))
+        closing_start(t->reactor, socket);
+    else
+        close(socket);
+}
+
+void transport_close(struct transport *t)
+{
+    enum transport_state before = t->state;
+    int                  socket = t->io.fd;
+
+    t->state = TRANSPORT_CLOSED;
+    switch (before) {
+    case TRANSPORT_OPENING:
+        t->cancel(t->opening);
+        t->opening = NULL;
+        break;
+    case TRANSPORT_OPEN:
+        ev_io_stop(t->reactor->loop, &t->io);
+        t->io.fd = -1;
+        close_as_told(t, socket);
+        break;
+    case TRANSPORT_CLOSED:
+        break;
+    }
+}
+
+void transport_free(struct transport *t)
+{
+    if (t == NULL)
+        return;
+    transport_close(t);
+    free(t->why);
+    free(t);
+}
+
+void transport_want(struct transport *t, bool read, bool write)
+{
+    if (t->state != TRANSPORT_OPEN)
+        return;
+    read = read && !t->at_end;
+    write = write && !t->broken;
+    int events = (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
+
+    if (!read && !t->broken)
+        watch_for_reset(t);
+    if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
+        return;
+    ev_io_stop(t->reactor->loop, &t->io);
+    ev_io_modify(&t->io, events);
+    if (events != 0)
+        ev_io_start(t->reactor->loop, &t->io);
+}
+
+bool transport_is_opening(const struct transport *t)
+{
+    return t->state == TRANSPORT_OPENING;
+}
+
+bool transport_is_open(const struct transport *t)
+{
+    return t->state == TRANSPORT_OPEN;
+}
+
+bool transport_is_broken(const struct transport *t)
+{
+    return t->broken;
+}
+
+enum failure transport_failure(const struct transport *t)
+{
+    return t->failure;
+}
+
+const char *transport_why(const struct transport *t)
+{
+    if (t->why != NULL)
+        return t->why;
+    return t->error != 0 ? strerrordesc_np(t->error) : "";
+}
+
+size_t transport_unacknowledged(const struct transport *t)
+{
+    return t->state == TRANSPORT_OPEN ? unacknowledged(t->io.fd) : 0;
+}

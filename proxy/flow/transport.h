@@ -1,0 +1,128 @@
+/*
+ * transport.h — one socket, seen as bytes that may not be ready yet.
+ *
+ *     OPENING ──▶ OPEN ──▶ CLOSED
+ *         └──────────────────▲        failed, or closed by its owner
+ *
+ * A transport opens itself: while it resolves and connects (flow/dial.h) every call answers
+ * IO_AGAIN.  A call does what it can now and says how it went; nothing here ever blocks.
+ *
+ * Only loop callbacks call ready(); no function below does.
+ */
+#ifndef FLOW_TRANSPORT_H
+#define FLOW_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "base/address.h"
+
+struct ev_loop;
+struct fault;
+struct reactor;
+struct transport;
+
+enum io {
+    IO_OK,      /* some bytes moved */
+    IO_AGAIN,   /* none could move now; try when the transport is ready */
+    IO_END,     /* no byte will follow, in good order */
+    IO_FAILED,  /* the connection is gone, or never came to be: see transport_failure() */
+};
+
+enum failure {
+    FAILURE_NONE,
+    FAILURE_RESET,
+    FAILURE_REFUSED,
+    FAILURE_UNREACHABLE,
+    FAILURE_CONNECT_TIMEOUT,
+    FAILURE_TIMED_OUT,       /* an open connection's peer vanished: keepalive, user timeout */
+    FAILURE_NAME,            /* it did not resolve */
+    FAILURE_NO_DESCRIPTOR,
+    FAILURE_NO_PORT,
+    FAILURE_NO_MEMORY,
+    FAILURE_LOOP,            /* it led back to ourselves */
+    FAILURE_LOCAL,           /* another system call failed */
+};
+
+/* How our sockets are set up; 0 leaves the kernel's choice. */
+struct socket_settings {
+    double user_timeout; /* seconds, TCP_USER_TIMEOUT of tcp(7) */
+    int    send_buffer;  /* bytes, SO_SNDBUF and SO_RCVBUF of socket(7) */
+    int    receive_buffer;
+};
+
+/* What the transports of one loop share: the watch for resets of paused peers, and sockets that
+ * are being closed in the background.  NULL: the fault says why. */
+struct reactor *reactor_new(struct ev_loop *, struct fault *);
+/* Cuts what is still being closed. */
+void            reactor_free(struct reactor *);
+struct ev_loop *reactor_loop(const struct reactor *);
+size_t          reactor_closing(const struct reactor *);
+/* "libev 4.33": running and compiled.  Static memory. */
+const char     *reactor_version(void);
+
+/* TCP_NODELAY, keepalive (60 s, then 6 times every 10 s) and the settings; on a listening socket
+ * they are inherited by what it accepts (socket(7)).  Best effort: a failure costs comfort only. */
+void socket_tune(int socket, int family, const struct socket_settings *);
+
+typedef void transport_ready(void *owner); /* something may be possible now */
+
+/* From accept(2): takes the non-blocking socket, open at once.  NULL: no memory, it is closed. */
+struct transport *transport_accepted(struct reactor *, int socket, const struct address *peer,
+                                     transport_ready *, void *owner);
+
+/* A read might find something: false saves the work of making room for it. */
+bool    transport_may_read(const struct transport *);
+/* IO_OK sets *moved; otherwise it is 0.  A peer that resets after it sent bytes: the bytes are read
+ * first, then IO_FAILED. */
+enum io transport_read(struct transport *, const struct iovec *space, int count, size_t *moved);
+enum io transport_write(struct transport *, const struct iovec *bytes, int count, size_t *moved);
+/* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
+enum io transport_discard(struct transport *, size_t most, size_t *moved);
+
+/* No more bytes from us: FIN.  While opening it is remembered; said again it does nothing. */
+void transport_end(struct transport *);
+/* Closing will reset the peer, but only once it has acknowledged what was written, or after 5 s.
+ * While opening it gives the opening up. */
+void transport_abort(struct transport *);
+/* Lets go of the socket, opening included; ready() is not called any more.  A peer that was told
+ * the end keeps what was written; one that was to be aborted gets RST in the background; any other
+ * gets RST at once. */
+void transport_close(struct transport *);
+/* Closes and frees; NULL is fine. */
+void transport_free(struct transport *);
+
+/* Which event is to call ready(): computed from state, repeated calls cost nothing.  A peer that is
+ * not to be read is still watched for a reset. */
+void transport_want(struct transport *, bool read, bool write);
+
+bool         transport_is_opening(const struct transport *);
+bool         transport_is_open(const struct transport *);
+/* The peer is known to have reset the connection; bytes it sent before may still be read. */
+bool         transport_is_broken(const struct transport *);
+enum failure transport_failure(const struct transport *);
+/* The failure as one sentence part, such as "connection refused"; "" without failure. */
+const char  *transport_why(const struct transport *);
+/* The peer's address; length 0 while it is not known.  Valid after closing, too. */
+void         transport_peer(const struct transport *, struct address *);
+/* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
+size_t       transport_unacknowledged(const struct transport *);
+
+/* For what opens transports (flow/dial.c). */
+
+typedef void opening_cancel(void *opening);
+
+/* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
+struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
+                                    transport_ready *, void *owner);
+/* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
+void transport_opened(struct transport *, int socket, const struct address *peer);
+/* The opening failed; why is copied. */
+void transport_fail(struct transport *, enum failure, const char *why);
+/* Calls ready(): only from a loop callback, as the last thing. */
+void transport_tell(struct transport *);
+/* The failure that this errno of connect(2), read(2) or write(2) means. */
+enum failure failure_of(int error);
+
+#endif
