@@ -1,0 +1,163 @@
+/*
+ * account.c — adding up, and the access-log line.
+ */
+#include "account.h"
+
+#include <stdbool.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/line.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/transport.h"
+#include "mirror/mirror.h"
+#include "mirror/shadow.h"
+
+void session_name(const struct mirror *mirror, uint64_t number, char name[SESSION_NAME])
+{
+    snprintf(name, SESSION_NAME, "session=%s-%" PRIx64, mirror->session_prefix, number);
+}
+
+static void add(_Atomic uint64_t *cell, uint64_t now, uint64_t *booked)
+{
+    if (now != *booked)
+        cell_add(cell, now - *booked);
+    *booked = now;
+}
+
+static bool was_mirrored(const struct shadow *sh)
+{
+    return sh->result == RESULT_MIRRORED || sh->result == RESULT_DETACHED;
+}
+
+static void book_shadow(struct shadow *sh, uint64_t offered)
+{
+    struct shadow_cells *cells = &sh->mirror->slot->shadows[sh->index];
+    uint64_t             sent = sh->cursor.position;
+    uint64_t             gone = shadow_is_over(sh) ? offered - sent : 0;
+    uint64_t             buffered = sh->booked_offered - sh->booked_sent - sh->booked_gone;
+
+    add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - sent - gone, &buffered);
+    add(&cells->counts[SHADOW_COUNT_OFFERED], offered, &sh->booked_offered);
+    add(&cells->counts[SHADOW_COUNT_SENT], sent, &sh->booked_sent);
+    add(&cells->counts[was_mirrored(sh) ? SHADOW_COUNT_LOST : SHADOW_COUNT_SKIPPED], gone,
+        &sh->booked_gone);
+    add(&cells->counts[SHADOW_COUNT_RESPONSE], sh->response_bytes, &sh->booked_response);
+}
+
+void account_book(const struct account *account, struct booked *booked)
+{
+    struct slot *slot = account->mirror->slot;
+
+    add(&slot->counts[COUNT_REQUEST_BYTES], account->request_bytes, &booked->request_bytes);
+    add(&slot->counts[COUNT_RESPONSE_BYTES], account->response_bytes, &booked->response_bytes);
+    add(&slot->counts[COUNT_BUFFERED_BYTES], account->buffered_bytes, &booked->buffered_bytes);
+    for (size_t i = 0; i < account->shadow_count; i++)
+        book_shadow(&account->shadows[i], account->request_bytes);
+}
+
+/* --- the line ---------------------------------------------------------------------------- */
+
+static void line_address(struct line *line, const char *key, const struct transport *transport)
+{
+    struct address address;
+    char           text[ADDRESS_TEXT];
+
+    if (transport == NULL)
+        return;
+    transport_peer(transport, &address);
+    if (address.length == 0)
+        return;
+    address_print(&address, text);
+    line_text(line, key, text);
+}
+
+static void line_milliseconds(struct line *line, const char *key, double seconds)
+{
+    if (seconds >= 0)
+        line_decimal(line, key, seconds * 1000, 1);
+}
+
+static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)
+{
+    bool     mirrored = was_mirrored(sh);
+    uint64_t sent = sh->cursor.position;
+
+    line_item(line);
+    line_text(line, "name", sh->config->name);
+    line_address(line, "address", sh->transport);
+    line_text(line, "result", shadow_result_name(sh->result));
+    if (mirrored)
+        line_text(line, "reason", shadow_reason_name(sh->reason));
+    line_milliseconds(line, "connect_ms", sh->connect_seconds);
+    line_milliseconds(line, "first_byte_ms", sh->first_byte_seconds);
+    line_number(line, "offered_bytes", offered);
+    line_number(line, "sent_bytes", sent);
+    line_number(line, "lost_bytes", mirrored ? offered - sent : 0);
+    if (!shadow_was_dialled(sh))
+        return;
+    line_number(line, "unacked_bytes", sh->unacked_bytes);
+    line_number(line, "max_lag_bytes", sh->max_lag);
+    line_number(line, "response_bytes", sh->response_bytes);
+}
+
+/* Shadows that no longer fit are counted instead. */
+static void line_shadows(struct line *line, const struct account *account)
+{
+    uint64_t omitted = 0;
+
+    line_list(line, "shadows");
+    for (size_t i = 0; i < account->shadow_count; i++) {
+        line_shadow(line, &account->shadows[i], account->request_bytes);
+        omitted += !line_item_fits(line);
+    }
+    line_list_end(line);
+    if (omitted > 0)
+        line_number(line, "shadows_omitted", omitted);
+}
+
+static void write_line(const struct account *account)
+{
+    struct line line;
+    char        time[LOG_TIME_TEXT];
+    char        name[SESSION_NAME];
+
+    log_time(time);
+    session_name(account->mirror, account->number, name);
+    line_start(&line, access_log_format());
+    line_text(&line, "time", time);
+    line_text(&line, "session", strchr(name, '=') + 1);
+    line_text(&line, "listener", account->listener->name);
+    line_address(&line, "client", account->client);
+    line_address(&line, "primary", account->primary);
+    line_decimal(&line, "seconds", account->seconds, 3);
+    line_milliseconds(&line, "connect_ms", account->connect_seconds);
+    line_milliseconds(&line, "first_byte_ms", account->first_byte_seconds);
+    line_number(&line, "request_bytes", account->request_bytes);
+    line_number(&line, "response_bytes", account->response_bytes);
+    line_text(&line, "reason", session_reason_name(account->reason));
+    if (account->shadow_count > 0)
+        line_shadows(&line, account);
+    line_end(&line);
+    access_log_write(&line);
+}
+
+void account_close(const struct account *account)
+{
+    struct slot *slot = account->mirror->slot;
+
+    for (size_t i = 0; i < account->shadow_count; i++) {
+        const struct shadow *sh = &account->shadows[i];
+        struct shadow_cells *cells = &slot->shadows[sh->index];
+
+        cell_add(&cells->results[sh->result], 1);
+        cell_add(&cells->counts[SHADOW_COUNT_UNACKED], sh->unacked_bytes);
+    }
+    cell_add(&slot->closed[account->reason], 1);
+    cell_add(&slot->counts[COUNT_SESSIONS_ACTIVE], (uint64_t)-1);
+    if (access_log_is_on())
+        write_line(account);
+}

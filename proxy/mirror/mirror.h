@@ -1,0 +1,59 @@
+/*
+ * mirror.h — what all sessions of a worker share and borrow.
+ *
+ *     worker ──makes──▶ struct mirror ◀──borrow── session, session, ...
+ */
+#ifndef MIRROR_MIRROR_H
+#define MIRROR_MIRROR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "base/pool.h"
+#include "base/stats.h"
+
+struct config;
+struct dialer;
+struct ev_loop;
+struct page;
+struct reactor;
+struct slot;
+
+/* Room for "session=" and a session id: start time, worker serial and count, in hexadecimal. */
+#define SESSION_NAME 64
+
+/* Kinds of log lines about one shadow, each with a rate limit of its own. */
+struct shadow_limits {
+    struct log_limit reasons[SHADOW_REASON_COUNT];
+};
+
+struct mirror {
+    struct ev_loop       *loop;
+    struct reactor       *reactor;
+    struct dialer        *dialer;
+    struct pool           chunks;
+    const struct config  *config;
+    struct page          *page;
+    struct slot          *slot;           /* this worker's cells */
+    struct shadow_limits *shadow_limits;  /* one per shadow */
+    struct log_limit      primary_limits[SESSION_REASON_COUNT];
+    const char           *session_prefix; /* of session ids: start time and worker serial */
+
+    struct link     sessions;             /* all of this worker */
+    struct link     moved;                /* those whose books are not up to date */
+    uint64_t        session_count;        /* ever */
+    size_t          shadow_memory;        /* this worker's part of the shadow memory */
+    uint64_t        random;               /* state of mirror_random() */
+    bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
+
+    /* A client has left, so that a paused listener may go on. */
+    void (*on_client_gone)(void *owner);
+    void *owner;
+};
+
+void session_name(const struct mirror *, uint64_t number, char name[SESSION_NAME]);
+
+#endif

@@ -1,0 +1,716 @@
+/*
+ * session.c — every event of a session ends in session_advance().
+ *
+ *     client ──fill──▶ request ──┬─cursor─▶ primary           one turn, always in this order:
+ *                                └─cursors─▶ shadows          request in, to the primary; response
+ *     client ◀─cursor── response ◀──fill── primary            in, to the client; to the shadows
+ *
+ * What a leg's failure means is decided in two places only: lose_client() and lose_primary().  Both
+ * keep what had been received before for whoever is still there.  A direction is over when its
+ * consumer has been told the end or is gone; when both are, client and primary are done and the
+ * shadows have their linger time.
+ */
+#include "session.h"
+
+#include <assert.h>
+#include <ev.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/dial.h"
+#include "flow/stream.h"
+#include "flow/transport.h"
+#include "mirror/account.h"
+#include "mirror/mirror.h"
+#include "mirror/sampler.h"
+#include "mirror/shadow.h"
+
+#define LOST_CLIENT_SECONDS 5.0 /* how long a primary may take the rest of a reset client's bytes */
+#define WARNING_EVERY       10.0 /* seconds, per reason */
+
+enum session_state {
+    SESSION_RELAYING,
+    SESSION_ENDING,
+    SESSION_CLOSED,
+};
+
+struct session {
+    struct mirror              *mirror;
+    const struct listen_config *listener;
+    struct link                 all;
+    struct link                 moved;
+    struct transport           *client;
+    struct transport           *primary;  /* NULL only when it could not be dialled */
+    struct stream              *request;
+    struct stream              *response;
+    struct cursor               to_primary;
+    struct cursor               to_client;
+    ev_timer                    timer;
+    double                      armed_for; /* 0: the timer is off */
+    double                      started;
+    double                      moved_at;
+    double                      lost_at;   /* when the client was lost; 0: it is there */
+    double                      ended_at;
+    double                      first_byte_at; /* the client's; 0: none yet */
+    float                       connect_seconds;    /* below 0: unknown */
+    float                       first_byte_seconds; /* below 0: unknown */
+    uint64_t                    number;
+    uint64_t                    progress;
+    size_t                      shadow_memory;
+    struct booked               booked;
+    enum session_state          state;
+    enum session_reason         reason; /* once it is known */
+    bool                        reason_is_known : 1;
+    bool                        primary_is_lost : 1;
+    bool                        request_is_over : 1;
+    bool                        response_is_over : 1;
+    uint16_t                    shadow_count;
+    struct shadow               shadows[];
+};
+
+#define TO(state) (1u << SESSION_##state)
+
+static const unsigned next_states[] = {
+    [SESSION_RELAYING] = TO(ENDING),
+    [SESSION_ENDING] = TO(CLOSED),
+    [SESSION_CLOSED] = 0,
+};
+
+static void session_move(struct session *s, enum session_state next)
+{
+    assert(next_states[s->state] & (1u << next));
+    s->state = next;
+}
+
+static void on_ready(void *owner);
+
+/* --- reasons ----------------------------------------------------------------------------- */
+
+/* The first reason stays, except that a failure is worth more than a good end. */
+static void remember(struct session *s, enum session_reason reason)
+{
+    bool was_good = s->reason == SESSION_CLIENT_FIN || s->reason == SESSION_PRIMARY_FIN;
+
+    if (s->reason_is_known && !was_good)
+        return;
+    if (s->reason_is_known && (reason == SESSION_CLIENT_FIN || reason == SESSION_PRIMARY_FIN))
+        return;
+    s->reason = reason;
+    s->reason_is_known = true;
+}
+
+static enum session_reason client_reason(enum failure failure)
+{
+    switch (failure) {
+    case FAILURE_NONE: /* without a failure of the transport only memory can have been missing */
+    case FAILURE_NO_MEMORY:
+        return SESSION_NO_MEMORY;
+    case FAILURE_RESET:
+        return SESSION_CLIENT_RST;
+    case FAILURE_TIMED_OUT:
+        return SESSION_CLIENT_TIMEOUT;
+    case FAILURE_REFUSED:
+    case FAILURE_UNREACHABLE:
+    case FAILURE_CONNECT_TIMEOUT:
+    case FAILURE_NAME:
+    case FAILURE_NO_DESCRIPTOR:
+    case FAILURE_NO_PORT:
+    case FAILURE_LOOP:
+    case FAILURE_LOCAL:
+        return SESSION_IO_ERROR;
+    }
+    return SESSION_IO_ERROR;
+}
+
+static enum session_reason primary_reason(enum failure failure)
+{
+    switch (failure) {
+    case FAILURE_NONE:
+    case FAILURE_NO_MEMORY:
+        return SESSION_NO_MEMORY;
+    case FAILURE_RESET:
+        return SESSION_PRIMARY_RST;
+    case FAILURE_REFUSED:
+        return SESSION_PRIMARY_REFUSED;
+    case FAILURE_UNREACHABLE:
+        return SESSION_PRIMARY_UNREACHABLE;
+    case FAILURE_CONNECT_TIMEOUT:
+    case FAILURE_TIMED_OUT:
+        return SESSION_PRIMARY_TIMEOUT;
+    case FAILURE_NAME:
+        return SESSION_PRIMARY_DNS;
+    case FAILURE_NO_DESCRIPTOR:
+        return SESSION_NO_DESCRIPTOR;
+    case FAILURE_NO_PORT:
+        return SESSION_NO_PORT;
+    case FAILURE_LOOP:
+        return SESSION_LOOP;
+    case FAILURE_LOCAL:
+        return SESSION_IO_ERROR;
+    }
+    return SESSION_IO_ERROR;
+}
+
+static void warn_of_primary(const struct session *s, double now)
+{
+    struct log_limit *limit = &s->mirror->primary_limits[s->reason];
+    char              name[SESSION_NAME];
+    uint64_t          suppressed;
+
+    if (!log_limit_passes(limit, now, WARNING_EVERY, &suppressed))
+        return;
+    session_name(s->mirror, s->number, name);
+    log_warning(name, "primary_failed", "reason=%s why=%s suppressed=%" PRIu64,
+                session_reason_name(s->reason),
+                s->primary != NULL ? transport_why(s->primary) : "no memory", suppressed);
+}
+
+/* Nobody is left to answer.  What the client sent before is still read, for the others. */
+static void lose_client(struct session *s, double now)
+{
+    if (s->lost_at > 0)
+        return;
+    s->lost_at = now;
+    remember(s, client_reason(transport_failure(s->client)));
+    stream_break(s->response);
+    stream_detach(&s->to_client);
+    s->response_is_over = true;
+}
+
+/* Nobody is left to ask.  What the primary answered before is still read, for the client. */
+static void lose_primary(struct session *s, double now)
+{
+    if (s->primary_is_lost)
+        return;
+    s->primary_is_lost = true;
+    remember(
+        s, primary_reason(s->primary != NULL ? transport_failure(s->primary) : FAILURE_NO_MEMORY));
+    if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
+        warn_of_primary(s, now);
+    stream_break(s->request);
+    stream_detach(&s->to_primary);
+    s->request_is_over = true;
+    if (s->response_is_over)
+        transport_abort(s->client);
+}
+
+/* --- one turn ---------------------------------------------------------------------------- */
+
+static struct shadow_turn turn_of(struct session *s, double now)
+{
+    return (struct shadow_turn){
+        .session = s->number,
+        .primary_open =
+            s->state == SESSION_RELAYING && s->primary != NULL && transport_is_open(s->primary),
+        .now = now,
+        .first_byte_at = s->first_byte_at,
+        .ready = on_ready,
+        .owner = s,
+    };
+}
+
+static void relay_shadows(struct session *s, double now)
+{
+    struct shadow_turn turn = turn_of(s, now);
+
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_relay(&s->shadows[i], &turn);
+}
+
+/* Forgets what everyone has had.  Whoever was cut off for that gets its RST now: no event may ever
+ * come for it. */
+static void settle_request(struct session *s, double now)
+{
+    struct mirror *mirror = s->mirror;
+
+    while (stream_settle(s->request))
+        relay_shadows(s, now);
+
+    size_t spared = stream_spared(s->request);
+    if (spared == s->shadow_memory)
+        return;
+    size_t   change = spared - s->shadow_memory; /* modulo 2^64 */
+    uint64_t all = atomic_fetch_add(&mirror->page->shadow_memory, change) + change;
+
+    cell_add(&mirror->slot->counts[COUNT_SHADOW_MEMORY], change);
+    mirror->shadow_memory += change;
+    s->shadow_memory = spared;
+    if (all > mirror->config->shadow_memory)
+        mirror->memory_is_short = true;
+}
+
+/* Moves what this consumer can take now; after the last byte, tells its peer. */
+static enum io deliver(struct cursor *cursor, struct transport *to)
+{
+    const struct stream *stream = cursor->stream;
+    enum io              io = cursor_drain(cursor, to);
+
+    if (io != IO_END)
+        return io;
+    if (stream_ending(stream) == ENDED_RESET)
+        transport_abort(to);
+    else
+        transport_end(to);
+    return IO_END;
+}
+
+static void fill_request(struct session *s, double now)
+{
+    enum io io = stream_fill(s->request, s->client);
+
+    if (io == IO_END)
+        remember(s, SESSION_CLIENT_FIN);
+    if (io == IO_FAILED || transport_is_broken(s->client))
+        lose_client(s, now);
+    if (s->first_byte_at == 0 && stream_total(s->request) > 0)
+        s->first_byte_at = now;
+}
+
+static void deliver_request(struct session *s, double now)
+{
+    if (s->request_is_over)
+        return;
+    enum io io = deliver(&s->to_primary, s->primary);
+    if (io == IO_END)
+        s->request_is_over = true;
+    if (io == IO_FAILED)
+        lose_primary(s, now);
+}
+
+static void fill_response(struct session *s, double now)
+{
+    if (s->primary == NULL)
+        return;
+    enum io io = stream_fill(s->response, s->primary);
+    if (io == IO_END)
+        remember(s, SESSION_PRIMARY_FIN);
+    if (io == IO_FAILED || transport_is_broken(s->primary))
+        lose_primary(s, now);
+    if (s->connect_seconds < 0 && transport_is_open(s->primary))
+        s->connect_seconds = (float)(now - s->started);
+    if (s->first_byte_seconds < 0 && s->first_byte_at > 0 && stream_total(s->response) > 0)
+        s->first_byte_seconds = (float)(now - s->first_byte_at);
+}
+
+static void deliver_response(struct session *s, double now)
+{
+    if (s->response_is_over)
+        return;
+    enum io io = deliver(&s->to_client, s->client);
+    if (io == IO_END)
+        s->response_is_over = true;
+    if (io == IO_FAILED)
+        lose_client(s, now);
+}
+
+static void session_relay(struct session *s, double now)
+{
+    fill_request(s, now);
+    deliver_request(s, now);
+    fill_response(s, now);
+    deliver_response(s, now);
+    stream_settle(s->response);
+
+    relay_shadows(s, now);
+    settle_request(s, now);
+}
+
+/* --- the books --------------------------------------------------------------------------- */
+
+static struct account account_of(struct session *s)
+{
+    return (struct account){
+        .mirror = s->mirror,
+        .number = s->number,
+        .listener = s->listener,
+        .client = s->client,
+        .primary = s->primary,
+        .reason = s->reason,
+        .seconds = s->ended_at - s->started,
+        .connect_seconds = s->connect_seconds,
+        .first_byte_seconds = s->first_byte_seconds,
+        .request_bytes = stream_total(s->request),
+        .response_bytes = s->to_client.position,
+        .buffered_bytes = stream_buffered(s->request) + stream_buffered(s->response),
+        .shadows = s->shadows,
+        .shadow_count = s->shadow_count,
+    };
+}
+
+static void session_book(struct session *s)
+{
+    struct account account = account_of(s);
+
+    list_remove(&s->moved);
+    account_book(&account, &s->booked);
+}
+
+void sessions_book(struct mirror *mirror)
+{
+    while (mirror->moved.next != &mirror->moved)
+        session_book(LIST_MEMBER(mirror->moved.next, struct session, moved));
+}
+
+/* Everything that moves makes this sum grow, so that a standstill is seen by comparing. */
+static void note_progress(struct session *s, double now)
+{
+    uint64_t progress = stream_total(s->request) + s->to_primary.position +
+                        stream_total(s->response) + s->to_client.position + s->request_is_over +
+                        s->response_is_over + (stream_ending(s->request) != NOT_ENDED) +
+                        (stream_ending(s->response) != NOT_ENDED);
+
+    if (progress != s->progress && s->state == SESSION_RELAYING)
+        s->moved_at = now;
+    if (!list_holds(&s->moved) && (progress != s->progress || s->shadow_count > 0))
+        list_add(&s->mirror->moved, &s->moved);
+    s->progress = progress;
+}
+
+/* --- the end ----------------------------------------------------------------------------- */
+
+/* Client and primary are done; the shadows go on for a while. */
+static void session_end(struct session *s, double now)
+{
+    struct mirror     *mirror = s->mirror;
+    struct shadow_turn turn;
+
+    session_move(s, SESSION_ENDING);
+    s->ended_at = now;
+    stream_break(s->request);
+    stream_detach(&s->to_primary);
+    stream_detach(&s->to_client);
+    transport_close(s->client);
+    if (s->primary != NULL)
+        transport_close(s->primary);
+    stream_break(s->response);
+    stream_settle(s->response);
+
+    turn = turn_of(s, now);
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_session_ended(&s->shadows[i], &turn);
+    relay_shadows(s, now);
+    settle_request(s, now);
+
+    atomic_fetch_sub(&mirror->page->clients_open, 1);
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+    mirror->on_client_gone(mirror->owner);
+}
+
+static bool session_is_over(const struct session *s)
+{
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        if (!shadow_is_over(&s->shadows[i]))
+            return false;
+    }
+    return s->state == SESSION_ENDING;
+}
+
+static void session_free(struct session *s)
+{
+    ev_timer_stop(s->mirror->loop, &s->timer);
+    list_remove(&s->all);
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_free(&s->shadows[i]);
+    transport_free(s->client);
+    transport_free(s->primary);
+    stream_free(s->request);
+    stream_free(s->response);
+    free(s);
+}
+
+static void session_close(struct session *s)
+{
+    session_move(s, SESSION_CLOSED);
+    settle_request(s, s->ended_at);
+    session_book(s);
+
+    struct account account = account_of(s);
+    account_close(&account);
+    session_free(s);
+}
+
+/* --- time -------------------------------------------------------------------------------- */
+
+static bool is_half_closed(const struct session *s)
+{
+    return stream_ending(s->request) != NOT_ENDED || stream_ending(s->response) != NOT_ENDED;
+}
+
+static double relaying_deadline(const struct session *s)
+{
+    const struct config *config = s->mirror->config;
+    double limit = is_half_closed(s) ? config->half_close_timeout : config->idle_timeout;
+    double               deadline = limit > 0 ? s->moved_at + limit : INFINITY;
+
+    if (s->lost_at > 0 && s->lost_at + LOST_CLIENT_SECONDS < deadline)
+        deadline = s->lost_at + LOST_CLIENT_SECONDS;
+    return deadline;
+}
+
+static double session_deadline(const struct session *s)
+{
+    double deadline = s->state == SESSION_RELAYING ? relaying_deadline(s) : INFINITY;
+
+    for (size_t i = 0; i < s->shadow_count; i++)
+        deadline = fmin(deadline, shadow_deadline(&s->shadows[i]));
+    return deadline;
+}
+
+/* Ends it in the middle.  A peer that has had everything we hold for it may see a good end. */
+static void session_cut(struct session *s, enum session_reason reason)
+{
+    remember(s, reason);
+    if (cursor_lag(&s->to_client) == 0)
+        transport_end(s->client);
+    if (s->primary != NULL && cursor_lag(&s->to_primary) == 0)
+        transport_end(s->primary);
+    s->request_is_over = true;
+    s->response_is_over = true;
+}
+
+static void session_expire(struct session *s, double now)
+{
+    struct shadow_turn turn = turn_of(s, now);
+
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_expire(&s->shadows[i], &turn);
+    if (s->state == SESSION_RELAYING && now >= relaying_deadline(s))
+        session_cut(s, is_half_closed(s) ? SESSION_HALF_CLOSE : SESSION_IDLE);
+}
+
+static void session_advance(struct session *s);
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct session *s = timer->data;
+
+    (void)loop;
+    (void)events;
+    s->armed_for = 0;
+    session_expire(s, clock_now());
+    session_advance(s);
+}
+
+/* The timer is moved only when it would ring too late; ringing too early costs one look. */
+static void arm_timer(struct session *s, double now)
+{
+    double deadline = session_deadline(s);
+
+    if (isinf(deadline) || (s->armed_for > 0 && s->armed_for <= deadline))
+        return;
+    ev_timer_stop(s->mirror->loop, &s->timer);
+    ev_timer_set(&s->timer, fmax(deadline - now, 0), 0);
+    ev_timer_start(s->mirror->loop, &s->timer);
+    s->armed_for = deadline;
+}
+
+/* --- the one way ------------------------------------------------------------------------- */
+
+/* What a session waits for follows from what it holds.  Only this function starts or stops its
+ * watchers. */
+static void session_rearm(struct session *s, double now)
+{
+    if (s->state == SESSION_RELAYING) {
+        transport_want(s->client, stream_wants_more(s->request), cursor_lag(&s->to_client) > 0);
+        if (s->primary != NULL)
+            transport_want(s->primary, stream_wants_more(s->response),
+                           cursor_lag(&s->to_primary) > 0);
+    }
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_rearm(&s->shadows[i]);
+    arm_timer(s, now);
+}
+
+/* The only place where a session moves, and the only place where it is freed. */
+static void session_advance(struct session *s)
+{
+    double now = clock_now();
+
+    if (s->state == SESSION_RELAYING && !(s->request_is_over && s->response_is_over)) {
+        session_relay(s, now);
+    } else if (s->state == SESSION_ENDING) {
+        relay_shadows(s, now);
+        settle_request(s, now);
+    }
+    if (s->state == SESSION_RELAYING && s->request_is_over && s->response_is_over)
+        session_end(s, now);
+    note_progress(s, now);
+    if (session_is_over(s))
+        session_close(s);
+    else
+        session_rearm(s, now);
+}
+
+static void on_ready(void *owner)
+{
+    session_advance(owner);
+}
+
+/* --- the beginning ----------------------------------------------------------------------- */
+
+static uint64_t random_bits(struct mirror *mirror)
+{
+    mirror->random += 0x9e3779b97f4a7c15U;
+    return mix64(mirror->random);
+}
+
+static bool is_allowed(const struct network_list *allow, const struct address *client)
+{
+    for (size_t i = 0; i < allow->count; i++) {
+        if (network_contains(&allow->networks[i], client))
+            return true;
+    }
+    return allow->count == 0 || client->any.sa_family == AF_UNIX;
+}
+
+/* NULL: no memory; the socket is closed in any case then. */
+static struct session *session_new(struct mirror *mirror, int socket, const struct address *client)
+{
+    size_t          shadows = mirror->config->shadow_count;
+    struct session *s = calloc(1, sizeof *s + shadows * sizeof s->shadows[0]);
+
+    if (s == NULL) {
+        close(socket);
+        return NULL;
+    }
+    s->mirror = mirror;
+    s->request = stream_new(&mirror->chunks);
+    s->response = stream_new(&mirror->chunks);
+    s->client = transport_accepted(mirror->reactor, socket, client, on_ready, s);
+    if (s->request == NULL || s->response == NULL || s->client == NULL) {
+        session_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* A session that could not even begin is in the books, too. */
+static void count_stillborn(struct mirror *mirror)
+{
+    cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
+    cell_add(&mirror->slot->closed[SESSION_NO_MEMORY], 1);
+    for (size_t i = 0; i < mirror->config->shadow_count; i++)
+        cell_add(&mirror->slot->shadows[i].results[RESULT_NO_DATA], 1);
+}
+
+static void session_dial(struct session *s)
+{
+    const struct config *config = s->mirror->config;
+    struct dial_request  request = {
+        .targets = config->primaries,
+        .target_count = config->primary_count,
+        .timeout = config->connect_timeout,
+    };
+
+    s->primary = dial(s->mirror->dialer, &request, on_ready, s);
+    if (s->primary == NULL)
+        lose_primary(s, s->started);
+}
+
+void session_open(struct mirror *mirror, int socket, const struct address *client,
+                  const struct listen_config *listener)
+{
+    struct session *s = session_new(mirror, socket, client);
+
+    if (s == NULL) {
+        count_stillborn(mirror);
+        return;
+    }
+    s->listener = listener;
+    s->number = ++mirror->session_count;
+    s->started = s->moved_at = clock_now();
+    s->connect_seconds = s->first_byte_seconds = -1;
+    ev_timer_init(&s->timer, on_timer, 0, 0);
+    s->timer.data = s;
+    list_add(&mirror->sessions, &s->all);
+    cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
+    cell_add(&mirror->slot->counts[COUNT_SESSIONS_ACTIVE], 1);
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
+    atomic_fetch_add(&mirror->page->clients_open, 1);
+
+    stream_attach(s->request, &s->to_primary, mirror->config->buffer, OVERFLOW_BLOCKS);
+    stream_attach(s->response, &s->to_client, mirror->config->buffer, OVERFLOW_BLOCKS);
+    s->shadow_count = (uint16_t)mirror->config->shadow_count;
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_begin(&s->shadows[i], mirror, i, s->request, client, random_bits(mirror));
+
+    if (is_allowed(&mirror->config->allow, client)) {
+        session_dial(s);
+    } else {
+        remember(s, SESSION_DENIED);
+        s->request_is_over = s->response_is_over = true;
+    }
+    session_advance(s);
+}
+
+/* --- all of them ------------------------------------------------------------------------- */
+
+static struct session *hungriest_session(struct mirror *mirror)
+{
+    struct session *found = NULL;
+    size_t          most = 0;
+
+    for (struct link *link = mirror->sessions.next; link != &mirror->sessions; link = link->next) {
+        struct session *s = LIST_MEMBER(link, struct session, all);
+
+        if (s->shadow_memory > most) {
+            most = s->shadow_memory;
+            found = s;
+        }
+    }
+    return found;
+}
+
+static bool cut_most_lagging(struct session *s)
+{
+    struct shadow_turn turn = turn_of(s, clock_now());
+    struct shadow     *found = NULL;
+
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        struct shadow *sh = &s->shadows[i];
+
+        if (!shadow_is_over(sh) && sh->config->overflow == SHADOW_DETACH &&
+            (found == NULL || cursor_lag(&sh->cursor) > cursor_lag(&found->cursor)))
+            found = sh;
+    }
+    if (found != NULL)
+        shadow_cut(found, SHADOW_MEMORY, &turn);
+    return found != NULL;
+}
+
+void sessions_shed_memory(struct mirror *mirror)
+{
+    uint64_t budget = mirror->config->shadow_memory;
+
+    mirror->memory_is_short = false;
+    while (atomic_load(&mirror->page->shadow_memory) > budget &&
+           mirror->shadow_memory > budget / mirror->config->workers) {
+        struct session *s = hungriest_session(mirror);
+
+        if (s == NULL || !cut_most_lagging(s))
+            return;
+        session_advance(s);
+    }
+}
+
+static void session_drain(struct session *s)
+{
+    struct shadow_turn turn = turn_of(s, clock_now());
+
+    if (s->state == SESSION_RELAYING)
+        session_cut(s, SESSION_DRAIN);
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_cut(&s->shadows[i], SHADOW_DRAIN, &turn);
+    session_advance(s);
+}
+
+void sessions_drain(struct mirror *mirror)
+{
+    while (mirror->sessions.next != &mirror->sessions)
+        session_drain(LIST_MEMBER(mirror->sessions.next, struct session, all));
+}

@@ -1,0 +1,315 @@
+/*
+ * shadow.c — dial when it is time, send what it takes, discard what it says, and cut it when it must be.
+ *
+ *     what happens                              result       reason
+ *     took every byte, and the end              mirrored     fin
+ *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
+ *     client or primary broke off               detached     session_aborted
+ *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
+ *
+ * Cutting means RST: a FIN would make an incomplete request look complete.
+ */
+#include "shadow.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/dial.h"
+#include "mirror/mirror.h"
+#include "mirror/sampler.h"
+
+#define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
+#define WARNING_EVERY  10.0              /* seconds, per shadow and reason */
+#define AUTOTUNED_FROM ((size_t)1 << 20) /* smaller shadow buffers bound the kernel's, too */
+
+#define TO(state) (1u << SHADOW_##state)
+
+static const unsigned next_states[] = {
+    [SHADOW_WAITING] = TO(MIRRORING) | TO(DETACHED),
+    [SHADOW_MIRRORING] = TO(FLUSHING) | TO(DETACHED),
+    [SHADOW_FLUSHING] = TO(DETACHED),
+    [SHADOW_DETACHED] = 0,
+};
+
+static void shadow_move(struct shadow *sh, enum shadow_state next)
+{
+    assert(next_states[sh->state] & (1u << next));
+    sh->state = next;
+}
+
+static struct shadow_cells *cells_of(const struct shadow *sh)
+{
+    return &sh->mirror->slot->shadows[sh->index];
+}
+
+static bool is_blocking(const struct shadow *sh)
+{
+    return sh->config->overflow == SHADOW_BLOCK;
+}
+
+/* The end of its connection, or of the hope of one. */
+static void detach(struct shadow *sh, enum shadow_result result)
+{
+    shadow_move(sh, SHADOW_DETACHED);
+    sh->result = result;
+    stream_detach(&sh->cursor);
+    if (sh->transport != NULL)
+        transport_close(sh->transport);
+}
+
+static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
+{
+    struct log_limit *limit = &sh->mirror->shadow_limits[sh->index].reasons[sh->reason];
+    const char       *reason = shadow_reason_name(sh->reason);
+    const char       *why = sh->transport != NULL ? transport_why(sh->transport) : "";
+    uint64_t          suppressed = 0;
+    char              session[SESSION_NAME];
+    void (*write_line)(const char *, const char *, const char *, ...) = log_warning;
+
+    if (sh->reason == SHADOW_SESSION_ABORTED || sh->reason == SHADOW_DRAIN)
+        write_line = log_debug; /* the session's own line says it */
+    else if (is_blocking(sh))
+        write_line = log_error;
+    if (write_line != log_debug && !log_limit_passes(limit, turn->now, WARNING_EVERY, &suppressed))
+        return;
+    session_name(sh->mirror, turn->session, session);
+    write_line(session, "shadow_detached",
+               "shadow=%s reason=%s why=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
+               " suppressed=%" PRIu64,
+               sh->config->name, reason, why, sh->cursor.position,
+               stream_total(sh->request) - sh->cursor.position, suppressed);
+}
+
+bool shadow_was_dialled(const struct shadow *sh)
+{
+    return sh->dialled_at > 0;
+}
+
+void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shadow_turn *turn)
+{
+    if (sh->state == SHADOW_DETACHED)
+        return;
+    sh->reason = reason;
+    if (sh->transport != NULL)
+        sh->unacked_bytes = transport_unacknowledged(sh->transport);
+    detach(sh, RESULT_DETACHED);
+    if (shadow_was_dialled(sh))
+        cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
+    cell_add(&cells_of(sh)->reasons[reason], 1);
+    log_cut(sh, turn);
+}
+
+/* It got every byte and the end; its connection is done. */
+static void complete(struct shadow *sh)
+{
+    sh->reason = SHADOW_FIN;
+    detach(sh, RESULT_MIRRORED);
+    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
+    cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
+}
+
+static enum shadow_reason reason_of(enum failure failure)
+{
+    switch (failure) {
+    case FAILURE_NONE: /* without a failure of the transport only memory can have been missing */
+    case FAILURE_NO_MEMORY:
+        return SHADOW_MEMORY;
+    case FAILURE_RESET:
+        return SHADOW_RST;
+    case FAILURE_REFUSED:
+        return SHADOW_REFUSED;
+    case FAILURE_UNREACHABLE:
+        return SHADOW_UNREACHABLE;
+    case FAILURE_CONNECT_TIMEOUT:
+        return SHADOW_CONNECT_TIMEOUT;
+    case FAILURE_TIMED_OUT:
+        return SHADOW_STALL;
+    case FAILURE_NAME:
+        return SHADOW_DNS;
+    case FAILURE_NO_DESCRIPTOR:
+        return SHADOW_NO_DESCRIPTOR;
+    case FAILURE_NO_PORT:
+        return SHADOW_NO_PORT;
+    case FAILURE_LOOP:
+        return SHADOW_LOOP;
+    case FAILURE_LOCAL:
+        return SHADOW_IO_ERROR;
+    }
+    return SHADOW_IO_ERROR;
+}
+
+static bool is_wanted_from(const struct network_list *from, const struct address *client)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        if (network_contains(&from->networks[i], client))
+            return true;
+    }
+    return from->count == 0;
+}
+
+void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request,
+                  const struct address *client, uint64_t random)
+{
+    const struct shadow_config *config = &mirror->config->shadows[index];
+
+    *sh = (struct shadow){
+        .mirror = mirror,
+        .config = config,
+        .request = request,
+        .connect_seconds = -1,
+        .first_byte_seconds = -1,
+        .index = (uint16_t)index,
+    };
+    assert(stream_total(request) == 0);
+    stream_attach(request, &sh->cursor, config->buffer,
+                  config->overflow == SHADOW_BLOCK ? OVERFLOW_BLOCKS : OVERFLOW_DETACHES);
+    if (!is_wanted_from(&config->from, client))
+        detach(sh, RESULT_FILTERED);
+    else if (!sampler_chooses(config, client, random))
+        detach(sh, RESULT_SAMPLED_OUT);
+}
+
+/* --- one turn ---------------------------------------------------------------------------- */
+
+static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
+{
+    const struct shadow_config *config = sh->config;
+    struct dial_request request = {
+        .targets = &config->target,
+        .target_count = 1,
+        .timeout = config->connect_timeout,
+        .user_timeout = config->stall_timeout,
+        .send_buffer = config->buffer < AUTOTUNED_FROM ? config->buffer : 0,
+    };
+
+    if (page_sum_shadow(sh->mirror->page, sh->index, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {
+        detach(sh, RESULT_LIMIT);
+        return;
+    }
+    shadow_move(sh, SHADOW_MIRRORING);
+    sh->dialled_at = turn->now;
+    sh->progress_at = turn->now;
+    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], 1);
+    sh->transport = dial(sh->mirror->dialer, &request, turn->ready, turn->owner);
+    if (sh->transport == NULL)
+        shadow_cut(sh, SHADOW_MEMORY, turn);
+}
+
+static void send_on(struct shadow *sh, const struct shadow_turn *turn)
+{
+    uint64_t before = sh->cursor.position;
+    size_t   lag = cursor_lag(&sh->cursor);
+    enum io  io = cursor_drain(&sh->cursor, sh->transport);
+
+    sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
+    if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
+        sh->progress_at = turn->now;
+    if (io == IO_FAILED) {
+        shadow_cut(sh, reason_of(transport_failure(sh->transport)), turn);
+    } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
+        transport_abort(sh->transport);
+        shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
+    } else if (io == IO_END) {
+        transport_end(sh->transport);
+        shadow_move(sh, SHADOW_FLUSHING);
+    }
+}
+
+static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
+{
+    size_t  moved;
+    enum io io = transport_discard(sh->transport, DISCARD_MOST, &moved);
+
+    if (moved > 0 && sh->response_bytes == 0 && turn->first_byte_at > 0)
+        sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
+    sh->response_bytes += moved;
+    if (io == IO_FAILED)
+        shadow_cut(sh, reason_of(transport_failure(sh->transport)), turn);
+    else if (io == IO_END && sh->state == SHADOW_FLUSHING)
+        complete(sh);
+}
+
+void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
+{
+    bool has_data = stream_total(sh->request) > 0;
+
+    if (sh->state == SHADOW_DETACHED)
+        return;
+    if (sh->cursor.stream == NULL) { /* the stream went on without it */
+        shadow_cut(sh, SHADOW_LAG, turn);
+        return;
+    }
+    if (sh->state == SHADOW_WAITING && turn->primary_open &&
+        (has_data || sh->config->connect_on == CONNECT_ON_START))
+        shadow_dial(sh, turn);
+    if (sh->transport == NULL || transport_is_opening(sh->transport))
+        return;
+    if (transport_is_open(sh->transport) && sh->connect_seconds < 0)
+        sh->connect_seconds = (float)(turn->now - sh->dialled_at);
+    if (sh->state == SHADOW_MIRRORING)
+        send_on(sh, turn);
+    if (sh->state != SHADOW_DETACHED)
+        discard_answer(sh, turn);
+}
+
+void shadow_rearm(struct shadow *sh)
+{
+    if (sh->transport != NULL && sh->state != SHADOW_DETACHED)
+        transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0);
+}
+
+/* --- the end ----------------------------------------------------------------------------- */
+
+void shadow_session_ended(struct shadow *sh, const struct shadow_turn *turn)
+{
+    sh->linger_until = turn->now + sh->config->linger;
+    if (sh->state != SHADOW_WAITING)
+        return;
+    if (stream_total(sh->request) == 0)
+        detach(sh, RESULT_NO_DATA);
+    else
+        shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
+}
+
+bool shadow_is_over(const struct shadow *sh)
+{
+    return sh->state == SHADOW_DETACHED;
+}
+
+double shadow_deadline(const struct shadow *sh)
+{
+    double stalled = INFINITY;
+
+    if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_WAITING)
+        return INFINITY;
+    if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 &&
+        sh->config->stall_timeout > 0)
+        stalled = sh->progress_at + sh->config->stall_timeout;
+    return sh->linger_until > 0 && sh->linger_until < stalled ? sh->linger_until : stalled;
+}
+
+/* At the end of its time a shadow that has acknowledged everything is a complete one that did not
+ * say goodbye; any other stalled. */
+void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
+{
+    if (turn->now < shadow_deadline(sh))
+        return;
+    if (sh->state == SHADOW_FLUSHING && transport_unacknowledged(sh->transport) == 0) {
+        transport_abort(sh->transport);
+        complete(sh);
+    } else if (transport_is_opening(sh->transport)) {
+        shadow_cut(sh, SHADOW_CONNECT_TIMEOUT, turn);
+    } else {
+        shadow_cut(sh, SHADOW_STALL, turn);
+    }
+}
+
+void shadow_free(struct shadow *sh)
+{
+    assert(sh->state == SHADOW_DETACHED);
+    transport_free(sh->transport);
+    sh->transport = NULL;
+}

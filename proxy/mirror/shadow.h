@@ -1,0 +1,92 @@
+/*
+ * shadow.h — one extra recipient of a session's request bytes.
+ *
+ *     request stream ──cursor──▶ shadow ──▶ its answer ──▶ nobody
+ *
+ *     WAITING ──▶ MIRRORING ──▶ FLUSHING ──▶ DETACHED      (any ──▶ DETACHED, with a reason)
+ *     not dialled  dialled       told the end
+ *
+ * A shadow may cost memory up to its limit, and nothing else: whatever happens to it, the client
+ * and the primary do not notice.  (With overflow = block the operator has chosen otherwise.)  It
+ * sees an exact prefix of the client's bytes, from byte 0; once detached it never comes back within
+ * the session, because it would have missed bytes.
+ */
+#ifndef MIRROR_SHADOW_H
+#define MIRROR_SHADOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/stats.h"
+#include "flow/stream.h"
+#include "flow/transport.h"
+
+struct address;
+struct mirror;
+struct shadow_config;
+
+enum shadow_state {
+    SHADOW_WAITING,
+    SHADOW_MIRRORING,
+    SHADOW_FLUSHING,
+    SHADOW_DETACHED,
+};
+
+/* Embedded in its session; read by account.c. */
+struct shadow {
+    struct mirror              *mirror;
+    const struct shadow_config *config;
+    struct stream              *request;
+    struct transport           *transport;     /* NULL: never dialled */
+    struct cursor               cursor;
+    double                      progress_at;   /* when it last took a byte, or had none to take */
+    double                      linger_until;  /* 0: the session goes on */
+    double                      dialled_at;    /* 0: never */
+    float                       connect_seconds;    /* below 0: unknown */
+    float                       first_byte_seconds; /* below 0: unknown */
+    uint64_t                    response_bytes;
+    uint64_t                    unacked_bytes;
+    uint64_t                    max_lag;
+    /* What the counters already hold; see account.h. */
+    uint64_t booked_offered;
+    uint64_t booked_sent;
+    uint64_t booked_gone;
+    uint64_t booked_response;
+
+    enum shadow_state  state;
+    enum shadow_result result; /* final once DETACHED */
+    enum shadow_reason reason; /* with the result mirrored or detached */
+    uint16_t           index;  /* in the configuration and in the page */
+};
+
+/* What a shadow must know of its session at each turn. */
+struct shadow_turn {
+    uint64_t         session;        /* its number, for logs */
+    bool             primary_open;   /* no byte leaves, and nothing is dialled, before */
+    double           now;            /* CLOCK_MONOTONIC seconds */
+    double           first_byte_at;  /* when the client's first byte came; 0: not yet */
+    transport_ready *ready;
+    void            *owner;
+};
+
+/* Decides whether this session is mirrored and takes its place in the stream, which must be empty
+ * so far.  random: 64 fresh random bits. */
+void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request,
+                  const struct address *client, uint64_t random);
+/* Moves what can move: dials, sends, tells the end, discards the answer. */
+void shadow_relay(struct shadow *, const struct shadow_turn *);
+void shadow_rearm(struct shadow *);
+/* Client and primary are done; the shadow has --shadow-linger left. */
+void shadow_session_ended(struct shadow *, const struct shadow_turn *);
+/* Cuts it off now, with RST.  Does nothing to one that is detached. */
+void shadow_cut(struct shadow *, enum shadow_reason, const struct shadow_turn *);
+bool shadow_is_over(const struct shadow *);
+/* When shadow_expire() must be called (CLOCK_MONOTONIC seconds); INFINITY: no need. */
+double shadow_deadline(const struct shadow *);
+void   shadow_expire(struct shadow *, const struct shadow_turn *);
+/* Whether a connection was ever begun, so that it has a reason. */
+bool shadow_was_dialled(const struct shadow *);
+void shadow_free(struct shadow *);
+
+#endif
