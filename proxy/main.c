@@ -1,0 +1,96 @@
+/*
+ * main.c — what the command line asks for: run, check, print the configuration, help.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "config/config.h"
+#include "config/load.h"
+#include "run/supervisor.h"
+#include "run/version.h"
+
+enum exit_status {
+    EXIT_CLEAN = 0,
+    EXIT_USAGE = 2,
+};
+
+/* A standard stream that was closed for us must not become some socket's number. */
+static void occupy_standard_streams(void)
+{
+    while (true) {
+        int fd = open("/dev/null", O_RDWR);
+
+        if (fd < 0)
+            return;
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+    }
+}
+
+static void print_warnings(const struct config_warnings *warnings)
+{
+    for (size_t i = 0; i < warnings->count; i++)
+        fprintf(stderr, "doppel: warning: %s\n", warnings->texts[i]);
+}
+
+static int refuse(const struct fault *fault)
+{
+    fprintf(stderr, "doppel: %s\n", fault->text);
+    return EXIT_USAGE;
+}
+
+/* Checks or runs. */
+static int use(const struct config *config, enum config_action action)
+{
+    struct fault fault = { { 0 } };
+
+    if (!supervisor_check_loops(config, &fault))
+        return refuse(&fault);
+    if (action == CONFIG_RUN)
+        return supervisor_run(config);
+    config_print(config, stdout);
+    return EXIT_CLEAN;
+}
+
+static int say(enum config_action action, const struct fault *fault)
+{
+    switch (action) {
+    case CONFIG_HELP:
+        config_print_help(stdout);
+        return EXIT_CLEAN;
+    case CONFIG_NOTHING:
+        config_print_help(stdout);
+        return EXIT_USAGE;
+    case CONFIG_VERSION:
+        version_print(stdout);
+        return EXIT_CLEAN;
+    case CONFIG_TABLE:
+        config_print_table(stdout);
+        return EXIT_CLEAN;
+    case CONFIG_RUN:
+    case CONFIG_CHECK:
+        break;
+    }
+    return refuse(fault);
+}
+
+int main(int argc, char *argv[])
+{
+    enum config_action     action = CONFIG_RUN;
+    struct config_warnings warnings = { 0 };
+    struct fault           fault = { { 0 } };
+    struct config         *config;
+    int                    status;
+
+    occupy_standard_streams();
+    config = config_load(argc, argv, environ, &action, &warnings, &fault);
+    print_warnings(&warnings);
+    config_warnings_free(&warnings);
+    status = config != NULL ? use(config, action) : say(action, &fault);
+    config_free(config);
+    return status;
+}

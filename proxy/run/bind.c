@@ -1,0 +1,167 @@
+/*
+ * bind.c — bind(2) and listen(2), with every refusal as a sentence.
+ */
+#include "bind.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "flow/transport.h"
+
+static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
+{
+    char text[ENDPOINT_TEXT];
+
+    endpoint_print(endpoint, text);
+    return fault_set(fault, "cannot listen on %s: %s%s", text, strerrordesc_np(error),
+                     error == EACCES ? " (ports below 1024 need CAP_NET_BIND_SERVICE)" : "");
+}
+
+/* A bound socket, or -1 with errno. */
+static int bound_socket(const struct address *address, bool shared,
+                        const struct socket_settings *settings)
+{
+    int family = address->any.sa_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1;
+    int off = 0;
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (shared)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    if (family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address_is_wildcard(address) ? &off : &on,
+                   sizeof on);
+    socket_tune(fd, family, settings);
+    if (bind(fd, &address->any, address->length) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* --- TCP --------------------------------------------------------------------------------- */
+
+/* SO_REUSEPORT would join another program of ours without a word: bind without it first.  Answers
+ * the address with the real port in it. */
+static bool claim_port(struct address *address, const struct socket_settings *settings)
+{
+    struct sockaddr_storage storage = { 0 };
+    socklen_t               length = sizeof storage;
+    int                     probe = bound_socket(address, false, settings);
+
+    if (probe < 0)
+        return false;
+    bool known = getsockname(probe, (struct sockaddr *)&storage, &length) == 0;
+    int  error = errno;
+    if (known)
+        address_set_port(address, ntohs(((struct sockaddr_in *)&storage)->sin_port));
+    /* The port is the same place in both families' structures (ip(7), ipv6(7)). */
+    close(probe);
+    errno = error;
+    return known;
+}
+
+static bool is_without_ipv6(int error)
+{
+    return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
+}
+
+static bool choose_address(const struct bind_request *request, struct address *address)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    bool                   everywhere = endpoint->host[0] == '\0';
+    const char            *host = everywhere ? "::" : endpoint->host;
+
+    if (strcasecmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    address_parse(address, host, endpoint->port);
+    if (claim_port(address, request->sockets))
+        return true;
+    if (!everywhere || !is_without_ipv6(errno))
+        return false;
+    address_parse(address, "0.0.0.0", endpoint->port);
+    return claim_port(address, request->sockets);
+}
+
+static bool bind_tcp(const struct bind_request *request, int *sockets, size_t count,
+                     struct address *bound)
+{
+    if (!choose_address(request, bound))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        sockets[i] = bound_socket(bound, true, request->sockets);
+        if (sockets[i] < 0 || listen(sockets[i], request->backlog) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* --- unix -------------------------------------------------------------------------------- */
+
+static bool nobody_listens(const struct address *address)
+{
+    int  probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool refused =
+        probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == ECONNREFUSED;
+
+    if (probe >= 0)
+        close(probe);
+    return refused;
+}
+
+static bool bind_unix(const struct bind_request *request, int *sockets, size_t count,
+                      struct address *bound)
+{
+    const char *path = request->endpoint->host;
+
+    address_of_path(bound, path);
+    sockets[0] = bound_socket(bound, false, request->sockets);
+    if (sockets[0] < 0 && errno == EADDRINUSE) {
+        if (nobody_listens(bound))
+            unlink(path);
+        sockets[0] = bound_socket(bound, false, request->sockets);
+    }
+    if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
+        listen(sockets[0], request->backlog) != 0)
+        return false;
+    for (size_t i = 1; i < count; i++) {
+        sockets[i] = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
+        if (sockets[i] < 0)
+            return false;
+    }
+    return true;
+}
+
+bool bind_listeners(const struct bind_request *request, int *sockets, size_t count,
+                    struct address *bound, struct fault *fault)
+{
+    for (size_t i = 0; i < count; i++)
+        sockets[i] = -1;
+    bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
+                                                         : bind_tcp(request, sockets, count, bound);
+    if (done)
+        return true;
+    refuse(request->endpoint, fault, errno);
+    for (size_t i = 0; i < count; i++) {
+        if (sockets[i] >= 0)
+            close(sockets[i]);
+        sockets[i] = -1;
+    }
+    return false;
+}
+
+void bind_remove(const struct endpoint *endpoint)
+{
+    if (endpoint->kind == ENDPOINT_UNIX)
+        unlink(endpoint->host);
+}

@@ -1,0 +1,12 @@
+/*
+ * version.h — what this program is made of: its version and its libraries'.
+ */
+#ifndef RUN_VERSION_H
+#define RUN_VERSION_H
+
+#include <stdio.h>
+
+/* One line each: doppel, libev, c-ares; running and compiled. */
+void version_print(FILE *);
+
+#endif

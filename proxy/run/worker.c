@@ -1,0 +1,272 @@
+/*
+ * worker.c — builds the loop and what sessions share, serves, and finishes when its lifeline ends.
+ *
+ *     lifeline open ──▶ serving ──end-of-file──▶ draining ──no session left──▶ exit 0
+ *                                                   └── the page's deadline: sessions_drain()
+ *
+ * A worker obeys only its lifeline and the page: signals reach it, too (Ctrl-C goes to the whole
+ * group), and are ignored.
+ */
+#include "worker.h"
+
+#include <ev.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/dial.h"
+#include "flow/resolver.h"
+#include "flow/transport.h"
+#include "mirror/mirror.h"
+#include "mirror/session.h"
+#include "run/listener.h"
+
+#define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
+#define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved */
+#define KEPT_DESCRIPTORS   16   /* standard streams, logs, lifeline, ready pipe */
+
+struct worker {
+    const struct worker_start *start;
+    struct mirror              mirror;
+    struct resolver           *resolver;
+    struct listeners          *listeners;
+    ev_io                      lifeline;
+    ev_timer                   tick;
+    ev_timer                   drain;
+    ev_prepare                 turn_end;
+    char                       name[32];
+    char                       session_prefix[48];
+};
+
+/* --- becoming a process of its own ------------------------------------------------------- */
+
+static void ignore_signals(void)
+{
+    static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE };
+    sigset_t         none;
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        signal(signals[i], SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Siblings' sockets and pipes must not live on in this process: their end-of-file would never come. */
+static void close_all_but(int *kept, size_t count)
+{
+    int next = 0;
+
+    qsort(kept, count, sizeof kept[0], compare_numbers);
+    for (size_t i = 0; i < count; i++) {
+        if (kept[i] > next)
+            close_range((unsigned)next, (unsigned)kept[i] - 1, 0);
+        next = kept[i] >= next ? kept[i] + 1 : next;
+    }
+    close_range((unsigned)next, ~0U, 0);
+}
+
+static void keep_only_own_descriptors(const struct worker_start *start)
+{
+    size_t listeners = start->config->listen_count;
+    int   *kept = xcalloc(listeners + KEPT_DESCRIPTORS, sizeof kept[0]);
+    size_t count = 0;
+
+    for (int standard = 0; standard <= STDERR_FILENO; standard++)
+        kept[count++] = standard;
+    count += (size_t)log_descriptors(&kept[count]);
+    kept[count++] = start->lifeline;
+    kept[count++] = start->ready;
+    for (size_t i = 0; i < listeners; i++)
+        kept[count++] = start->sockets[i];
+    close_all_but(kept, count);
+    free(kept);
+}
+
+/* --- the end ----------------------------------------------------------------------------- */
+
+static void worker_dismantle(struct worker *w)
+{
+    struct ev_loop *loop = w->mirror.loop;
+
+    listeners_free(w->listeners);
+    dialer_free(w->mirror.dialer);
+    resolver_free(w->resolver);
+    reactor_free(w->mirror.reactor);
+    pool_close(&w->mirror.chunks);
+    free(w->mirror.shadow_limits);
+    ev_loop_destroy(loop);
+}
+
+/* Sanitized builds leave through exit(), which looks for leaks. */
+_Noreturn static void leave(int status)
+{
+#ifdef __SANITIZE_ADDRESS__
+    exit(status);
+#else
+    _exit(status);
+#endif
+}
+
+static bool is_past_deadline(const struct worker *w)
+{
+    double deadline = atomic_load(&w->start->page->drain_deadline);
+
+    return deadline > 0 && clock_now() >= deadline;
+}
+
+static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *w = timer->data;
+    bool           late = is_past_deadline(w);
+
+    (void)events;
+    if (late)
+        sessions_drain(&w->mirror);
+    if (w->mirror.sessions.next == &w->mirror.sessions &&
+        (late || reactor_closing(w->mirror.reactor) == 0))
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct worker *w = watcher->data;
+
+    (void)events;
+    ev_io_stop(loop, watcher);
+    close(watcher->fd);
+    atomic_store(&w->start->slot->state, WORKER_DRAINING);
+    listeners_close(w->listeners);
+    ev_timer_init(&w->drain, on_drain_poll, 0, DRAIN_POLL_SECONDS);
+    w->drain.data = w;
+    ev_timer_start(loop, &w->drain);
+}
+
+/* --- serving ----------------------------------------------------------------------------- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *w = timer->data;
+
+    (void)loop;
+    (void)events;
+    sessions_book(&w->mirror);
+    w->mirror.memory_is_short |=
+        atomic_load(&w->start->page->shadow_memory) > w->mirror.config->shadow_memory;
+}
+
+static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    struct worker *w = watcher->data;
+
+    (void)loop;
+    (void)events;
+    if (w->mirror.memory_is_short)
+        sessions_shed_memory(&w->mirror);
+    log_flush();
+}
+
+static void make_mirror(struct worker *w, struct fault *fault)
+{
+    const struct worker_start *start = w->start;
+    const struct config       *config = start->config;
+    struct mirror             *mirror = &w->mirror;
+    struct dial_settings       dialling = {
+        .listeners = start->bound,
+        .listener_count = config->listen_count,
+        .allow_loop = config->allow_loop,
+        .sockets = { config->tcp_user_timeout, (int)config->sndbuf, (int)config->rcvbuf },
+        .slot = start->slot,
+    };
+
+    mirror->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (mirror->loop == NULL)
+        die(1, "cannot make an event loop");
+    mirror->reactor = reactor_new(mirror->loop, fault);
+    if (mirror->reactor == NULL)
+        die(1, "%s", fault->text);
+    w->resolver = resolver_new(mirror->loop, config->resolv_conf, config->hosts, fault);
+    if (w->resolver == NULL)
+        die(1, "%s", fault->text);
+    mirror->dialer = dialer_new(mirror->reactor, w->resolver, &dialling);
+    mirror->config = config;
+    mirror->page = start->page;
+    mirror->slot = start->slot;
+    mirror->shadow_limits = xcalloc(config->shadow_count + 1, sizeof mirror->shadow_limits[0]);
+    mirror->session_prefix = w->session_prefix;
+    list_start(&mirror->sessions);
+    list_start(&mirror->moved);
+    if (getrandom(&mirror->random, sizeof mirror->random, 0) != sizeof mirror->random)
+        die(1, "cannot get random numbers");
+}
+
+static void start_watching(struct worker *w)
+{
+    struct ev_loop *loop = w->mirror.loop;
+
+    ev_io_init(&w->lifeline, on_lifeline, w->start->lifeline, EV_READ);
+    ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    ev_prepare_init(&w->turn_end, on_turn_end);
+    w->lifeline.data = w->tick.data = w->turn_end.data = w;
+    ev_io_start(loop, &w->lifeline);
+    ev_timer_start(loop, &w->tick);
+    ev_prepare_start(loop, &w->turn_end);
+}
+
+static void say_ready(const struct worker *w)
+{
+    int ready = w->start->ready;
+
+    atomic_store(&w->start->slot->state, WORKER_READY);
+    if (write(ready, "", 1) != 1)
+        die(1, "cannot tell the supervisor that a worker is ready");
+    close(ready);
+}
+
+_Noreturn void worker_run(const struct worker_start *start)
+{
+    static struct worker worker; /* reachable until the very end, for the leak checker */
+    struct worker       *w = &worker;
+    struct fault         fault;
+
+    ignore_signals();
+    ev_loop_destroy(start->parents_loop);
+    log_after_fork();
+    keep_only_own_descriptors(start);
+    atomic_store(&start->slot->pid, getpid());
+    log_count_drops(&start->slot->counts[COUNT_LOG_DROPPED]);
+
+    w->start = start;
+    snprintf(w->name, sizeof w->name, "worker %" PRIu64, start->serial);
+    snprintf(w->session_prefix, sizeof w->session_prefix, "%" PRIx64 "-%" PRIx64,
+             (uint64_t)start->page->started, start->serial);
+    make_mirror(w, &fault);
+    w->listeners =
+        listeners_new(&w->mirror, start->sockets, start->config->listen_count, start->max_sessions);
+    w->mirror.on_client_gone = listeners_resume;
+    w->mirror.owner = w->listeners;
+    start_watching(w);
+    say_ready(w);
+    log_debug(w->name, "ready", "pid=%d", (int)getpid());
+
+    ev_run(w->mirror.loop, 0);
+
+    log_debug(w->name, "finished", "sessions=%" PRIu64, w->mirror.session_count);
+    worker_dismantle(w);
+    log_flush();
+    leave(0);
+}
