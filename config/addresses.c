@@ -1,0 +1,482 @@
+/*
+ * addresses.c — names, addresses and queries, taken apart and put together.
+ *
+ * An item is cut in this order: at the commas, at the first ?, at the first = of what is before it,
+ * at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
+ */
+#include "config/addresses.h"
+
+#include <ctype.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/fault.h"
+#include "config/config.h"
+#include "config/options.h"
+#include "config/value.h"
+
+#define MOST_LISTENS   64
+#define MOST_PRIMARIES 64
+#define MOST_SHADOWS   256 /* names in the shared page */
+#define NAME_LENGTH    32
+#define QUOTED         "\"%.120s\""
+
+struct item {
+    char *name; /* NULL: none was written */
+    char *address;
+    char *query; /* NULL: none was written */
+};
+
+/* ---- text */
+
+static char *without_blanks(char *text)
+{
+    text += strspn(text, " \t");
+    size_t length = strlen(text);
+    while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+        length--;
+    text[length] = '\0';
+    return text;
+}
+
+/* Cuts at the first of these characters and steps over it; NULL behind the last piece. */
+static char *next_piece(char **rest, const char *separators)
+{
+    char *piece = *rest;
+
+    if (piece == NULL)
+        return NULL;
+    *rest = strpbrk(piece, separators);
+    if (*rest != NULL)
+        *(*rest)++ = '\0';
+    return without_blanks(piece);
+}
+
+char *addresses_next(char **rest)
+{
+    return next_piece(rest, ",");
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)tolower((unsigned char)c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In place.  A % at the very end stands for itself: sample=10% needs no escape. */
+static bool unescape(char *text, struct fault *fault)
+{
+    char *to = text;
+
+    for (const char *from = text; *from != '\0'; to++) {
+        if (from[0] != '%' || from[1] == '\0') {
+            *to = *from++;
+            continue;
+        }
+        int high = hex_digit(from[1]);
+        int low = high >= 0 ? hex_digit(from[2]) : -1;
+        if (low < 0 || high + low == 0)
+            return fault_set(fault, "\"%.3s\" is no escaped byte; write %%25 for a %%", from);
+        *to = (char)(high * 16 + low);
+        from += 3;
+    }
+    *to = '\0';
+    return true;
+}
+
+static bool is_unix(const char *text) { return strncasecmp(text, "unix:", strlen("unix:")) == 0; }
+
+char *addresses_unescaped(const char *text, struct fault *fault)
+{
+    char *copy = xstrdup(text);
+
+    if (!is_unix(text) || unescape(copy, fault))
+        return copy;
+    free(copy);
+    return NULL;
+}
+
+static bool needs_escape(char c)
+{
+    return (unsigned char)c <= ' ' || c == 0x7f || strchr("%?&,+;#\"'", c) != NULL;
+}
+
+static void print_path(const char *path, FILE *to)
+{
+    fputs("unix:", to);
+    for (; *path != '\0'; path++) {
+        if (needs_escape(*path))
+            fprintf(to, "%%%02X", (unsigned char)*path);
+        else
+            fputc(*path, to);
+    }
+}
+
+char *addresses_of_path(const char *path)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    if (to == NULL)
+        die(1, "no memory for a path");
+    print_path(path, to);
+    fclose(to);
+    return text;
+}
+
+void addresses_print(const struct endpoint *endpoint, FILE *to)
+{
+    char text[ENDPOINT_TEXT];
+
+    if (endpoint->kind == ENDPOINT_UNIX) {
+        print_path(endpoint->host, to);
+    } else {
+        endpoint_print(endpoint, text);
+        fputs(text, to);
+    }
+}
+
+/* ---- one item */
+
+static struct item cut_item(char *text)
+{
+    struct item item = { .address = text };
+
+    item.query = strchr(text, '?');
+    if (item.query != NULL)
+        *item.query++ = '\0';
+    char *equals = strchr(text, '=');
+    /* An = behind one of these is part of a path. */
+    if (equals != NULL && strcspn(text, ":/[") > (size_t)(equals - text)) {
+        *equals = '\0';
+        item.name = without_blanks(text);
+        item.address = equals + 1;
+    }
+    item.address = without_blanks(item.address);
+    return item;
+}
+
+static bool is_good_name(const char *name, struct fault *fault)
+{
+    size_t length = strlen(name);
+    size_t good = 0;
+
+    while (
+        isascii((unsigned char)name[good]) &&
+        (isalnum((unsigned char)name[good]) || (name[good] != '\0' && strchr("-_.", name[good]))))
+        good++;
+    if (length == 0 || length > NAME_LENGTH || good != length)
+        return fault_set(fault, QUOTED " is no name; write 1 to %d letters, digits, - _ or .", name,
+                         NAME_LENGTH);
+    return true;
+}
+
+/* What logs call an address: what was written, but a path always in one spelling, so that it can
+ * stand in a file. */
+static char *label_of(const struct item *item, const struct endpoint *endpoint)
+{
+    if (item->name != NULL)
+        return xstrdup(item->name);
+    return endpoint->kind == ENDPOINT_UNIX ? addresses_of_path(endpoint->host)
+                                           : xstrdup(item->address);
+}
+
+static bool read_endpoint(struct endpoint *endpoint, const char *text, enum endpoint_use use,
+                          struct fault *fault)
+{
+    char *address = addresses_unescaped(text, fault);
+    bool fine = address != NULL && endpoint_parse(endpoint, address, use, fault);
+
+    free(address);
+    return fine;
+}
+
+static bool refuse_key(enum option_place place, const char *key, const char *address,
+                       struct fault *fault)
+{
+    if (option_is_withheld(place, key))
+        return fault_set(fault, "option " QUOTED " of " QUOTED " is not in this version", key,
+                         address);
+    const char *nearest = option_nearest(place, key);
+    if (nearest != NULL)
+        return fault_set(fault, "unknown option " QUOTED " of " QUOTED "; did you mean \"%s\"?",
+                         key, address, nearest);
+    return fault_set(fault, "unknown option " QUOTED " of " QUOTED "; leave it out%s", key, address,
+                     is_unix(address) ? ", or write %3F for a ? in a path" : "");
+}
+
+static bool read_pair(char *pair, enum option_place place, void *base, const struct item *item,
+                      bool seen[OPTION_ROOM], struct fault *fault)
+{
+    struct fault why;
+    char *value = strchr(pair, '=');
+
+    if (value != NULL)
+        *value++ = '\0';
+    const struct option *option = option_find(place, pair);
+    if (option == NULL)
+        return refuse_key(place, pair, item->address, fault);
+    if (value == NULL)
+        return fault_set(fault, "%s of " QUOTED " has no value; write %s=%s", pair, item->address,
+                         pair, option->metavar);
+    if (seen[option_index(option)])
+        return fault_set(fault, "%s of " QUOTED " is said twice; leave one", pair, item->address);
+    seen[option_index(option)] = true;
+    for (char *c = value; option_is_list(option) && *c != '\0'; c++)
+        if (*c == '+')
+            *c = ',';
+    if (!unescape(value, &why) || !value_set(option, base, value, &why))
+        return fault_set(fault, "%s of " QUOTED ": %s", pair, item->address, why.text);
+    return true;
+}
+
+static bool read_query(const struct item *item, enum option_place place, void *base,
+                       struct fault *fault)
+{
+    bool seen[OPTION_ROOM] = { false };
+    char *rest = item->query;
+    char *pair;
+
+    while ((pair = next_piece(&rest, "&")) != NULL)
+        if (!read_pair(pair, place, base, item, seen, fault))
+            return false;
+    return true;
+}
+
+/* ---- lists */
+
+/* Room for one more element at the end; the old array is gone. */
+static void *grown(void *array, size_t count, size_t size)
+{
+    char *larger = xcalloc(count + 1, size);
+
+    if (count > 0)
+        memcpy(larger, array, count * size);
+    free(array);
+    return larger;
+}
+
+static bool add_listen(struct config *config, const struct item *item, struct fault *fault)
+{
+    struct listen_config listen = { 0 };
+
+    if (config->listen_count == MOST_LISTENS)
+        return fault_set(fault, "more than %d listeners; leave some out", MOST_LISTENS);
+    if (item->name != NULL && !is_good_name(item->name, fault))
+        return false;
+    if (!read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
+        return false;
+    value_set(option_find(PLACE_LISTEN_QUERY, "mode"), &listen,
+              option_find(PLACE_LISTEN_QUERY, "mode")->initial, NULL);
+    if (!read_query(item, PLACE_LISTEN_QUERY, &listen, fault))
+        return false;
+    if (item->query != NULL && listen.endpoint.kind != ENDPOINT_UNIX)
+        return fault_set(fault, "mode of " QUOTED " is for unix sockets only; leave it out",
+                         item->address);
+    listen.name = label_of(item, &listen.endpoint);
+    config->listens = grown(config->listens, config->listen_count, sizeof listen);
+    config->listens[config->listen_count++] = listen;
+    return true;
+}
+
+static bool add_primary(struct config *config, const struct item *item, struct fault *fault)
+{
+    struct target_config primary = { 0 };
+
+    if (config->primary_count == MOST_PRIMARIES)
+        return fault_set(fault, "more than %d primaries; leave some out", MOST_PRIMARIES);
+    if (item->name != NULL && !is_good_name(item->name, fault))
+        return false;
+    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
+        !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault))
+        return false;
+    primary.name = label_of(item, &primary.endpoint);
+    config->primaries = grown(config->primaries, config->primary_count, sizeof primary);
+    config->primaries[config->primary_count++] = primary;
+    return true;
+}
+
+static bool name_is_free(const struct config *config, const char *name, struct fault *fault)
+{
+    for (size_t i = 0; i < config->shadow_count; i++)
+        if (strcmp(config->shadows[i].name, name) == 0)
+            return fault_set(fault, "two shadows are called \"%s\"; give one another name", name);
+    return true;
+}
+
+static void copy_networks(struct network_list *list)
+{
+    struct network *copy = xcalloc(list->count + 1, sizeof copy[0]);
+
+    if (list->count > 0)
+        memcpy(copy, list->networks, list->count * sizeof copy[0]);
+    list->networks = copy;
+}
+
+struct shadow_config *addresses_add_section(struct config *config,
+                                            const struct shadow_config *defaults, const char *name,
+                                            struct fault *fault)
+{
+    if (config->shadow_count == MOST_SHADOWS) {
+        fault_set(fault, "more than %d shadows; leave some out", MOST_SHADOWS);
+        return NULL;
+    }
+    if (!is_good_name(name, fault) || !name_is_free(config, name, fault))
+        return NULL;
+    config->shadows = grown(config->shadows, config->shadow_count, sizeof config->shadows[0]);
+    struct shadow_config *shadow = &config->shadows[config->shadow_count++];
+    *shadow = *defaults;
+    copy_networks(&shadow->from);
+    shadow->name = xstrdup(name);
+    shadow->target = (struct target_config){ 0 };
+    return shadow;
+}
+
+static bool add_shadow(struct config *config, const struct shadow_config *defaults,
+                       const struct item *item, struct fault *fault)
+{
+    char position[NAME_LENGTH];
+
+    snprintf(position, sizeof position, "shadow%zu", config->shadow_count);
+    const char *name = item->name != NULL ? item->name : position;
+    struct shadow_config *shadow = addresses_add_section(config, defaults, name, fault);
+    if (shadow == NULL)
+        return false;
+    const struct item nameless = { .address = item->address };
+    if (!read_endpoint(&shadow->target.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
+        !read_query(item, PLACE_SHADOW_QUERY, shadow, fault))
+        return false;
+    shadow->target.name = label_of(&nameless, &shadow->target.endpoint);
+    return true;
+}
+
+bool addresses_set_target(struct target_config *target, const char *text, struct fault *fault)
+{
+    char *copy = xstrdup(text);
+    const struct item item = cut_item(copy);
+    bool fine = item.name == NULL && item.query == NULL && strchr(item.address, ',') == NULL;
+
+    if (!fine)
+        fault_set(fault,
+                  QUOTED " is not one plain address; its name and options are lines of the section",
+                  text);
+    else
+        fine = read_endpoint(&target->endpoint, item.address, ENDPOINT_CONNECT, fault);
+    free(target->name);
+    target->name = fine ? label_of(&item, &target->endpoint) : NULL;
+    free(copy);
+    return fine;
+}
+
+bool addresses_add_listens(struct config *config, const char *list, struct fault *fault)
+{
+    char *copy = xstrdup(list);
+    char *text;
+    bool fine = true;
+
+    for (char *rest = copy; fine && (text = addresses_next(&rest)) != NULL;) {
+        const struct item item = cut_item(text);
+        fine = add_listen(config, &item, fault);
+    }
+    free(copy);
+    return fine;
+}
+
+bool addresses_add_primaries(struct config *config, const char *list, struct fault *fault)
+{
+    char *copy = xstrdup(list);
+    char *text;
+    bool fine = true;
+
+    for (char *rest = copy; fine && (text = addresses_next(&rest)) != NULL;) {
+        const struct item item = cut_item(text);
+        fine = add_primary(config, &item, fault);
+    }
+    free(copy);
+    return fine;
+}
+
+bool addresses_add_shadows(struct config *config, const struct shadow_config *defaults,
+                           const char *list, struct fault *fault)
+{
+    char *copy = xstrdup(list);
+    char *text;
+    bool fine = true;
+    bool none = list[strspn(list, " \t")] == '\0';
+
+    for (char *rest = copy; fine && !none && (text = addresses_next(&rest)) != NULL;) {
+        const struct item item = cut_item(text);
+        fine = add_shadow(config, defaults, &item, fault);
+    }
+    free(copy);
+    return fine;
+}
+
+void addresses_free_listens(struct config *config)
+{
+    for (size_t i = 0; i < config->listen_count; i++)
+        free(config->listens[i].name);
+    free(config->listens);
+    config->listens = NULL;
+    config->listen_count = 0;
+}
+
+void addresses_free_primaries(struct config *config)
+{
+    for (size_t i = 0; i < config->primary_count; i++)
+        free(config->primaries[i].name);
+    free(config->primaries);
+    config->primaries = NULL;
+    config->primary_count = 0;
+}
+
+void addresses_free_shadows(struct config *config)
+{
+    for (size_t i = 0; i < config->shadow_count; i++) {
+        free(config->shadows[i].name);
+        free(config->shadows[i].target.name);
+        free(config->shadows[i].from.networks);
+    }
+    free(config->shadows);
+    config->shadows = NULL;
+    config->shadow_count = 0;
+}
+
+/* ---- back to text */
+
+static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
+{
+    return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+/* A label that is the address itself needs no name in front. */
+static void print_labelled(const char *label, const struct endpoint *endpoint,
+                           enum endpoint_use use, FILE *to)
+{
+    struct endpoint read;
+
+    fputs(label, to);
+    if (read_endpoint(&read, label, use, NULL) && same_endpoint(&read, endpoint))
+        return;
+    fputc('=', to);
+    addresses_print(endpoint, to);
+}
+
+void addresses_print_listen(const struct listen_config *listen, FILE *to)
+{
+    print_labelled(listen->name, &listen->endpoint, ENDPOINT_LISTEN, to);
+    if (listen->endpoint.kind == ENDPOINT_UNIX) {
+        fputs("?mode=", to);
+        value_print(option_find(PLACE_LISTEN_QUERY, "mode"), listen, to);
+    }
+}
+
+void addresses_print_target(const struct target_config *target, FILE *to)
+{
+    print_labelled(target->name, &target->endpoint, ENDPOINT_CONNECT, to);
+}

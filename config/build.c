@@ -1,0 +1,308 @@
+/*
+ * build.c — precedence, defaults, sections, and what must be true of the whole.
+ *
+ *     defaults, then file, environment, flags: each overwrites what it says
+ *     shadow-X ──▶ the default shadow ──copied into──▶ each shadow, then its own query or section
+ *
+ * A list is replaced as a whole by the first word of a stronger source.  Every word is read, also
+ * one that is overruled later: a mistake does not wait for the day when the flag goes away.
+ */
+#include "config/build.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/fault.h"
+#include "config/addresses.h"
+#include "config/config.h"
+#include "config/options.h"
+#include "config/settings.h"
+#include "config/value.h"
+
+struct build {
+    const struct settings  *settings;
+    struct config          *config;
+    struct shadow_config    defaults;          /* of every shadow */
+    bool                    said[OPTION_ROOM]; /* by the source, or in the section, being read */
+    struct config_warnings *warnings;
+    struct fault           *fault;
+};
+
+static bool blame(const struct build *build, const char *place, const struct fault *why)
+{
+    return fault_set(build->fault, "%.300s: %s", place, why->text);
+}
+
+static void *base_of(struct build *build, const struct option *option)
+{
+    if (option->scope == SCOPE_SHADOW)
+        return &build->defaults;
+    return option->scope == SCOPE_GLOBAL ? build->config : NULL;
+}
+
+static bool is_address_list(const struct option *option)
+{
+    return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
+           option->kind == KIND_SOCKET || option->kind == KIND_SHADOWS;
+}
+
+/* The table's defaults are texts like any other; the table's test reads them all. */
+static void set_defaults(struct build *build)
+{
+    const struct option *option;
+    struct fault why;
+
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        void *base = base_of(build, option);
+        if (base == NULL || is_address_list(option) || option->initial == NULL)
+            continue;
+        if (!value_set(option, base, option->initial, &why))
+            die(1, "the default of %s: %s", option->name, why.text);
+    }
+}
+
+/* ---- what is said once for all */
+
+static bool set_socket(struct build *build, const struct setting *setting, struct fault *why)
+{
+    char *address = addresses_of_path(setting->text);
+    addresses_free_primaries(build->config);
+    bool fine = addresses_add_primaries(build->config, address, why);
+
+    free(address);
+    return fine;
+}
+
+static bool apply_value(struct build *build, const struct setting *setting, bool is_first,
+                        struct fault *why)
+{
+    const struct option *option = setting->option;
+    void *base = base_of(build, option);
+
+    if (base == NULL)
+        return true;
+    return is_first ? value_set(option, base, setting->text, why)
+                    : value_add(option, base, setting->text, why);
+}
+
+static bool apply(struct build *build, const struct setting *setting)
+{
+    bool is_first = !build->said[option_index(setting->option)];
+    struct fault why;
+    bool fine = true;
+
+    build->said[option_index(setting->option)] = true;
+    if (setting->option->kind == KIND_LISTENS) {
+        if (is_first)
+            addresses_free_listens(build->config);
+        fine = addresses_add_listens(build->config, setting->text, &why);
+    } else if (setting->option->kind == KIND_PRIMARIES) {
+        if (is_first)
+            addresses_free_primaries(build->config);
+        fine = addresses_add_primaries(build->config, setting->text, &why);
+    } else if (!is_address_list(setting->option)) {
+        fine = apply_value(build, setting, is_first, &why);
+    }
+    return fine || blame(build, setting->place, &why);
+}
+
+static void forget_said(struct build *build)
+{
+    memset(build->said, 0, sizeof build->said);
+}
+
+static bool apply_source(struct build *build, enum source source)
+{
+    forget_said(build);
+    for (size_t i = 0; i < build->settings->count; i++) {
+        const struct setting *setting = &build->settings->items[i];
+        if (setting->source == source && setting->section == 0 && !apply(build, setting))
+            return false;
+    }
+    return true;
+}
+
+/* -s is another way to say -r: the stronger source wins, and in one source the socket. */
+static bool choose_primary(struct build *build)
+{
+    const struct setting *socket = settings_last(build->settings, "socket");
+    const struct setting *primary = settings_last(build->settings, "primary");
+    struct fault why;
+
+    if (socket == NULL || (primary != NULL && primary->source > socket->source))
+        return true;
+    if (!set_socket(build, socket, &why))
+        return blame(build, socket->place, &why);
+    if (primary != NULL)
+        settings_warn(build->warnings, "%.300s wins over %.300s; leave one of them out",
+                      socket->place, primary->place);
+    return true;
+}
+
+/* ---- shadows */
+
+static struct shadow_config *last_shadow(struct build *build)
+{
+    return &build->config->shadows[build->config->shadow_count - 1];
+}
+
+static bool open_section(struct build *build, const struct setting *setting, struct fault *why)
+{
+    forget_said(build);
+    return addresses_add_section(build->config, &build->defaults, setting->text, why) != NULL;
+}
+
+static bool apply_in_section(struct build *build, const struct setting *setting, struct fault *why)
+{
+    const struct option *option = setting->option;
+    struct shadow_config *shadow = last_shadow(build);
+    bool is_first = !build->said[option_index(option)];
+
+    build->said[option_index(option)] = true;
+    if (option->kind == KIND_SHADOWS)
+        return addresses_set_target(&shadow->target, setting->text, why);
+    return is_first ? value_set(option, shadow, setting->text, why)
+                    : value_add(option, shadow, setting->text, why);
+}
+
+static bool apply_shadow(struct build *build, const struct setting *setting)
+{
+    struct fault why;
+    bool fine;
+
+    if (setting->heads)
+        fine = open_section(build, setting, &why);
+    else if (setting->section != 0)
+        fine = apply_in_section(build, setting, &why);
+    else
+        fine = addresses_add_shadows(build->config, &build->defaults, setting->text, &why);
+    return fine || blame(build, setting->place, &why);
+}
+
+/* A section that ended without the line that matters. */
+static bool sections_are_complete(const struct build *build)
+{
+    const struct setting *head = NULL;
+    bool has_address = true;
+
+    for (size_t i = 0; i <= build->settings->count; i++) {
+        const struct setting *setting =
+            i < build->settings->count ? &build->settings->items[i] : NULL;
+        if (!has_address && (setting == NULL || setting->heads))
+            return fault_set(build->fault,
+                             "%.300s: [shadow %s] has no address; write address = HOST:PORT",
+                             head->place, head->text);
+        if (setting == NULL)
+            break;
+        if (setting->heads) {
+            head = setting;
+            has_address = false;
+        } else if (setting->section != 0 && setting->option->kind == KIND_SHADOWS) {
+            has_address = true;
+        }
+    }
+    return true;
+}
+
+static bool apply_shadows(struct build *build, enum source source)
+{
+    bool is_first = true;
+
+    for (size_t i = 0; i < build->settings->count; i++) {
+        const struct setting *setting = &build->settings->items[i];
+        bool is_shadow = setting->option->kind == KIND_SHADOWS || setting->section != 0;
+        if (setting->source != source || !is_shadow)
+            continue;
+        if (is_first)
+            addresses_free_shadows(build->config);
+        is_first = false;
+        if (!apply_shadow(build, setting))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the whole */
+
+static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
+{
+    return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+static bool listeners_differ(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->listen_count; i++)
+        for (size_t k = 0; k < i; k++) {
+            const struct endpoint *endpoint = &config->listens[i].endpoint;
+            bool may_repeat = endpoint->kind == ENDPOINT_TCP && endpoint->port == 0;
+            if (!may_repeat && same_endpoint(endpoint, &config->listens[k].endpoint))
+                return fault_set(build->fault,
+                                 "--listen: \"%s\" and \"%s\" are the same address; "
+                                 "leave one of them out",
+                                 config->listens[k].name, config->listens[i].name);
+        }
+    return true;
+}
+
+static bool is_complete(const struct build *build)
+{
+    if (build->config->listen_count == 0)
+        return fault_set(build->fault,
+                         "--listen is missing; say where clients connect, as in -l 8080");
+    if (build->config->primary_count == 0)
+        return fault_set(build->fault,
+                         "--primary is missing; say who answers, as in -r localhost:8081");
+    return listeners_differ(build);
+}
+
+static bool build_all(struct build *build)
+{
+    set_defaults(build);
+    if (!sections_are_complete(build))
+        return false;
+    for (enum source source = SOURCE_FILE; source <= SOURCE_FLAG; source++)
+        if (!apply_source(build, source))
+            return false;
+    if (!choose_primary(build))
+        return false;
+    for (enum source source = SOURCE_FILE; source <= SOURCE_FLAG; source++)
+        if (!apply_shadows(build, source))
+            return false;
+    return is_complete(build);
+}
+
+struct config *config_build(const struct settings *settings, struct config_warnings *warnings,
+                            struct fault *fault)
+{
+    struct build build = {
+        .settings = settings,
+        .config = xcalloc(1, sizeof *build.config),
+        .warnings = warnings,
+        .fault = fault,
+    };
+
+    bool fine = build_all(&build);
+    free(build.defaults.from.networks);
+    if (fine)
+        return build.config;
+    config_free(build.config);
+    return NULL;
+}
+
+void config_free(struct config *config)
+{
+    const struct option *option;
+
+    if (config == NULL)
+        return;
+    addresses_free_listens(config);
+    addresses_free_primaries(config);
+    addresses_free_shadows(config);
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_GLOBAL && !is_address_list(option))
+            value_free(option, config);
+    free(config);
+}

@@ -1,0 +1,106 @@
+/*
+ * config.h — everything an operator can say, as plain structs.
+ *
+ * Made once by config_load() (config/load.h) and never changed afterwards; everybody may read it.
+ * Times are seconds, sizes are bytes; where 0 means "without limit" the option's row says so.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+#include "base/line.h" /* enum log_format */
+#include "base/log.h"  /* enum log_level */
+
+struct listen_config {
+    char           *name;     /* as the operator wrote it, without the query: the label in logs */
+    struct endpoint endpoint;
+    unsigned        mode;     /* permissions of a unix socket */
+};
+
+struct target_config {
+    char           *name;     /* as the operator wrote it, without the query */
+    struct endpoint endpoint;
+};
+
+struct network_list {
+    struct network *networks;
+    size_t          count;    /* 0: any */
+};
+
+enum shadow_overflow {
+    SHADOW_DETACH,
+    SHADOW_BLOCK,
+};
+
+enum sample_by {
+    SAMPLE_BY_SESSION,
+    SAMPLE_BY_SOURCE,
+};
+
+enum connect_on {
+    CONNECT_ON_START,
+    CONNECT_ON_DATA,
+};
+
+struct shadow_config {
+    char                *name;
+    struct target_config target;
+    uint64_t             buffer;
+    enum shadow_overflow overflow;
+    double               sample; /* percent, 0 to 100 */
+    enum sample_by       sample_by;
+    uint64_t             max_sessions;
+    struct network_list  from;
+    enum connect_on      connect_on;
+    double               connect_timeout;
+    double               stall_timeout;
+    double               linger;
+};
+
+struct config {
+    struct listen_config *listens;
+    size_t                listen_count;
+    struct target_config *primaries;      /* tried in order */
+    size_t                primary_count;
+    struct shadow_config *shadows;
+    size_t                shadow_count;
+
+    uint64_t workers;                     /* never 0: auto has been resolved, see workers_auto */
+    bool     workers_auto;
+    uint64_t backlog;
+    uint64_t max_sessions;                /* 0: as the descriptor limit allows; over all workers */
+    uint64_t buffer;                      /* primary path, each direction */
+    uint64_t shadow_memory;
+    struct network_list allow;
+    bool     allow_loop;
+
+    double connect_timeout;
+    double idle_timeout;
+    double half_close_timeout;
+    double tcp_user_timeout;              /* 0: off */
+    double drain_timeout;
+
+    enum log_level  log_level;
+    enum log_format log_format;
+    char           *log_file;             /* "-": stderr */
+    char           *access_log;           /* "-": stdout, "off" */
+    enum log_format access_format;
+
+    bool            admin_on;
+    struct endpoint admin;
+    char           *pid_file;             /* NULL: none */
+
+    /* Hidden, for tests. */
+    char    *resolv_conf;                 /* NULL: the system's */
+    char    *hosts;                       /* NULL: the system's */
+    uint64_t sndbuf;                      /* 0: the kernel's choice */
+    uint64_t rcvbuf;
+};
+
+void config_free(struct config *);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * load.h — flags, environment and file become one struct config, or one sentence that says why not.
+ *
+ *     flag  >  environment (DOPPEL_X, DOPPEL_X_FILE)  >  file (-c)  >  default
+ *
+ * All of it is driven by the one table in options.c.
+ */
+#ifndef CONFIG_LOAD_H
+#define CONFIG_LOAD_H
+
+#include <stdio.h>
+
+struct config;
+struct fault;
+
+/* What the command line asks for besides a configuration. */
+enum config_action {
+    CONFIG_RUN,
+    CONFIG_CHECK,   /* -t */
+    CONFIG_HELP,    /* -h */
+    CONFIG_NOTHING, /* no argument and no DOPPEL_LISTEN: print the help, exit 2 */
+    CONFIG_VERSION, /* -V */
+    CONFIG_TABLE,   /* hidden: the flags as the README's table (--help-markdown) */
+};
+
+/* Sentences that are worth a warning but do not stop anything (an unknown DOPPEL_ variable, -s
+ * together with -r); the caller prints or logs them. */
+struct config_warnings {
+    char **texts;
+    size_t count;
+};
+
+/* NULL: the fault names the flag, the variable or FILE:LINE, what was wrong and what would be
+ * right.  With CONFIG_HELP and all below it the answer is NULL as well and the fault stays empty.
+ * argv ends with NULL, environment is like environ.  The caller owns the result: config_free(). */
+struct config *config_load(int argc, char *const argv[], char *const environment[],
+                           enum config_action *, struct config_warnings *, struct fault *);
+void           config_warnings_free(struct config_warnings *);
+
+/* The whole configuration in the file's own format; loading it again gives the same configuration. */
+void config_print(const struct config *, FILE *);
+void config_print_help(FILE *);
+void config_print_table(FILE *);  /* Markdown rows: flag, environment variable, default, help */
+void config_print_sample(FILE *); /* config/doppel.conf */
+
+#endif

@@ -1,0 +1,387 @@
+/*
+ * options.c — the one table, and how its rows are found.
+ *
+ * A new option is a field in config.h and a row here.  Defaults are those of production: safe, and
+ * finite wherever a limit is meant.
+ */
+#include "config/options.h"
+
+#include <string.h>
+
+#include "config/config.h"
+
+#define KIB ((uint64_t)1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+#define MINUTE ((uint64_t)60 * 1000) /* milliseconds, as the bounds of times */
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
+
+/* A container may allow 10^9 descriptors; nothing is sized by such a number. */
+#define MOST_SESSIONS 10000000
+
+#define GLOBAL(member) .scope = SCOPE_GLOBAL, .field = offsetof(struct config, member)
+#define SHADOW(member) .scope = SCOPE_SHADOW, .field = offsetof(struct shadow_config, member)
+#define LISTEN(member) .scope = SCOPE_LISTEN, .field = offsetof(struct listen_config, member)
+#define COMMAND        .scope = SCOPE_COMMAND
+
+/* A row is to be seen at once; clang-format would give each member a line of its own. */
+/* clang-format off */
+static const struct option options[] = {
+    { .name = "listen", .letter = 'l', .group = GROUP_LISTENING, .kind = KIND_LISTENS,
+      GLOBAL(listens), .metavar = "ADDR",
+      .help = "where clients connect: PORT, HOST:PORT, [IPv6]:PORT or unix:/path; repeatable; "
+              "PORT alone is every address; unix:/path?mode=0660 sets a socket's permissions" },
+    { .key = "mode", .group = GROUP_LISTENING, .kind = KIND_MODE, LISTEN(mode), .initial = "0660",
+      .most = 0777, .metavar = "MODE",
+      .help = "permissions of a unix socket" },
+    { .name = "allow", .group = GROUP_LISTENING, .kind = KIND_NETWORKS, GLOBAL(allow),
+      .initial = "any", .nothing = "any", .metavar = "CIDR",
+      .help = "accept only these clients; repeatable" },
+    { .name = "backlog", .group = GROUP_LISTENING, .kind = KIND_COUNT, GLOBAL(backlog),
+      .initial = "4096", .least = 1, .most = 65535, .metavar = "N",
+      .help = "connections the kernel may hold until they are accepted (it caps this itself)" },
+
+    { .name = "primary", .aliases = { "relay" }, .letter = 'r', .group = GROUP_FORWARDING,
+      .kind = KIND_PRIMARIES, GLOBAL(primaries), .metavar = "ADDR",
+      .help = "who answers the client: HOST:PORT, [IPv6]:PORT or unix:/path; several, with "
+              "commas or repeated, are tried in order" },
+    { .name = "socket", .letter = 's', .group = GROUP_FORWARDING, .kind = KIND_SOCKET,
+      GLOBAL(primaries), .metavar = "PATH",
+      .help = "the same as --primary unix:PATH, and it wins over --primary" },
+    { .name = "allow-loop", .group = GROUP_FORWARDING, .kind = KIND_SWITCH, GLOBAL(allow_loop),
+      .initial = "off",
+      .help = "accept a target that is one of our own listeners" },
+
+    { .name = "shadow", .aliases = { "duplex", "mirror" }, .key = "address", .letter = 'd',
+      .group = GROUP_SHADOWS, .kind = KIND_SHADOWS, GLOBAL(shadows), .initial = "",
+      .metavar = "LIST",
+      .help = "who gets a copy: [NAME=]ADDRESS[?OPTION=VALUE&...], several with commas; "
+              "repeatable; none makes a plain proxy" },
+    { .name = "shadow-buffer", .key = "buffer", .group = GROUP_SHADOWS, .kind = KIND_SIZE,
+      SHADOW(buffer), .initial = "16m", .least = 4 * KIB, .most = 4 * GIB, .metavar = "SIZE",
+      .help = "how far a shadow may lag, per session; memory is taken only as it lags" },
+    { .name = "shadow-memory", .group = GROUP_SHADOWS, .kind = KIND_SIZE, GLOBAL(shadow_memory),
+      .initial = "256m", .least = 64 * KIB, .most = 1024 * GIB, .metavar = "SIZE",
+      .help = "all shadow lag together, over all workers" },
+    { .name = "shadow-overflow", .key = "overflow", .group = GROUP_SHADOWS, .kind = KIND_CHOICE,
+      SHADOW(overflow), .initial = "detach", .choices = "detach block", .metavar = "detach|block",
+      .help = "at that limit: detach cuts the shadow off, block makes the client wait" },
+    { .name = "shadow-sample", .key = "sample", .group = GROUP_SHADOWS, .kind = KIND_PERCENT,
+      SHADOW(sample), .initial = "100", .most = 100, .metavar = "PERCENT",
+      .help = "share of the sessions that is mirrored" },
+    { .name = "shadow-sample-by", .key = "by", .group = GROUP_SHADOWS, .kind = KIND_CHOICE,
+      SHADOW(sample_by), .initial = "session", .choices = "session source",
+      .metavar = "session|source",
+      .help = "source mirrors always the same clients" },
+    { .name = "shadow-max-sessions", .key = "max-sessions", .group = GROUP_SHADOWS,
+      .kind = KIND_COUNT, SHADOW(max_sessions), .initial = "10000", .least = 1,
+      .most = MOST_SESSIONS, .metavar = "N",
+      .help = "sessions mirrored at the same time" },
+    { .name = "shadow-from", .key = "from", .group = GROUP_SHADOWS, .kind = KIND_NETWORKS,
+      SHADOW(from), .initial = "any", .nothing = "any", .metavar = "CIDR",
+      .help = "mirror only these clients; repeatable" },
+    { .name = "shadow-connect-on", .key = "connect-on", .group = GROUP_SHADOWS, .kind = KIND_CHOICE,
+      SHADOW(connect_on), .initial = "data", .choices = "start data", .metavar = "start|data",
+      .help = "data dials a shadow at the first byte of the client" },
+    { .name = "shadow-connect-timeout", .key = "connect-timeout", .group = GROUP_SHADOWS,
+      .kind = KIND_TIME, SHADOW(connect_timeout), .initial = "2s", .least = 1, .most = HOUR,
+      .metavar = "TIME",
+      .help = "how long a shadow may take to answer" },
+    { .name = "shadow-stall-timeout", .key = "stall-timeout", .group = GROUP_SHADOWS,
+      .kind = KIND_TIME, SHADOW(stall_timeout), .initial = "30s", .nothing = "off", .most = DAY,
+      .metavar = "TIME",
+      .help = "without progress for this long it is detached; 0 or off: never" },
+    { .name = "shadow-linger", .key = "linger", .group = GROUP_SHADOWS, .kind = KIND_TIME,
+      SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
+      .help = "how long a shadow may still take its bytes after the client has gone" },
+
+    { .name = "max-sessions", .group = GROUP_LIMITS, .kind = KIND_COUNT, GLOBAL(max_sessions),
+      .initial = "auto", .nothing = "auto", .most = MOST_SESSIONS, .metavar = "N|auto",
+      .help = "sessions at the same time, over all workers; at the limit accepting pauses; auto "
+              "follows from ulimit -n" },
+    { .name = "buffer", .group = GROUP_LIMITS, .kind = KIND_SIZE, GLOBAL(buffer), .initial = "256k",
+      .least = 4 * KIB, .most = GIB, .metavar = "SIZE",
+      .help = "kept between client and primary, each direction, before the sender has to wait" },
+    { .name = "connect-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(connect_timeout),
+      .initial = "5s", .least = 1, .most = HOUR, .metavar = "TIME",
+      .help = "how long the primary may take to answer, per address" },
+    { .name = "idle-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(idle_timeout),
+      .initial = "1h", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
+      .help = "ends a session when both directions are quiet; 0 or off: never" },
+    { .name = "half-close-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME,
+      GLOBAL(half_close_timeout), .initial = "5m", .nothing = "off", .most = 14 * DAY,
+      .metavar = "TIME",
+      .help = "ends a session when one direction has ended and the other is quiet; 0 or off: "
+              "never" },
+    { .name = "tcp-user-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME,
+      GLOBAL(tcp_user_timeout), .initial = "0", .nothing = "off", .most = HOUR, .metavar = "TIME",
+      .help = "TCP_USER_TIMEOUT towards client and primary: it also kills live peers that read "
+              "slowly; keepalive is always on" },
+
+    { .name = "verbose", .letter = 'v', .group = GROUP_LOGS, .kind = KIND_LEVEL, COMMAND,
+      .initial = "debug",
+      .help = "the same as --log-level debug: events and byte counts, never payload; -vv too" },
+    { .name = "quiet", .letter = 'q', .group = GROUP_LOGS, .kind = KIND_LEVEL, COMMAND,
+      .initial = "warning",
+      .help = "the same as --log-level warning" },
+    { .name = "log-level", .group = GROUP_LOGS, .kind = KIND_CHOICE, GLOBAL(log_level),
+      .initial = "info", .choices = "error warning info debug", .metavar = "LEVEL",
+      .help = "error, warning, info or debug" },
+    { .name = "log-format", .group = GROUP_LOGS, .kind = KIND_CHOICE, GLOBAL(log_format),
+      .initial = "text", .choices = "text json", .metavar = "text|json",
+      .help = "how log lines look" },
+    { .name = "log-file", .group = GROUP_LOGS, .kind = KIND_TEXT, GLOBAL(log_file), .initial = "-",
+      .least = 1, .metavar = "FILE|-",
+      .help = "where log lines go; - is stderr" },
+    { .name = "access-log", .group = GROUP_LOGS, .kind = KIND_TEXT, GLOBAL(access_log),
+      .initial = "-", .least = 1, .metavar = "FILE|-|off",
+      .help = "one line for each session; - is stdout" },
+    { .name = "access-format", .group = GROUP_LOGS, .kind = KIND_CHOICE, GLOBAL(access_format),
+      .initial = "json", .choices = "text json", .metavar = "json|text",
+      .help = "how the lines of the access log look" },
+
+    { .name = "config", .letter = 'c', .group = GROUP_OPERATING, .kind = KIND_FILE, COMMAND,
+      .initial = "", .metavar = "FILE",
+      .help = "read this file; environment and flags win over it" },
+    { .name = "check", .letter = 't', .group = GROUP_OPERATING, .kind = KIND_ACTION, COMMAND,
+      .action = CONFIG_CHECK,
+      .help = "check everything, print the configuration in effect, and exit" },
+    { .name = "workers", .letter = 'w', .group = GROUP_OPERATING, .kind = KIND_WORKERS,
+      GLOBAL(workers), .initial = "auto", .least = 1, .most = 256, .metavar = "N|auto",
+      .help = "worker processes; auto: the CPUs that affinity and cgroup quota leave us" },
+    { .name = "admin", .group = GROUP_OPERATING, .kind = KIND_ADMIN, GLOBAL(admin),
+      .initial = "off", .nothing = "off", .metavar = "ADDR",
+      .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
+              "unix:/path" },
+    { .name = "drain-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_timeout),
+      .initial = "8s", .nothing = "off", .most = DAY, .metavar = "TIME",
+      .help = "how long open sessions may still last after TERM or INT; 0 or off: without limit" },
+    { .name = "pid-file", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(pid_file),
+      .initial = "", .metavar = "FILE",
+      .help = "write the supervisor's process id there" },
+    { .name = "help", .letter = 'h', .group = GROUP_OPERATING, .kind = KIND_ACTION, COMMAND,
+      .action = CONFIG_HELP,
+      .help = "print this text" },
+    { .name = "version", .letter = 'V', .group = GROUP_OPERATING, .kind = KIND_ACTION, COMMAND,
+      .action = CONFIG_VERSION,
+      .help = "print our version and those of the libraries" },
+
+    { .name = "resolv-conf", .kind = KIND_TEXT, GLOBAL(resolv_conf), .initial = "",
+      .metavar = "FILE", .hidden = true,
+      .help = "instead of /etc/resolv.conf" },
+    { .name = "hosts", .kind = KIND_TEXT, GLOBAL(hosts), .initial = "", .metavar = "FILE",
+      .hidden = true,
+      .help = "instead of /etc/hosts" },
+    { .name = "sndbuf", .kind = KIND_SIZE, GLOBAL(sndbuf), .initial = "auto", .nothing = "auto",
+      .most = GIB, .metavar = "SIZE", .hidden = true,
+      .help = "SO_SNDBUF of every socket" },
+    { .name = "rcvbuf", .kind = KIND_SIZE, GLOBAL(rcvbuf), .initial = "auto", .nothing = "auto",
+      .most = GIB, .metavar = "SIZE", .hidden = true,
+      .help = "SO_RCVBUF of every socket" },
+    { .name = "help-markdown", .kind = KIND_ACTION, COMMAND, .action = CONFIG_TABLE, .hidden = true,
+      .help = "print the flags as a table" },
+};
+/* clang-format on */
+
+#define OPTION_COUNT (sizeof options / sizeof options[0])
+_Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
+
+/* Flags, variables and file keys of later versions; a trailing * stands for any end. */
+static const char *const withheld_names[] = {
+    "accept-proxy",
+    "admin-host",
+    "admin-token-file",
+    "compare",
+    "dns-*",
+    "drain-delay",
+    "group",
+    "handshake-timeout",
+    "health",
+    "io",
+    "max-handshakes",
+    "max-sessions-per-source",
+    "proxy",
+    "proxy-trust",
+    "record",
+    "reload-timeout",
+    "replay",
+    "resolver",
+    "sample-seed",
+    "shadow-breaker",
+    "shadow-compare",
+    "shadow-for",
+    "shadow-greeting",
+    "shadow-max-bytes",
+    "shadow-proxy",
+    "shadow-ramp",
+    "shadow-rate",
+    "shadow-source",
+    "source",
+    "tls-*",
+    "transparent",
+    "user",
+    "4",
+    "6",
+};
+
+/* Keys of later versions in sections and queries. */
+static const char *const withheld_keys[] = {
+    "accept-proxy", "alpn",        "breaker", "ca",        "cert",  "compare",
+    "for",          "greeting",    "key",     "max-bytes", "proxy", "ramp",
+    "rate",         "sample-seed", "sni",     "source",    "tls-*", "verify",
+};
+
+const struct option *option_at(size_t index)
+{
+    return index < OPTION_COUNT ? &options[index] : NULL;
+}
+
+size_t option_index(const struct option *option)
+{
+    return (size_t)(option - options);
+}
+
+static bool has_field(const struct option *option)
+{
+    return option->scope == SCOPE_GLOBAL || option->scope == SCOPE_SHADOW;
+}
+
+const char *option_name(const struct option *option, enum option_place place)
+{
+    switch (place) {
+    case PLACE_FLAG:
+        return option->name;
+    case PLACE_VARIABLE:
+        return has_field(option) || option->kind == KIND_FILE ? option->name : NULL;
+    case PLACE_FILE:
+        return has_field(option) ? option->name : NULL;
+    case PLACE_SECTION:
+        return has_field(option) ? option->key : NULL;
+    case PLACE_LISTEN_QUERY:
+        return option->scope == SCOPE_LISTEN ? option->key : NULL;
+    case PLACE_PRIMARY_QUERY:
+        return NULL;
+    case PLACE_SHADOW_QUERY:
+        return option->scope == SCOPE_SHADOW ? option->key : NULL;
+    }
+    return NULL;
+}
+
+static bool is_alias(const struct option *option, const char *name)
+{
+    for (size_t i = 0; i < 2 && option->aliases[i] != NULL; i++)
+        if (strcmp(option->aliases[i], name) == 0)
+            return true;
+    return false;
+}
+
+const struct option *option_find(enum option_place place, const char *name)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const char *known = option_name(&options[i], place);
+        if (known == NULL)
+            continue;
+        if (strcmp(known, name) == 0 || (place == PLACE_FLAG && is_alias(&options[i], name)))
+            return &options[i];
+    }
+    return NULL;
+}
+
+const struct option *option_of_letter(char letter)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (options[i].letter == letter && letter != '\0')
+            return &options[i];
+    return NULL;
+}
+
+#define LONGEST_NAME 40 /* nothing longer is like a name of ours */
+
+/* Edits that turn one name into the other: insert, delete, replace (Levenshtein, one row). */
+static size_t distance(const char *from, const char *to)
+{
+    size_t row[LONGEST_NAME + 1];
+    size_t width = strlen(to);
+
+    for (size_t column = 0; column <= width; column++)
+        row[column] = column;
+    for (size_t line = 1; from[line - 1] != '\0'; line++) {
+        size_t diagonal = row[0];
+        row[0] = line;
+        for (size_t column = 1; column <= width; column++) {
+            size_t best = diagonal + (from[line - 1] != to[column - 1]);
+            diagonal = row[column];
+            if (row[column] + 1 < best)
+                best = row[column] + 1;
+            if (row[column - 1] + 1 < best)
+                best = row[column - 1] + 1;
+            row[column] = best;
+        }
+    }
+    return row[width];
+}
+
+/* What an operator from elsewhere calls it counts as well, and leads to our name. */
+static size_t distance_to(const struct option *option, enum option_place place, const char *name)
+{
+    size_t best = distance(name, option_name(option, place));
+    const char *further[] = { option->aliases[0], option->aliases[1],
+                              place == PLACE_FILE ? option->key : NULL,
+                              place == PLACE_FILE ? NULL : option->name };
+
+    for (size_t i = 0; i < sizeof further / sizeof further[0]; i++)
+        if (further[i] != NULL && distance(name, further[i]) < best)
+            best = distance(name, further[i]);
+    return best;
+}
+
+const char *option_nearest(enum option_place place, const char *name)
+{
+    const char *nearest = NULL;
+    size_t length = strlen(name);
+    size_t best = length / 2 + 2; /* further away, a guess would be noise */
+
+    if (length == 0 || length > LONGEST_NAME)
+        return NULL;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (option_name(&options[i], place) == NULL || options[i].hidden)
+            continue;
+        size_t far = distance_to(&options[i], place, name);
+        if (far < best) {
+            best = far;
+            nearest = option_name(&options[i], place);
+        }
+    }
+    return nearest;
+}
+
+static bool is_in(const char *const *names, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(names[i]);
+        bool open_end = names[i][length - 1] == '*';
+        if (open_end ? strncmp(names[i], name, length - 1) == 0 : strcmp(names[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool option_is_withheld(enum option_place place, const char *name)
+{
+    if (place == PLACE_FLAG || place == PLACE_VARIABLE || place == PLACE_FILE)
+        return is_in(withheld_names, sizeof withheld_names / sizeof withheld_names[0], name);
+    return is_in(withheld_keys, sizeof withheld_keys / sizeof withheld_keys[0], name);
+}
+
+bool option_is_list(const struct option *option)
+{
+    return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
+           option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS;
+}
+
+bool option_is_bare(const struct option *option)
+{
+    return option->kind == KIND_SWITCH || option->kind == KIND_LEVEL || option->kind == KIND_ACTION;
+}

@@ -1,0 +1,881 @@
+/*
+ * test_config.c — flags, environment and file become one configuration, and print back to it.
+ */
+#include "config/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fault.h"
+#include "config/cpus.h"
+#include "config/load.h"
+#include "config/options.h"
+
+#define MOST_WORDS 64
+
+/* What one call of config_load() gave. */
+struct loaded {
+    struct config *config;
+    enum config_action action;
+    struct config_warnings warnings;
+    struct fault fault;
+};
+
+static char path_of_file[] = "/tmp/doppel-test-config-XXXXXX";
+
+static int make_file(void **state)
+{
+    (void)state;
+    int file = mkstemp(path_of_file);
+    return file >= 0 ? close(file) : -1;
+}
+
+static int remove_file(void **state)
+{
+    (void)state;
+    return unlink(path_of_file);
+}
+
+static void write_file(const char *text, size_t length)
+{
+    FILE *file = fopen(path_of_file, "w");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Cuts at blanks; a word that needs one has it as ~. */
+static int cut_words(char *text, char *words[MOST_WORDS])
+{
+    int count = 0;
+
+    for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
+        for (char *c = word; *c != '\0'; c++)
+            if (*c == '~')
+                *c = ' ';
+        assert_true(count < MOST_WORDS - 1);
+        words[count++] = word;
+    }
+    words[count] = NULL;
+    return count;
+}
+
+static struct loaded load_with(const char *flags, const char *variables)
+{
+    struct loaded loaded = { .config = NULL };
+    char *line = NULL;
+    char *surroundings = strdup(variables);
+    char *argv[MOST_WORDS];
+    char *environment[MOST_WORDS];
+
+    assert_true(asprintf(&line, "doppel %s", flags) > 0);
+    int argc = cut_words(line, argv);
+    cut_words(surroundings, environment);
+    loaded.config =
+        config_load(argc, argv, environment, &loaded.action, &loaded.warnings, &loaded.fault);
+    free(line);
+    free(surroundings);
+    return loaded;
+}
+
+static struct loaded load(const char *flags)
+{
+    return load_with(flags, "PATH=/bin HOME=/");
+}
+
+static struct loaded load_file(const char *text, const char *flags)
+{
+    char *line = NULL;
+
+    write_file(text, strlen(text));
+    assert_true(asprintf(&line, "-c %s %s", path_of_file, flags) > 0);
+    struct loaded loaded = load(line);
+    free(line);
+    return loaded;
+}
+
+static void forget(struct loaded *loaded)
+{
+    config_free(loaded->config);
+    config_warnings_free(&loaded->warnings);
+}
+
+static void assert_loaded(const struct loaded *loaded)
+{
+    if (loaded->config == NULL)
+        fail_msg("%s", loaded->fault.text);
+}
+
+/* Refused with a sentence that holds this text. */
+static void assert_refused(struct loaded loaded, const char *part)
+{
+    assert_null(loaded.config);
+    if (strstr(loaded.fault.text, part) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", loaded.fault.text, part);
+    assert_null(strchr(loaded.fault.text, '\n'));
+    forget(&loaded);
+}
+
+#define BASE "-l 8080 -r localhost:8081 "
+
+static void test_defaults_are_those_of_the_table(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "-d localhost:8082");
+
+    assert_loaded(&loaded);
+    const struct config *config = loaded.config;
+    assert_int_equal(loaded.action, CONFIG_RUN);
+    assert_int_equal(config->listen_count, 1);
+    assert_string_equal(config->listens[0].name, "8080");
+    assert_int_equal(config->listens[0].endpoint.port, 8080);
+    assert_int_equal(config->backlog, 4096);
+    assert_int_equal(config->max_sessions, 0);
+    assert_int_equal(config->buffer, 256 * 1024);
+    assert_int_equal(config->shadow_memory, 256 * 1024 * 1024);
+    assert_true(config->connect_timeout == 5.0 && config->idle_timeout == 3600.0);
+    assert_true(config->half_close_timeout == 300.0 && config->tcp_user_timeout == 0.0);
+    assert_true(config->drain_timeout == 8.0);
+    assert_true(config->workers_auto && config->workers >= 1);
+    assert_int_equal(config->log_level, LEVEL_INFO);
+    assert_int_equal(config->log_format, FORMAT_TEXT);
+    assert_int_equal(config->access_format, FORMAT_JSON);
+    assert_string_equal(config->log_file, "-");
+    assert_string_equal(config->access_log, "-");
+    assert_false(config->admin_on || config->allow_loop);
+    assert_null(config->pid_file);
+    forget(&loaded);
+}
+
+static void test_a_shadow_has_the_defaults_of_the_table(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "-d localhost:8082");
+
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->shadow_count, 1);
+    const struct shadow_config *shadow = &loaded.config->shadows[0];
+    assert_string_equal(shadow->name, "shadow0");
+    assert_string_equal(shadow->target.name, "localhost:8082");
+    assert_int_equal(shadow->buffer, 16 * 1024 * 1024);
+    assert_int_equal(shadow->overflow, SHADOW_DETACH);
+    assert_int_equal(shadow->sample_by, SAMPLE_BY_SESSION);
+    assert_int_equal(shadow->connect_on, CONNECT_ON_DATA);
+    assert_int_equal(shadow->max_sessions, 10000);
+    assert_int_equal(shadow->from.count, 0);
+    assert_true(shadow->sample == 100.0 && shadow->connect_timeout == 2.0);
+    assert_true(shadow->stall_timeout == 30.0 && shadow->linger == 5.0);
+    forget(&loaded);
+}
+
+static void test_em_proxy_command_lines_work_unchanged(void **state)
+{
+    (void)state;
+    struct loaded loaded = load("-l 8080 -r localhost:8081 -d localhost:8082,localhost:8083 -v");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->shadow_count, 2);
+    assert_string_equal(loaded.config->shadows[1].name, "shadow1");
+    assert_int_equal(loaded.config->log_level, LEVEL_DEBUG);
+    forget(&loaded);
+
+    loaded =
+        load("--listen localhost:8080 --relay localhost:8081 --duplex localhost:8082 --verbose");
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->primaries[0].name, "localhost:8081");
+    assert_int_equal(loaded.config->shadow_count, 1);
+    forget(&loaded);
+
+    loaded = load("-l 8080 -s /tmp/app.sock --mirror=localhost:8082");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->primaries[0].endpoint.kind, ENDPOINT_UNIX);
+    assert_string_equal(loaded.config->primaries[0].endpoint.host, "/tmp/app.sock");
+    forget(&loaded);
+}
+
+static void test_flags_are_written_in_every_usual_way(void **state)
+{
+    (void)state;
+    struct loaded loaded =
+        load("-l8080 -vvtr localhost:8081 --buffer=1m --backlog 7 --no-allow-loop "
+             "--buffer 2m --allow 10.0.0.0/8,::1 --allow 1.2.3.4");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.action, CONFIG_CHECK);
+    assert_int_equal(loaded.config->buffer, 2 * 1024 * 1024);
+    assert_int_equal(loaded.config->backlog, 7);
+    assert_int_equal(loaded.config->allow.count, 3);
+    forget(&loaded);
+
+    assert_refused(load(BASE "-b 1m"), "unknown flag \"-b\"");
+    assert_refused(load(BASE "--check=on"), "--check takes no value");
+    assert_refused(load(BASE "--backlog"), "--backlog has no value");
+    assert_refused(load(BASE "stray"), "unexpected argument \"stray\"");
+}
+
+static void test_a_named_shadow_has_its_own_options(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(
+        BASE
+        "--shadow-buffer 2m --shadow-from 10.0.0.0/8 --shadow-sample-by source -d "
+        "a=tcp://h:1?sample=12.5%&buffer=1m&from=::1+1.2.3.0/24,b:2 -d unix:/a%2Cb?by=session");
+    assert_loaded(&loaded);
+    const struct shadow_config *shadows = loaded.config->shadows;
+    assert_int_equal(loaded.config->shadow_count, 3);
+    assert_string_equal(shadows[0].name, "a");
+    assert_string_equal(shadows[0].target.name, "tcp://h:1");
+    assert_int_equal(shadows[0].buffer, 1024 * 1024);
+    assert_true(shadows[0].sample == 12.5);
+    assert_int_equal(shadows[0].from.count, 2);
+    assert_int_equal(shadows[0].sample_by, SAMPLE_BY_SOURCE);
+    assert_string_equal(shadows[1].name, "shadow1");
+    assert_int_equal(shadows[1].buffer, 2 * 1024 * 1024);
+    assert_int_equal(shadows[1].from.count, 1);
+    assert_string_equal(shadows[2].target.endpoint.host, "/a,b");
+    assert_int_equal(shadows[2].sample_by, SAMPLE_BY_SESSION);
+    forget(&loaded);
+}
+
+static void test_an_equals_sign_of_a_path_or_query_makes_no_name(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "-d unix:/a=b,h:1?sample=5,x.y-z_1=unix:/c=d");
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->shadows[0].name, "shadow0");
+    assert_string_equal(loaded.config->shadows[0].target.endpoint.host, "/a=b");
+    assert_string_equal(loaded.config->shadows[1].name, "shadow1");
+    assert_string_equal(loaded.config->shadows[2].name, "x.y-z_1");
+    assert_string_equal(loaded.config->shadows[2].target.endpoint.host, "/c=d");
+    forget(&loaded);
+}
+
+static void test_a_flag_wins_over_environment_over_file_over_default(void **state)
+{
+    char flags[200];
+
+    (void)state;
+    const char *file = "listen = 1\nprimary = f:1\nbuffer = 1m\nbacklog = 1\nallow = 1.1.1.1\n"
+                       "allow = 2.2.2.2\nshadow-sample = 1\n[shadow f]\naddress = f:2\n";
+    write_file(file, strlen(file));
+    snprintf(flags, sizeof flags, "-c %s --buffer 3m", path_of_file);
+    struct loaded loaded = load_with(flags, "DOPPEL_BUFFER=2m DOPPEL_BACKLOG=2 DOPPEL_ALLOW=::1 "
+                                            "DOPPEL_SHADOW=e:1,e:2 DOPPEL_ALLOW_LOOP=yes");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->buffer, 3 * 1024 * 1024);
+    assert_int_equal(loaded.config->backlog, 2);
+    assert_int_equal(loaded.config->allow.count, 1);
+    assert_int_equal(loaded.config->listens[0].endpoint.port, 1);
+    assert_int_equal(loaded.config->shadow_count, 2);
+    assert_true(loaded.config->shadows[0].sample == 1.0);
+    assert_true(loaded.config->allow_loop);
+    forget(&loaded);
+
+    snprintf(flags, sizeof flags, "-d g:1 -c %s --shadow-sample 7", path_of_file);
+    loaded = load_with(flags, "DOPPEL_SHADOW=e:1,e:2 DOPPEL_SHADOW_SAMPLE=5");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->shadow_count, 1);
+    assert_true(loaded.config->shadows[0].sample == 7.0);
+    forget(&loaded);
+}
+
+static void test_a_variable_may_name_a_file_that_holds_its_value(void **state)
+{
+    char variables[200];
+
+    (void)state;
+    write_file("secret:9\n", 9);
+    snprintf(variables, sizeof variables, "DOPPEL_SHADOW_FILE=%s", path_of_file);
+    struct loaded loaded = load_with(BASE, variables);
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->shadows[0].target.name, "secret:9");
+    forget(&loaded);
+
+    snprintf(variables, sizeof variables, "DOPPEL_SHADOW=a:1 DOPPEL_SHADOW_FILE=%s", path_of_file);
+    assert_refused(load_with(BASE, variables), "DOPPEL_SHADOW and DOPPEL_SHADOW_FILE are both set");
+    assert_refused(load_with(BASE, "DOPPEL_SHADOW_FILE=/nonexistent"),
+                   "DOPPEL_SHADOW_FILE: cannot");
+    write_file("a:1\0b", 5);
+    snprintf(variables, sizeof variables, "DOPPEL_SHADOW_FILE=%s", path_of_file);
+    assert_refused(load_with(BASE, variables), "zero bytes");
+
+    loaded = load_with(BASE, "DOPPEL_LOG_FILE=/tmp/doppel.log DOPPEL_PID_FILE=");
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->log_file, "/tmp/doppel.log");
+    forget(&loaded);
+}
+
+static void test_an_unknown_variable_is_a_warning_that_names_the_nearest(void **state)
+{
+    (void)state;
+    struct loaded loaded =
+        load_with(BASE, "DOPPEL_SHADOW_BUFER=1m DOPPEL_Q=1 DOPPEL_lower=2 DOPPEL=x");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.warnings.count, 3);
+    assert_non_null(strstr(loaded.warnings.texts[0], "DOPPEL_SHADOW_BUFER"));
+    assert_non_null(strstr(loaded.warnings.texts[0], "DOPPEL_SHADOW_BUFFER?"));
+    forget(&loaded);
+    assert_refused(load_with(BASE, "DOPPEL_COMPARE=hash"), "DOPPEL_COMPARE is not in this version");
+}
+
+static void test_the_socket_wins_over_a_primary_with_a_warning(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "-s /tmp/s");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->primary_count, 1);
+    assert_string_equal(loaded.config->primaries[0].name, "unix:/tmp/s");
+    assert_int_equal(loaded.warnings.count, 1);
+    forget(&loaded);
+
+    loaded = load_with(BASE, "DOPPEL_SOCKET=/tmp/s");
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->primaries[0].name, "localhost:8081");
+    assert_int_equal(loaded.warnings.count, 0);
+    forget(&loaded);
+}
+
+static void test_help_version_and_nothing_are_told_apart(void **state)
+{
+    static const struct {
+        const char *flags;
+        const char *variables;
+        enum config_action action;
+    } cases[] = {
+        { "", "X=1", CONFIG_NOTHING },
+        { "-h", "X=1", CONFIG_HELP },
+        { "--help --junk", "X=1", CONFIG_HELP },
+        { "-vV", "X=1", CONFIG_VERSION },
+        { "--help-markdown", "X=1", CONFIG_TABLE },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct loaded loaded = load_with(cases[i].flags, cases[i].variables);
+        assert_null(loaded.config);
+        assert_string_equal(loaded.fault.text, "");
+        assert_int_equal(loaded.action, cases[i].action);
+        forget(&loaded);
+    }
+    struct loaded loaded = load_with("", "DOPPEL_LISTEN=1,2 DOPPEL_PRIMARY=h:1");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->listen_count, 2);
+    forget(&loaded);
+}
+
+static void test_a_file_reads_as_people_write_it(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_file("\xef\xbb\xbf# a comment\r\n; another\n\n   listen=:8080\r\n"
+                                     "\tprimary\t=  prod.internal:8081  \n   buffer = 1m\n"
+                                     "log-file = /var/log/a#b;c.log\n"
+                                     "[ shadow  canary ]\n  address = tcp://stage:1\n"
+                                     "  from = 10.0.0.0/8\n  from = ::1, ::2\n"
+                                     "[shadow second]\naddress = unix:/x\nlinger = 0",
+                                     "");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->listen_count, 1);
+    assert_string_equal(loaded.config->primaries[0].name, "prod.internal:8081");
+    assert_int_equal(loaded.config->buffer, 1024 * 1024);
+    assert_string_equal(loaded.config->log_file, "/var/log/a#b;c.log");
+    assert_int_equal(loaded.config->shadow_count, 2);
+    assert_int_equal(loaded.config->shadows[0].from.count, 3);
+    assert_string_equal(loaded.config->shadows[1].name, "second");
+    assert_true(loaded.config->shadows[1].linger == 0.0);
+    forget(&loaded);
+}
+
+static void test_a_fault_of_a_file_names_its_line(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *part;
+    } cases[] = {
+        { "listen = 1\n\n\nshadow-bufer = 1m\n",
+          ":4: unknown key \"shadow-bufer\"; did you mean \"shadow-buffer\"?" },
+        { "\n[shadow a]\n\n[shadow b]\naddress = h:1\n", ":2: [shadow a] has no address" },
+        { "[shadow a]\naddress = h:1\n[shadow a]\naddress = h:2\n",
+          ":3: two shadows are called \"a\"" },
+        { "[shadow a]\naddress = h:1\nworkers = 2\n", ":3: \"workers\" is not a key of a shadow" },
+        { "[shadow a]\naddress = h:1\nshadow-buffer = 2m\n",
+          ":3: unknown key \"shadow-buffer\"; did you mean \"buffer\"?" },
+        { "sample = 10\n", ":1: unknown key \"sample\"; did you mean \"shadow-sample\"?" },
+        { "relay = h:1\n", ":1: unknown key \"relay\"; did you mean \"primary\"?" },
+        { "[doppel]\n", ":1: \"[doppel]\" is no section we know" },
+        { "[shadowx]\n", ":1: \"[shadowx]\" is no section we know" },
+        { "[shadow a\n", "is no section we know" },
+        { "[shadow a/b]\naddress = h:1\n", "\"a/b\" is no name" },
+        { "\nlisten :8080\n", ":2: \"listen :8080\" has no key" },
+        { "listen\n", ":1: \"listen\" has no key" },
+        { "= 5\n", "has no key in front" },
+        { "buffer = 1m ; one\n", ":1: \"buffer = 1m ; one\" has a comment behind its value" },
+        { "buffer = 1m # one\n", "has a comment behind its value" },
+        { "x ;y = 1\n", "has a comment behind its value" },
+        { "buffer = 1m\nbuffer = 2m\n", ":2: \"buffer\" is said in line 1 already" },
+        { "buffer = 1m\x01\n", "control character" },
+        { "compare = hash\n", ":1: compare is not in this version" },
+        { "[shadow a]\naddress = h:1\nramp = 5m\n", ":3: ramp is not in this version" },
+        { "[shadow a]\naddress = h:1?sample=5\n", ":2: \"h:1?sample=5\" is not one plain address" },
+        { "[shadow a]\naddress = h:1\naddress = h:2\n",
+          ":3: \"address\" is said in line 2 already" },
+        { "workers =\n", ":1: \"\" is no number of workers" },
+        { "check = on\n", "unknown key \"check\"" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_refused(load_file(cases[i].text, BASE), cases[i].part);
+}
+
+static void test_a_long_line_survives_whole_or_is_refused(void **state)
+{
+    char text[6000];
+    char path[4200];
+
+    (void)state;
+    memset(path, 'p', sizeof path);
+    for (size_t i = 7; i < sizeof path; i += 13)
+        path[i] = "; #="[i % 4];
+    for (size_t length = 150; length < 3990; length += 47) {
+        /* No ; or # directly behind a blank, and no blank at an end. */
+        for (size_t i = 1; i < length; i++)
+            if (path[i - 1] == ' ' && path[i] != 'p')
+                path[i] = 'p';
+        char last = path[length - 1];
+        path[0] = '/';
+        path[length - 1] = 'p';
+        int size = snprintf(text, sizeof text, "pid-file = %.*s\nbacklog = 9\n", (int)length, path);
+        assert_true(size > 0);
+        struct loaded loaded = load_file(text, BASE);
+        assert_loaded(&loaded);
+        assert_int_equal(strlen(loaded.config->pid_file), length);
+        assert_memory_equal(loaded.config->pid_file, path, length);
+        assert_int_equal(loaded.config->backlog, 9);
+        forget(&loaded);
+        path[length - 1] = last;
+    }
+    memset(path, 'p', sizeof path);
+    snprintf(text, sizeof text, "pid-file = %.4190s\n", path);
+    assert_refused(load_file(text, BASE), ":1: ");
+    snprintf(text, sizeof text, "%.1000s = 1\n", path);
+    assert_refused(load_file(text, BASE), ":1: ");
+    snprintf(text, sizeof text, "pid-file = /a%300s/b\n", "");
+    assert_refused(load_file(text, BASE), "cannot be read in pieces");
+}
+
+static void test_a_huge_file_is_refused(void **state)
+{
+    size_t size = 1024 * 1024 + 1;
+    char *text = malloc(size + 1);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, '\n', size);
+    text[size] = '\0';
+    assert_refused(load_file(text, BASE), "more than 1 MiB");
+    text[size - 1] = '\0';
+    struct loaded loaded = load_file(text, BASE);
+    assert_loaded(&loaded);
+    forget(&loaded);
+    free(text);
+}
+
+static void test_what_cannot_be_true_together_is_refused(void **state)
+{
+    (void)state;
+    assert_refused(load("-r h:1"), "--listen is missing");
+    assert_refused(load("-l 1"), "--primary is missing");
+    assert_refused(load("-l 80,*:80 -r h:1"), "are the same address");
+    assert_refused(load("-l unix:/a,unix:/a -r h:1"), "are the same address");
+    assert_refused(load("-l 80?mode=0600 -r h:1"), "for unix sockets only");
+    assert_refused(load(BASE "-d a=h:1,a=h:2"), "two shadows are called \"a\"");
+    assert_refused(load(BASE "-d shadow1=h:1,h:2"), "two shadows are called \"shadow1\"");
+    struct loaded loaded = load("-l 0,0 -r localhost:8080 --allow-loop");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->listen_count, 2);
+    forget(&loaded);
+}
+
+static void test_numbers_stay_within_their_bounds(void **state)
+{
+    static const char *const bad[] = {
+        "--buffer 12q",
+        "--buffer 1.5m",
+        "--buffer -1",
+        "--buffer 4095",
+        "--buffer 2g",
+        "--buffer 99999999999999999999999g",
+        "--buffer 0x10000",
+        "--backlog 0",
+        "--backlog 1k",
+        "--backlog 65536",
+        "--workers 0",
+        "--workers 257",
+        "--workers two",
+        "--idle-timeout 5x",
+        "--idle-timeout 15000h",
+        "--connect-timeout 0",
+        "--connect-timeout .5",
+        "--connect-timeout 5.",
+        "--connect-timeout 0.0001s",
+        "--shadow-sample 101",
+        "--shadow-sample -1",
+        "--shadow-sample 1e1",
+        "--shadow-sample 0.00001",
+        "--shadow-sample %",
+        "--max-sessions 10000001",
+        "--allow-loop=maybe",
+        "--log-level loud",
+        "--access-format xml",
+        "--buffer=",
+        "--log-file=",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char flags[200];
+        snprintf(flags, sizeof flags, BASE "%s", bad[i]);
+        struct loaded loaded = load(flags);
+        if (loaded.config != NULL)
+            fail_msg("%s was accepted", bad[i]);
+        assert_non_null(strstr(loaded.fault.text, "write "));
+        forget(&loaded);
+    }
+    struct loaded loaded =
+        load(BASE "--connect-timeout 1.5s --idle-timeout 0 --drain-timeout 250MS "
+                  "--shadow-sample 0.0001% -d h:1 --max-sessions auto --buffer 1G");
+    assert_loaded(&loaded);
+    assert_true(loaded.config->connect_timeout == 1.5 && loaded.config->drain_timeout == 0.25);
+    assert_true(loaded.config->idle_timeout == 0 && loaded.config->shadows[0].sample == 0.0001);
+    forget(&loaded);
+}
+
+static void test_as_many_shadows_as_the_limit_and_no_more(void **state)
+{
+    char flags[4000] = BASE "-d ";
+
+    (void)state;
+    for (int i = 0; i < 256; i++)
+        strcat(flags, i > 0 ? ",h:1" : "h:1");
+    struct loaded loaded = load(flags);
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->shadow_count, 256);
+    assert_string_equal(loaded.config->shadows[255].name, "shadow255");
+    forget(&loaded);
+    strcat(flags, ",h:1");
+    assert_refused(load(flags), "more than 256 shadows");
+}
+
+/* ---- print and load again */
+
+static char *printed(const struct config *config)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    assert_non_null(to);
+    config_print(config, to);
+    fclose(to);
+    return text;
+}
+
+static void assert_same_target(const struct target_config *a, const struct target_config *b)
+{
+    assert_string_equal(a->name, b->name);
+    assert_memory_equal(&a->endpoint, &b->endpoint, sizeof a->endpoint);
+}
+
+static void assert_same_shadow(const struct shadow_config *a, const struct shadow_config *b)
+{
+    assert_string_equal(a->name, b->name);
+    assert_same_target(&a->target, &b->target);
+    assert_int_equal(a->buffer, b->buffer);
+    assert_int_equal(a->overflow, b->overflow);
+    assert_int_equal(a->sample_by, b->sample_by);
+    assert_int_equal(a->connect_on, b->connect_on);
+    assert_int_equal(a->max_sessions, b->max_sessions);
+    assert_int_equal(a->from.count, b->from.count);
+    if (a->from.count > 0)
+        assert_memory_equal(a->from.networks, b->from.networks,
+                            a->from.count * sizeof a->from.networks[0]);
+    assert_true(a->sample == b->sample && a->linger == b->linger);
+    assert_true(a->connect_timeout == b->connect_timeout && a->stall_timeout == b->stall_timeout);
+}
+
+static void assert_same_addresses(const struct config *a, const struct config *b)
+{
+    assert_int_equal(a->listen_count, b->listen_count);
+    for (size_t i = 0; i < a->listen_count; i++) {
+        assert_string_equal(a->listens[i].name, b->listens[i].name);
+        assert_int_equal(a->listens[i].mode, b->listens[i].mode);
+        assert_memory_equal(&a->listens[i].endpoint, &b->listens[i].endpoint,
+                            sizeof(struct endpoint));
+    }
+    assert_int_equal(a->primary_count, b->primary_count);
+    for (size_t i = 0; i < a->primary_count; i++)
+        assert_same_target(&a->primaries[i], &b->primaries[i]);
+    assert_int_equal(a->shadow_count, b->shadow_count);
+    for (size_t i = 0; i < a->shadow_count; i++)
+        assert_same_shadow(&a->shadows[i], &b->shadows[i]);
+    assert_int_equal(a->admin_on, b->admin_on);
+    assert_memory_equal(&a->admin, &b->admin, sizeof a->admin);
+}
+
+static void assert_prints_back(const char *flags)
+{
+    char again[100];
+    struct loaded first = load(flags);
+
+    if (first.config == NULL)
+        fail_msg("%s: %s", flags, first.fault.text);
+    char *text = printed(first.config);
+    write_file(text, strlen(text));
+    snprintf(again, sizeof again, "-c %s", path_of_file);
+    struct loaded second = load(again);
+    if (second.config == NULL)
+        fail_msg("%s: %s\n%s", flags, second.fault.text, text);
+    char *text_again = printed(second.config);
+    assert_string_equal(text, text_again);
+    assert_same_addresses(first.config, second.config);
+    assert_true(first.config->idle_timeout == second.config->idle_timeout);
+    assert_true(first.config->workers == second.config->workers);
+    free(text);
+    free(text_again);
+    forget(&first);
+    forget(&second);
+}
+
+static const char *const pieces[] = {
+    "-l 8081",
+    "-l web=127.0.0.1:99",
+    "-l 8082=:8083",
+    "-l [::1]:0,[::1]:0,*:7",
+    "-l unix:/run/a~b%2C%25.sock?mode=0600",
+    "-r h:1,[2001:DB8::1]:2",
+    "-r first=tcp://h:1,unix:/p;q#r",
+    "-s /tmp/odd~;name~#?,%25&+=.sock",
+    "-d a.b-c_d=tcp://stage:8443?sample=10%&buffer=1m&overflow=block&by=source",
+    "-d h:1,h:2,[fe80::1%lo]:3",
+    "-d unix:/x=y?from=10.0.0.0/8+::1&linger=250ms&connect-on=start",
+    "-d q=h:9?from=any&max-sessions=1&stall-timeout=1h&connect-timeout=1.5s",
+    "--shadow-from 10.0.0.0/8 --shadow-from ::/0",
+    "--shadow-buffer 70000 --shadow-sample 33.3333 --shadow-overflow block",
+    "--allow 192.168.0.0/16,fe80::/10",
+    "--allow-loop",
+    "--buffer 5k --backlog 1 --max-sessions 77",
+    "--shadow-memory 1g --connect-timeout 1ms --idle-timeout off",
+    "--half-close-timeout 90 --tcp-user-timeout 61s --drain-timeout 0",
+    "--log-level error --log-format json --log-file /var/log/a~b=c;d#e",
+    "-vv --access-log off --access-format text",
+    "-w 3 --admin 127.0.0.1:9901",
+    "-w auto --admin unix:/run/ad%20min",
+    "--pid-file /run/doppel.pid --resolv-conf /a --hosts /b --sndbuf 64k --rcvbuf 1m",
+    "-q --admin off --pid-file=",
+};
+
+#define PIECES (sizeof pieces / sizeof pieces[0])
+
+static void test_each_flag_prints_back(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PIECES; i++) {
+        char flags[1000];
+        snprintf(flags, sizeof flags, "-l 8080 -r localhost:6 %s", pieces[i]);
+        assert_prints_back(flags);
+    }
+}
+
+static void test_random_command_lines_print_back(void **state)
+{
+    unsigned seed = 20260101; /* the same lines every time */
+
+    (void)state;
+    for (int turn = 0; turn < 300; turn++) {
+        char flags[4000] = "-l 8080 -r localhost:6";
+        bool taken[PIECES] = { false };
+
+        for (int n = rand_r(&seed) % 12; n >= 0; n--) {
+            size_t choice = (size_t)rand_r(&seed) % PIECES;
+            if (!taken[choice])
+                strcat(strcat(flags, " "), pieces[choice]);
+            taken[choice] = true;
+        }
+        assert_prints_back(flags);
+    }
+}
+
+static void test_long_names_and_lists_print_back(void **state)
+{
+    char flags[8000] = "-l 8080 -r ";
+    char label[64];
+
+    (void)state;
+    memset(label, 'x', 63);
+    label[63] = '\0';
+    for (int i = 0; i < 3; i++)
+        strcat(strcat(flags, label), ".");
+    strcat(flags, "example:80 --pid-file /");
+    for (int i = 0; i < 20; i++)
+        strcat(strcat(flags, label), "/");
+    for (int i = 0; i < 200; i++)
+        strcat(flags, i == 0 ? " --allow 10.0.0.1" : ",10.0.0.1");
+    assert_prints_back(flags);
+}
+
+/* ---- what comes from the table */
+
+static char *sample(void)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    assert_non_null(to);
+    config_print_sample(to);
+    fclose(to);
+    return text;
+}
+
+static void test_the_sample_file_is_the_one_the_table_makes(void **state)
+{
+    const char *source = getenv("DOPPEL_SOURCE");
+    char path[1000];
+    char kept[20000];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/config/doppel.conf", source != NULL ? source : ".");
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t length = fread(kept, 1, sizeof kept - 1, file);
+    fclose(file);
+    kept[length] = '\0';
+    char *text = sample();
+    assert_string_equal(kept, text);
+    free(text);
+}
+
+static void test_the_sample_loads_and_its_comments_are_the_defaults(void **state)
+{
+    char *text = sample();
+
+    (void)state;
+    struct loaded plain = load_file(text, "");
+    assert_loaded(&plain);
+    /* "#key" is a key that is off, "# word" a sentence. */
+    for (char *line = text; line != NULL; line = strchr(line + 1, '\n')) {
+        char *start = line + (*line == '\n');
+        if (start[0] == '#' && start[1] != ' ' && start[1] != '\n')
+            start[0] = ' ';
+    }
+    struct loaded full = load_file(text, "");
+    assert_loaded(&full);
+    char *a = printed(plain.config);
+    char *b = printed(full.config);
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+    free(text);
+    forget(&plain);
+    forget(&full);
+}
+
+static void test_help_and_table_name_every_flag(void **state)
+{
+    const struct option *option;
+    char *help = NULL;
+    char *table = NULL;
+    size_t size;
+    FILE *to = open_memstream(&help, &size);
+    config_print_help(to);
+    fclose(to);
+    to = open_memstream(&table, &size);
+    config_print_table(to);
+    fclose(to);
+
+    (void)state;
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        char flag[100];
+        if (option->name == NULL)
+            continue;
+        snprintf(flag, sizeof flag, "--%s%s", option->name, option->metavar != NULL ? " " : "");
+        assert_int_equal(strstr(help, flag) != NULL, !option->hidden);
+        assert_int_equal(strstr(table, flag) != NULL, !option->hidden);
+    }
+    for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        assert_true(strlen(line) <= 100);
+    free(help);
+    free(table);
+}
+
+static void test_names_in_the_table_are_unique(void **state)
+{
+    const struct option *one;
+    const struct option *other;
+
+    (void)state;
+    for (size_t i = 0; (one = option_at(i)) != NULL; i++) {
+        assert_int_equal(option_index(one), i);
+        for (size_t k = 0; k < i && (other = option_at(k)) != NULL; k++) {
+            if (one->name != NULL && other->name != NULL)
+                assert_string_not_equal(one->name, other->name);
+            assert_true(one->letter == '\0' || one->letter != other->letter);
+        }
+        if (one->name != NULL) {
+            assert_ptr_equal(option_find(PLACE_FLAG, one->name), one);
+            assert_false(option_is_withheld(PLACE_FLAG, one->name));
+        }
+    }
+}
+
+static void test_a_cpu_quota_is_rounded_up(void **state)
+{
+    (void)state;
+    assert_int_equal(cpus_of_quota("max 100000\n"), 0);
+    assert_int_equal(cpus_of_quota("100000 100000\n"), 1);
+    assert_int_equal(cpus_of_quota("150000 100000\n"), 2);
+    assert_int_equal(cpus_of_quota("1000 100000\n"), 1);
+    assert_int_equal(cpus_of_quota("-1 100000\n"), 0);
+    assert_int_equal(cpus_of_quota("5 0\n"), 0);
+    assert_int_equal(cpus_of_quota(""), 0);
+    assert_true(cpus_usable() >= 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults_are_those_of_the_table),
+        cmocka_unit_test(test_a_shadow_has_the_defaults_of_the_table),
+        cmocka_unit_test(test_em_proxy_command_lines_work_unchanged),
+        cmocka_unit_test(test_flags_are_written_in_every_usual_way),
+        cmocka_unit_test(test_a_named_shadow_has_its_own_options),
+        cmocka_unit_test(test_an_equals_sign_of_a_path_or_query_makes_no_name),
+        cmocka_unit_test(test_a_flag_wins_over_environment_over_file_over_default),
+        cmocka_unit_test(test_a_variable_may_name_a_file_that_holds_its_value),
+        cmocka_unit_test(test_an_unknown_variable_is_a_warning_that_names_the_nearest),
+        cmocka_unit_test(test_the_socket_wins_over_a_primary_with_a_warning),
+        cmocka_unit_test(test_help_version_and_nothing_are_told_apart),
+        cmocka_unit_test(test_a_file_reads_as_people_write_it),
+        cmocka_unit_test(test_a_fault_of_a_file_names_its_line),
+        cmocka_unit_test(test_a_long_line_survives_whole_or_is_refused),
+        cmocka_unit_test(test_a_huge_file_is_refused),
+        cmocka_unit_test(test_what_cannot_be_true_together_is_refused),
+        cmocka_unit_test(test_numbers_stay_within_their_bounds),
+        cmocka_unit_test(test_as_many_shadows_as_the_limit_and_no_more),
+        cmocka_unit_test(test_each_flag_prints_back),
+        cmocka_unit_test(test_random_command_lines_print_back),
+        cmocka_unit_test(test_long_names_and_lists_print_back),
+        cmocka_unit_test(test_the_sample_file_is_the_one_the_table_makes),
+        cmocka_unit_test(test_the_sample_loads_and_its_comments_are_the_defaults),
+        cmocka_unit_test(test_help_and_table_name_every_flag),
+        cmocka_unit_test(test_names_in_the_table_are_unique),
+        cmocka_unit_test(test_a_cpu_quota_is_rounded_up),
+    };
+
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}
