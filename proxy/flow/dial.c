@@ -197,7 +197,7 @@ static void succeed(struct dialling *d)
     int            socket = release_socket(d);
 
     if (is_connected_to_itself(socket, &peer)) {
-        close(socket);
+        socket_reset(socket);
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
         transport_fail(d->transport, d->failure, d->why);
     } else {
@@ -233,7 +233,8 @@ static bool try_address(struct dialling *d, const struct address *address)
         return false;
     }
     tune_socket(d, fd, address->any.sa_family);
-    if (connect(fd, &address->any, address->length) != 0 && errno != EINPROGRESS) {
+    if (connect(fd, &address->any, address->length) != 0 && errno != EINPROGRESS &&
+        errno != EINTR) { /* either way it goes on by itself (connect(2)) */
         remember_error(d, errno);
         close(fd);
         return false;

@@ -5,23 +5,20 @@
  *                            ▲       │
  *                            └───────┴── cleared by EAGAIN and by short reads and writes
  *
- * The two bits make trying free of needless system calls.  Three things live beside the usual
- * read and write:
+ * The two bits make trying free of needless system calls.  Two things live beside the usual read and
+ * write:
  *
  *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
  *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
  *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
  *  - broken: a failed write eats the socket's error, so that the next end-of-file looks like FIN;
  *    a transport remembers that it was a reset.
- *  - closings: an aborted socket stays until its peer has acknowledged everything, then resets it.
  */
 #include "transport.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
-#include <linux/sockios.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,14 +27,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
+#include "flow/closing.h"
 
-#define RESETS_PER_WAKE  64   /* then other watchers get their turn */
-#define ABORT_SECONDS    5.0  /* how long a peer may take to acknowledge before its RST */
-#define ABORT_FIRST_POLL 0.01 /* seconds; doubled up to the last */
-#define ABORT_LAST_POLL  0.1
-#define SCRATCH_SIZE     65536
+#define RESETS_PER_WAKE 64 /* then other watchers get their turn */
+#define SCRATCH_SIZE    65536
 
 enum transport_state {
     TRANSPORT_OPENING,
@@ -48,8 +42,7 @@ enum transport_state {
 struct reactor {
     struct ev_loop *loop;
     ev_io           resets;   /* watches the epoll set of paused sockets */
-    struct closing *closings;
-    size_t          closing_count;
+    struct closings closings;
 };
 
 /* A peer's address in a fifth of the space of struct address: there is one per transport. */
@@ -57,7 +50,10 @@ struct peer {
     sa_family_t family; /* 0: unknown */
     uint16_t    port;   /* network order */
     uint32_t    scope;
-    uint8_t     bytes[16];
+    union {
+        uint8_t bytes[16];
+        char   *path;   /* unix, owned; NULL: it has none, or no memory */
+    };
 };
 
 struct transport {
@@ -81,16 +77,6 @@ struct transport {
     bool in_resets : 1;       /* in the reset watch's set */
 };
 
-/* A socket without owner that will be reset once its peer has acknowledged everything. */
-struct closing {
-    struct reactor *reactor;
-    struct closing *next;
-    struct closing *previous;
-    ev_timer        timer;
-    double          deadline;
-    int             socket;
-};
-
 static void peer_set(struct peer *peer, const struct address *address)
 {
     *peer = (struct peer){ .family = address->any.sa_family };
@@ -103,6 +89,8 @@ static void peer_set(struct peer *peer, const struct address *address)
         peer->port = address->v6.sin6_port;
         peer->scope = address->v6.sin6_scope_id;
         memcpy(peer->bytes, &address->v6.sin6_addr, sizeof address->v6.sin6_addr);
+    } else if (address->length > sizeof(sa_family_t) && address->local.sun_path[0] != '\0') {
+        peer->path = strdup(address->local.sun_path);
     }
 }
 
@@ -123,79 +111,10 @@ void transport_peer(const struct transport *t, struct address *address)
         address->v6.sin6_port = peer->port;
         address->v6.sin6_scope_id = peer->scope;
         memcpy(&address->v6.sin6_addr, peer->bytes, sizeof address->v6.sin6_addr);
+    } else if (peer->path != NULL) {
+        address_of_path(address, peer->path);
     } else {
         address->length = sizeof(sa_family_t);
-    }
-}
-
-/* --- sockets ----------------------------------------------------------------------------- */
-
-static void tune(int socket, int level, int option, int value)
-{
-    setsockopt(socket, level, option, &value, sizeof value);
-}
-
-void socket_tune(int socket, int family, const struct socket_settings *settings)
-{
-    if (settings->send_buffer > 0)
-        tune(socket, SOL_SOCKET, SO_SNDBUF, settings->send_buffer);
-    if (settings->receive_buffer > 0)
-        tune(socket, SOL_SOCKET, SO_RCVBUF, settings->receive_buffer);
-    if (family == AF_UNIX)
-        return;
-    tune(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    tune(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    tune(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-    tune(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
-    tune(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
-    if (settings->user_timeout > 0)
-        tune(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(settings->user_timeout * 1000));
-}
-
-/* Closing will discard what is unsent and send RST (socket(7), SO_LINGER). */
-static void close_with_reset(int socket)
-{
-    struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-    setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close(socket);
-}
-
-static size_t unacknowledged(int socket)
-{
-    int bytes = 0;
-
-    return ioctl(socket, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
-}
-
-enum failure failure_of(int error)
-{
-    switch (error) {
-    case ECONNRESET:
-    case EPIPE:
-        return FAILURE_RESET;
-    case ECONNREFUSED:
-    case ENOENT: /* a unix socket that is not there */
-        return FAILURE_REFUSED;
-    case ETIMEDOUT:
-        return FAILURE_TIMED_OUT;
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case ENETDOWN:
-    case EHOSTDOWN:
-    case EACCES:
-    case EPERM:
-        return FAILURE_UNREACHABLE;
-    case EMFILE:
-    case ENFILE:
-        return FAILURE_NO_DESCRIPTOR;
-    case EADDRNOTAVAIL:
-        return FAILURE_NO_PORT;
-    case ENOMEM:
-    case ENOBUFS:
-        return FAILURE_NO_MEMORY;
-    default:
-        return FAILURE_LOCAL;
     }
 }
 
@@ -209,6 +128,27 @@ static void watch_for_reset(struct transport *t)
         t->in_resets = epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_ADD, t->io.fd, &event) == 0;
 }
 
+static enum io failed(struct transport *t, int error)
+{
+    t->failure = failure_of(error);
+    t->error = error;
+    t->broken = true;
+    return IO_FAILED;
+}
+
+/* The error is taken here; what the peer sent before it can still be read, and ends like a FIN. */
+static bool take_error(struct transport *t)
+{
+    int       error = 0;
+    socklen_t length = sizeof error;
+
+    if (getsockopt(t->io.fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 || error == 0)
+        return false;
+    failed(t, error);
+    t->readable = true;
+    return true;
+}
+
 /* One event at a time: ready() may free other transports of the set, and closing a socket takes
  * its pending event out of the kernel's list, but not out of a list of ours. */
 static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
@@ -220,68 +160,10 @@ static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
 
         if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
             return;
-        if (event.events & EPOLLERR) {
-            struct transport *t = event.data.ptr;
-
-            t->broken = true;
-            t->readable = true;
-            t->writable = true;
+        struct transport *t = event.data.ptr;
+        if ((event.events & EPOLLERR) && take_error(t))
             t->ready(t->owner);
-        }
     }
-}
-
-/* --- closings ---------------------------------------------------------------------------- */
-
-static void closing_finish(struct closing *closing)
-{
-    struct reactor *reactor = closing->reactor;
-
-    ev_timer_stop(reactor->loop, &closing->timer);
-    close_with_reset(closing->socket);
-    if (closing->previous != NULL)
-        closing->previous->next = closing->next;
-    else
-        reactor->closings = closing->next;
-    if (closing->next != NULL)
-        closing->next->previous = closing->previous;
-    reactor->closing_count--;
-    free(closing);
-}
-
-static void on_closing_poll(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    struct closing *closing = timer->data;
-
-    (void)events;
-    if (unacknowledged(closing->socket) == 0 || clock_now() >= closing->deadline) {
-        closing_finish(closing);
-        return;
-    }
-    timer->repeat = timer->repeat * 2 < ABORT_LAST_POLL ? timer->repeat * 2 : ABORT_LAST_POLL;
-    ev_timer_again(loop, timer);
-}
-
-/* Takes the socket. */
-static void closing_start(struct reactor *reactor, int socket)
-{
-    struct closing *closing = unacknowledged(socket) > 0 ? calloc(1, sizeof *closing) : NULL;
-
-    if (closing == NULL) {
-        close_with_reset(socket);
-        return;
-    }
-    closing->reactor = reactor;
-    closing->socket = socket;
-    closing->deadline = clock_now() + ABORT_SECONDS;
-    closing->next = reactor->closings;
-    if (closing->next != NULL)
-        closing->next->previous = closing;
-    reactor->closings = closing;
-    reactor->closing_count++;
-    ev_timer_init(&closing->timer, on_closing_poll, 0, ABORT_FIRST_POLL);
-    closing->timer.data = closing;
-    ev_timer_again(reactor->loop, &closing->timer);
 }
 
 /* --- the reactor ------------------------------------------------------------------------- */
@@ -297,6 +179,7 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
         return NULL;
     }
     reactor->loop = loop;
+    closings_start(&reactor->closings, loop);
     ev_io_init(&reactor->resets, on_reset, set, EV_READ);
     ev_io_start(loop, &reactor->resets);
     return reactor;
@@ -306,8 +189,7 @@ void reactor_free(struct reactor *reactor)
 {
     if (reactor == NULL)
         return;
-    while (reactor->closings != NULL)
-        closing_finish(reactor->closings);
+    closings_cut(&reactor->closings);
     ev_io_stop(reactor->loop, &reactor->resets);
     close(reactor->resets.fd);
     free(reactor);
@@ -320,7 +202,7 @@ struct ev_loop *reactor_loop(const struct reactor *reactor)
 
 size_t reactor_closing(const struct reactor *reactor)
 {
-    return reactor->closing_count;
+    return reactor->closings.count;
 }
 
 const char *reactor_version(void)
@@ -377,10 +259,12 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
 {
     struct transport *t = transport_new(reactor, ready, owner);
 
-    if (t == NULL)
-        close_with_reset(socket);
-    else
-        transport_opened(t, socket, peer);
+    if (t == NULL) {
+        socket_reset(socket);
+        return NULL;
+    }
+    transport_opened(t, socket, peer);
+    t->readable = true; /* a client that speaks first has often done so by now */
     return t;
 }
 
@@ -424,26 +308,11 @@ static enum io may_try(const struct transport *t, bool ready)
     return ready ? IO_OK : IO_AGAIN;
 }
 
-static enum io failed(struct transport *t, int error)
-{
-    t->failure = failure_of(error);
-    t->error = error;
-    t->broken = true;
-    t->at_end |= t->failure != FAILURE_RESET;
-    return IO_FAILED;
-}
-
 /* End-of-file: of a peer that reset it is the end of what had arrived before. */
 static enum io read_end(struct transport *t)
 {
     t->at_end = true;
-    if (!t->broken)
-        return IO_END;
-    if (t->failure == FAILURE_NONE) {
-        t->failure = FAILURE_RESET;
-        t->error = ECONNRESET;
-    }
-    return IO_FAILED;
+    return t->broken ? IO_FAILED : IO_END;
 }
 
 /* n is what the system call answered, most what it could have moved at best. */
@@ -561,9 +430,9 @@ static bool has_unread(const struct transport *t, int socket)
 static void close_as_told(struct transport *t, int socket)
 {
     if (t->broken || (!t->ended && !t->aborted))
-        close_with_reset(socket);
+        socket_reset(socket);
     else if (t->aborted || has_unread(t, socket))
-        closing_start(t->reactor, socket);
+        closings_add(&t->reactor->closings, socket);
     else
         close(socket);
 }
@@ -589,11 +458,19 @@ void transport_close(struct transport *t)
     }
 }
 
+void transport_reset(struct transport *t)
+{
+    t->ended = t->aborted = false;
+    transport_close(t);
+}
+
 void transport_free(struct transport *t)
 {
     if (t == NULL)
         return;
     transport_close(t);
+    if (t->peer.family == AF_UNIX)
+        free(t->peer.path);
     free(t->why);
     free(t);
 }
@@ -645,5 +522,5 @@ const char *transport_why(const struct transport *t)
 
 size_t transport_unacknowledged(const struct transport *t)
 {
-    return t->state == TRANSPORT_OPEN ? unacknowledged(t->io.fd) : 0;
+    return t->state == TRANSPORT_OPEN ? socket_unacknowledged(t->io.fd) : 0;
 }

@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "base/address.h"
+#include "flow/socket.h"
 
 struct ev_loop;
 struct fault;
@@ -30,28 +31,6 @@ enum io {
     IO_FAILED,  /* the connection is gone, or never came to be: see transport_failure() */
 };
 
-enum failure {
-    FAILURE_NONE,
-    FAILURE_RESET,
-    FAILURE_REFUSED,
-    FAILURE_UNREACHABLE,
-    FAILURE_CONNECT_TIMEOUT,
-    FAILURE_TIMED_OUT,       /* an open connection's peer vanished: keepalive, user timeout */
-    FAILURE_NAME,            /* it did not resolve */
-    FAILURE_NO_DESCRIPTOR,
-    FAILURE_NO_PORT,
-    FAILURE_NO_MEMORY,
-    FAILURE_LOOP,            /* it led back to ourselves */
-    FAILURE_LOCAL,           /* another system call failed */
-};
-
-/* How our sockets are set up; 0 leaves the kernel's choice. */
-struct socket_settings {
-    double user_timeout; /* seconds, TCP_USER_TIMEOUT of tcp(7) */
-    int    send_buffer;  /* bytes, SO_SNDBUF and SO_RCVBUF of socket(7) */
-    int    receive_buffer;
-};
-
 /* What the transports of one loop share: the watch for resets of paused peers, and sockets that
  * are being closed in the background.  NULL: the fault says why. */
 struct reactor *reactor_new(struct ev_loop *, struct fault *);
@@ -61,10 +40,6 @@ struct ev_loop *reactor_loop(const struct reactor *);
 size_t          reactor_closing(const struct reactor *);
 /* "libev 4.33": running and compiled.  Static memory. */
 const char     *reactor_version(void);
-
-/* TCP_NODELAY, keepalive (60 s, then 6 times every 10 s) and the settings; on a listening socket
- * they are inherited by what it accepts (socket(7)).  Best effort: a failure costs comfort only. */
-void socket_tune(int socket, int family, const struct socket_settings *);
 
 typedef void transport_ready(void *owner); /* something may be possible now */
 
@@ -90,6 +65,8 @@ void transport_abort(struct transport *);
  * the end keeps what was written; one that was to be aborted gets RST in the background; any other
  * gets RST at once. */
 void transport_close(struct transport *);
+/* Closes with RST at once, whatever was told before; what is not acknowledged yet is discarded. */
+void transport_reset(struct transport *);
 /* Closes and frees; NULL is fine. */
 void transport_free(struct transport *);
 
@@ -122,7 +99,5 @@ void transport_opened(struct transport *, int socket, const struct address *peer
 void transport_fail(struct transport *, enum failure, const char *why);
 /* Calls ready(): only from a loop callback, as the last thing. */
 void transport_tell(struct transport *);
-/* The failure that this errno of connect(2), read(2) or write(2) means. */
-enum failure failure_of(int error);
 
 #endif

@@ -27,6 +27,7 @@
 #include "flow/transport.h"
 #include "mirror/account.h"
 #include "mirror/mirror.h"
+#include "mirror/reason.h"
 #include "mirror/sampler.h"
 #include "mirror/shadow.h"
 
@@ -104,58 +105,6 @@ static void remember(struct session *s, enum session_reason reason)
     s->reason_is_known = true;
 }
 
-static enum session_reason client_reason(enum failure failure)
-{
-    switch (failure) {
-    case FAILURE_NONE: /* without a failure of the transport only memory can have been missing */
-    case FAILURE_NO_MEMORY:
-        return SESSION_NO_MEMORY;
-    case FAILURE_RESET:
-        return SESSION_CLIENT_RST;
-    case FAILURE_TIMED_OUT:
-        return SESSION_CLIENT_TIMEOUT;
-    case FAILURE_REFUSED:
-    case FAILURE_UNREACHABLE:
-    case FAILURE_CONNECT_TIMEOUT:
-    case FAILURE_NAME:
-    case FAILURE_NO_DESCRIPTOR:
-    case FAILURE_NO_PORT:
-    case FAILURE_LOOP:
-    case FAILURE_LOCAL:
-        return SESSION_IO_ERROR;
-    }
-    return SESSION_IO_ERROR;
-}
-
-static enum session_reason primary_reason(enum failure failure)
-{
-    switch (failure) {
-    case FAILURE_NONE:
-    case FAILURE_NO_MEMORY:
-        return SESSION_NO_MEMORY;
-    case FAILURE_RESET:
-        return SESSION_PRIMARY_RST;
-    case FAILURE_REFUSED:
-        return SESSION_PRIMARY_REFUSED;
-    case FAILURE_UNREACHABLE:
-        return SESSION_PRIMARY_UNREACHABLE;
-    case FAILURE_CONNECT_TIMEOUT:
-    case FAILURE_TIMED_OUT:
-        return SESSION_PRIMARY_TIMEOUT;
-    case FAILURE_NAME:
-        return SESSION_PRIMARY_DNS;
-    case FAILURE_NO_DESCRIPTOR:
-        return SESSION_NO_DESCRIPTOR;
-    case FAILURE_NO_PORT:
-        return SESSION_NO_PORT;
-    case FAILURE_LOOP:
-        return SESSION_LOOP;
-    case FAILURE_LOCAL:
-        return SESSION_IO_ERROR;
-    }
-    return SESSION_IO_ERROR;
-}
-
 static void warn_of_primary(const struct session *s, double now)
 {
     struct log_limit *limit = &s->mirror->primary_limits[s->reason];
@@ -176,7 +125,7 @@ static void lose_client(struct session *s, double now)
     if (s->lost_at > 0)
         return;
     s->lost_at = now;
-    remember(s, client_reason(transport_failure(s->client)));
+    remember(s, reason_of_client(transport_failure(s->client)));
     stream_break(s->response);
     stream_detach(&s->to_client);
     s->response_is_over = true;
@@ -188,8 +137,8 @@ static void lose_primary(struct session *s, double now)
     if (s->primary_is_lost)
         return;
     s->primary_is_lost = true;
-    remember(
-        s, primary_reason(s->primary != NULL ? transport_failure(s->primary) : FAILURE_NO_MEMORY));
+    remember(s, reason_of_primary(s->primary != NULL ? transport_failure(s->primary)
+                                                     : FAILURE_NO_MEMORY));
     if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
         warn_of_primary(s, now);
     stream_break(s->request);
@@ -373,6 +322,14 @@ static void note_progress(struct session *s, double now)
 
 /* --- the end ----------------------------------------------------------------------------- */
 
+/* The place among --max-sessions that the listener took. */
+static void give_place_back(struct mirror *mirror)
+{
+    atomic_fetch_sub(&mirror->page->clients_open, 1);
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+    mirror->on_client_gone(mirror->owner);
+}
+
 /* Client and primary are done; the shadows go on for a while. */
 static void session_end(struct session *s, double now)
 {
@@ -396,9 +353,7 @@ static void session_end(struct session *s, double now)
     relay_shadows(s, now);
     settle_request(s, now);
 
-    atomic_fetch_sub(&mirror->page->clients_open, 1);
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
-    mirror->on_client_gone(mirror->owner);
+    give_place_back(mirror);
 }
 
 static bool session_is_over(const struct session *s)
@@ -596,6 +551,7 @@ static void count_stillborn(struct mirror *mirror)
     cell_add(&mirror->slot->closed[SESSION_NO_MEMORY], 1);
     for (size_t i = 0; i < mirror->config->shadow_count; i++)
         cell_add(&mirror->slot->shadows[i].results[RESULT_NO_DATA], 1);
+    give_place_back(mirror);
 }
 
 static void session_dial(struct session *s)
@@ -610,6 +566,16 @@ static void session_dial(struct session *s)
     s->primary = dial(s->mirror->dialer, &request, on_ready, s);
     if (s->primary == NULL)
         lose_primary(s, s->started);
+}
+
+/* A client that has already gone without a word (a port scan) costs the primary nothing. */
+static void session_begin(struct session *s)
+{
+    fill_request(s, s->started);
+    if (s->lost_at > 0 && stream_total(s->request) == 0)
+        s->request_is_over = true;
+    else
+        session_dial(s);
 }
 
 void session_open(struct mirror *mirror, int socket, const struct address *client,
@@ -630,8 +596,6 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     list_add(&mirror->sessions, &s->all);
     cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
     cell_add(&mirror->slot->counts[COUNT_SESSIONS_ACTIVE], 1);
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
-    atomic_fetch_add(&mirror->page->clients_open, 1);
 
     stream_attach(s->request, &s->to_primary, mirror->config->buffer, OVERFLOW_BLOCKS);
     stream_attach(s->response, &s->to_client, mirror->config->buffer, OVERFLOW_BLOCKS);
@@ -640,7 +604,7 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
         shadow_begin(&s->shadows[i], mirror, i, s->request, client, random_bits(mirror));
 
     if (is_allowed(&mirror->config->allow, client)) {
-        session_dial(s);
+        session_begin(s);
     } else {
         remember(s, SESSION_DENIED);
         s->request_is_over = s->response_is_over = true;

@@ -7,7 +7,8 @@
  *     client or primary broke off               detached     session_aborted
  *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
  *
- * Cutting means RST: a FIN would make an incomplete request look complete.
+ * Cutting means RST: a FIN would make an incomplete request look complete.  A shadow whose session
+ * broke off may take what is on its way first; any other is reset at once.
  */
 #include "shadow.h"
 
@@ -19,6 +20,7 @@
 #include "config/config.h"
 #include "flow/dial.h"
 #include "mirror/mirror.h"
+#include "mirror/reason.h"
 #include "mirror/sampler.h"
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
@@ -92,9 +94,16 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
 {
     if (sh->state == SHADOW_DETACHED)
         return;
+    if (sh->state == SHADOW_WAITING && stream_total(sh->request) == 0) {
+        detach(sh, RESULT_NO_DATA); /* there was nothing to cut */
+        return;
+    }
     sh->reason = reason;
-    if (sh->transport != NULL)
+    if (sh->transport != NULL) {
         sh->unacked_bytes = transport_unacknowledged(sh->transport);
+        if (reason != SHADOW_SESSION_ABORTED)
+            transport_reset(sh->transport);
+    }
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
         cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
@@ -109,36 +118,6 @@ static void complete(struct shadow *sh)
     detach(sh, RESULT_MIRRORED);
     cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
     cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
-}
-
-static enum shadow_reason reason_of(enum failure failure)
-{
-    switch (failure) {
-    case FAILURE_NONE: /* without a failure of the transport only memory can have been missing */
-    case FAILURE_NO_MEMORY:
-        return SHADOW_MEMORY;
-    case FAILURE_RESET:
-        return SHADOW_RST;
-    case FAILURE_REFUSED:
-        return SHADOW_REFUSED;
-    case FAILURE_UNREACHABLE:
-        return SHADOW_UNREACHABLE;
-    case FAILURE_CONNECT_TIMEOUT:
-        return SHADOW_CONNECT_TIMEOUT;
-    case FAILURE_TIMED_OUT:
-        return SHADOW_STALL;
-    case FAILURE_NAME:
-        return SHADOW_DNS;
-    case FAILURE_NO_DESCRIPTOR:
-        return SHADOW_NO_DESCRIPTOR;
-    case FAILURE_NO_PORT:
-        return SHADOW_NO_PORT;
-    case FAILURE_LOOP:
-        return SHADOW_LOOP;
-    case FAILURE_LOCAL:
-        return SHADOW_IO_ERROR;
-    }
-    return SHADOW_IO_ERROR;
 }
 
 static bool is_wanted_from(const struct network_list *from, const struct address *client)
@@ -208,7 +187,7 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
         sh->progress_at = turn->now;
     if (io == IO_FAILED) {
-        shadow_cut(sh, reason_of(transport_failure(sh->transport)), turn);
+        shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
         transport_abort(sh->transport);
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
@@ -227,7 +206,7 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
         sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
     sh->response_bytes += moved;
     if (io == IO_FAILED)
-        shadow_cut(sh, reason_of(transport_failure(sh->transport)), turn);
+        shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     else if (io == IO_END && sh->state == SHADOW_FLUSHING)
         complete(sh);
 }
@@ -266,11 +245,7 @@ void shadow_rearm(struct shadow *sh)
 void shadow_session_ended(struct shadow *sh, const struct shadow_turn *turn)
 {
     sh->linger_until = turn->now + sh->config->linger;
-    if (sh->state != SHADOW_WAITING)
-        return;
-    if (stream_total(sh->request) == 0)
-        detach(sh, RESULT_NO_DATA);
-    else
+    if (sh->state == SHADOW_WAITING)
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
 }
 

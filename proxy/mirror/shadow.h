@@ -79,7 +79,8 @@ void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);
 /* Client and primary are done; the shadow has --shadow-linger left. */
 void shadow_session_ended(struct shadow *, const struct shadow_turn *);
-/* Cuts it off now, with RST.  Does nothing to one that is detached. */
+/* Cuts it off now, with RST.  Does nothing to one that is detached; one that was not dialled yet
+ * because there was no byte for it has the result no_data. */
 void shadow_cut(struct shadow *, enum shadow_reason, const struct shadow_turn *);
 bool shadow_is_over(const struct shadow *);
 /* When shadow_expire() must be called (CLOCK_MONOTONIC seconds); INFINITY: no need. */

@@ -1,0 +1,45 @@
+/*
+ * socket.h — what we set on sockets, how we close them hard, and what their errors mean.
+ */
+#ifndef FLOW_SOCKET_H
+#define FLOW_SOCKET_H
+
+#include <stddef.h>
+
+enum failure {
+    FAILURE_NONE,
+    FAILURE_RESET,
+    FAILURE_REFUSED,
+    FAILURE_UNREACHABLE,
+    FAILURE_CONNECT_TIMEOUT,
+    FAILURE_TIMED_OUT,       /* an open connection's peer vanished: keepalive, user timeout */
+    FAILURE_NAME,            /* it did not resolve */
+    FAILURE_NO_DESCRIPTOR,
+    FAILURE_NO_PORT,
+    FAILURE_NO_MEMORY,
+    FAILURE_LOOP,            /* it led back to ourselves */
+    FAILURE_LOCAL,           /* another system call failed */
+};
+
+/* The failure that this errno of connect(2), read(2) or write(2) means. */
+enum failure failure_of(int error);
+
+/* 0 leaves the kernel's choice. */
+struct socket_settings {
+    double user_timeout;   /* seconds, TCP_USER_TIMEOUT of tcp(7) */
+    int    send_buffer;    /* bytes, SO_SNDBUF and SO_RCVBUF of socket(7) */
+    int    receive_buffer;
+};
+
+/* TCP_NODELAY, keepalive (60 s, then 6 times every 10 s) and the settings; on a listening socket
+ * they are inherited by what it accepts (socket(7)).  Best effort: a failure costs comfort only. */
+void socket_tune(int socket, int family, const struct socket_settings *);
+
+/* Closes it so that its peer gets RST and nothing that is still unsent (socket(7), SO_LINGER); it
+ * leaves no TIME_WAIT behind. */
+void socket_reset(int socket);
+
+/* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
+size_t socket_unacknowledged(int socket);
+
+#endif

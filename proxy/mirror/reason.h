@@ -1,0 +1,17 @@
+/*
+ * reason.h — what a leg's failure is called in logs and metrics.
+ *
+ * FAILURE_NONE with a failed call means that memory was missing: nothing else fails without the
+ * socket.
+ */
+#ifndef MIRROR_REASON_H
+#define MIRROR_REASON_H
+
+#include "base/stats.h"
+#include "flow/socket.h"
+
+enum session_reason reason_of_client(enum failure);
+enum session_reason reason_of_primary(enum failure);
+enum shadow_reason  reason_of_shadow(enum failure);
+
+#endif
