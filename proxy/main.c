@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "run/loops.h"
 #include "run/supervisor.h"
 #include "run/version.h"
 
@@ -48,7 +49,7 @@ static int use(const struct config *config, enum config_action action)
 {
     struct fault fault = { { 0 } };
 
-    if (!supervisor_check_loops(config, &fault))
+    if (!loops_check(config, &fault))
         return refuse(&fault);
     if (action == CONFIG_RUN)
         return supervisor_run(config);

@@ -56,6 +56,7 @@ static int bound_socket(const struct address *address, bool shared,
 static bool claim_port(struct address *address, const struct socket_settings *settings)
 {
     struct sockaddr_storage storage = { 0 };
+    struct address          bound;
     socklen_t               length = sizeof storage;
     int                     probe = bound_socket(address, false, settings);
 
@@ -63,9 +64,9 @@ static bool claim_port(struct address *address, const struct socket_settings *se
         return false;
     bool known = getsockname(probe, (struct sockaddr *)&storage, &length) == 0;
     int  error = errno;
+    address_set(&bound, (struct sockaddr *)&storage, length);
     if (known)
-        address_set_port(address, ntohs(((struct sockaddr_in *)&storage)->sin_port));
-    /* The port is the same place in both families' structures (ip(7), ipv6(7)). */
+        address_set_port(address, address_port(&bound));
     close(probe);
     errno = error;
     return known;
@@ -110,6 +111,11 @@ static bool bind_tcp(const struct bind_request *request, int *sockets, size_t co
 
 static bool nobody_listens(const struct address *address)
 {
+    struct stat status;
+
+    /* A regular file refuses connections, too, and must never be removed. */
+    if (lstat(address->local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
+        return false;
     int  probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool refused =
         probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == ECONNREFUSED;
@@ -127,8 +133,11 @@ static bool bind_unix(const struct bind_request *request, int *sockets, size_t c
     address_of_path(bound, path);
     sockets[0] = bound_socket(bound, false, request->sockets);
     if (sockets[0] < 0 && errno == EADDRINUSE) {
-        if (nobody_listens(bound))
-            unlink(path);
+        if (!nobody_listens(bound)) {
+            errno = EADDRINUSE;
+            return false;
+        }
+        unlink(path);
         sockets[0] = bound_socket(bound, false, request->sockets);
     }
     if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
@@ -152,6 +161,7 @@ bool bind_listeners(const struct bind_request *request, int *sockets, size_t cou
     if (done)
         return true;
     refuse(request->endpoint, fault, errno);
+    bound->length = 0;
     for (size_t i = 0; i < count; i++) {
         if (sockets[i] >= 0)
             close(sockets[i]);

@@ -23,7 +23,7 @@ struct bind_request {
  * path has one socket, duplicated) and says where they are bound: port 0 becomes the real port.  An
  * empty host is every address, [::] dual-stack or 0.0.0.0 where there is no IPv6.  The port must be
  * free: another program of the same user is not joined.  A stale unix path is removed only when
- * nobody listens there.  False: the fault says why, and nothing stays open. */
+ * nobody listens there.  False: the fault says why, nothing stays open and bound is empty. */
 bool bind_listeners(const struct bind_request *, int *sockets, size_t count, struct address *bound,
                     struct fault *);
 

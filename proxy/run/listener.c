@@ -5,6 +5,8 @@
  *                    │ limit reached, EMFILE, ENOMEM
  *                    ▼
  *                  paused ──a client left, or the retry timer──▶ listening again
+ *
+ * Draining goes the same way, except that EAGAIN closes the socket.
  */
 #include "listener.h"
 
@@ -41,6 +43,7 @@ struct listeners {
     struct mirror   *mirror;
     size_t           max_sessions;
     ev_timer         retry;
+    bool             is_draining;
     bool             is_paused;
     bool             is_exhausted; /* paused for lack of descriptors or memory, not for the limit */
     struct log_limit exhausted;
@@ -62,11 +65,32 @@ static void pause_accepting(struct listeners *all, double retry_seconds)
     all->is_paused = true;
 }
 
+/* One of --max-sessions, over all workers; the session gives it back when its client has left. */
+static bool take_place(struct listeners *all)
+{
+    struct mirror *mirror = all->mirror;
+
+    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= all->max_sessions) {
+        atomic_fetch_sub(&mirror->page->clients_open, 1);
+        return false;
+    }
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
+    return true;
+}
+
+static void give_place_back(struct listeners *all)
+{
+    atomic_fetch_sub(&all->mirror->page->clients_open, 1);
+    cell_add(&all->mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+}
+
 static bool is_at_limit(const struct listeners *all)
 {
     return atomic_load_explicit(&all->mirror->page->clients_open, memory_order_relaxed) >=
            all->max_sessions;
 }
+
+static void take_queue(struct listener *listener);
 
 static void resume_accepting(struct listeners *all)
 {
@@ -75,13 +99,15 @@ static void resume_accepting(struct listeners *all)
         return;
     }
     ev_timer_stop(all->mirror->loop, &all->retry);
-    for (size_t i = 0; i < all->count; i++) {
-        if (all->listeners[i].io.fd >= 0)
-            ev_io_start(all->mirror->loop, &all->listeners[i].io);
-    }
     if (all->is_paused)
         cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
     all->is_paused = all->is_exhausted = false;
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->is_draining)
+            take_queue(&all->listeners[i]);
+        else
+            ev_io_start(all->mirror->loop, &all->listeners[i].io);
+    }
 }
 
 static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
@@ -132,14 +158,44 @@ static bool accept_one(struct listener *listener)
     struct sockaddr_storage storage;
     struct address          client;
     socklen_t               length = sizeof storage;
+
+    if (!take_place(listener->all)) {
+        pause_accepting(listener->all, LIMIT_RETRY);
+        return false;
+    }
     int socket = accept4(listener->io.fd, (struct sockaddr *)&storage, &length,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (socket < 0) {
+        int error = errno;
 
-    if (socket < 0)
-        return accept_failed(listener, errno);
+        give_place_back(listener->all);
+        return accept_failed(listener, error);
+    }
     address_set(&client, (struct sockaddr *)&storage, length);
     session_open(listener->all->mirror, socket, &client, listener->config);
     return true;
+}
+
+static void close_listener(struct listener *listener)
+{
+    if (listener->io.fd < 0)
+        return;
+    ev_io_stop(listener->all->mirror->loop, &listener->io);
+    close(listener->io.fd);
+    listener->io.fd = -1;
+}
+
+/* While draining: what waits is served, as far as the limit lets it in by and by; then nobody new
+ * comes. */
+static void take_queue(struct listener *listener)
+{
+    for (int n = 0; n < DRAIN_ACCEPTS && listener->io.fd >= 0; n++) {
+        if (accept_one(listener))
+            continue;
+        if (listener->all->is_paused)
+            return;
+        close_listener(listener);
+    }
 }
 
 static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
@@ -149,10 +205,6 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
     (void)loop;
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-        if (is_at_limit(listener->all)) {
-            pause_accepting(listener->all, LIMIT_RETRY);
-            return;
-        }
         if (!accept_one(listener))
             return;
     }
@@ -180,26 +232,28 @@ struct listeners *listeners_new(struct mirror *mirror, const int *sockets, size_
     return all;
 }
 
-void listeners_close(struct listeners *all)
+bool listeners_are_closed(const struct listeners *all)
 {
     for (size_t i = 0; i < all->count; i++) {
-        struct listener *listener = &all->listeners[i];
-
-        if (listener->io.fd < 0)
-            continue;
-        for (int n = 0; n < DRAIN_ACCEPTS && !is_at_limit(all) && accept_one(listener); n++)
-            continue;
-        ev_io_stop(all->mirror->loop, &listener->io);
-        close(listener->io.fd);
-        listener->io.fd = -1;
+        if (all->listeners[i].io.fd >= 0)
+            return false;
     }
-    ev_timer_stop(all->mirror->loop, &all->retry);
+    return true;
+}
+
+void listeners_drain(struct listeners *all)
+{
+    all->is_draining = true;
+    for (size_t i = 0; i < all->count; i++)
+        take_queue(&all->listeners[i]);
 }
 
 void listeners_free(struct listeners *all)
 {
     if (all == NULL)
         return;
-    listeners_close(all);
+    ev_timer_stop(all->mirror->loop, &all->retry);
+    for (size_t i = 0; i < all->count; i++)
+        close_listener(&all->listeners[i]);
     free(all);
 }

@@ -7,6 +7,7 @@
 #ifndef RUN_LISTENER_H
 #define RUN_LISTENER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct listeners;
@@ -18,8 +19,10 @@ struct listeners *listeners_new(struct mirror *, const int *sockets, size_t coun
                                 size_t max_sessions);
 /* A client has left: go on if accepting is paused for the limit.  owner is the struct listeners. */
 void listeners_resume(void *owner);
-/* Takes what waits already, then closes the sockets: nobody new comes. */
-void listeners_close(struct listeners *);
+/* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
+ * until clients leave. */
+void listeners_drain(struct listeners *);
+bool listeners_are_closed(const struct listeners *);
 void listeners_free(struct listeners *);
 
 #endif

@@ -4,14 +4,7 @@
 #ifndef RUN_SUPERVISOR_H
 #define RUN_SUPERVISOR_H
 
-#include <stdbool.h>
-
 struct config;
-struct fault;
-
-/* Whether a target is one of our own listeners, as far as that can be known before they are bound.
- * False: the fault says which. */
-bool supervisor_check_loops(const struct config *, struct fault *);
 
 /* Binds, starts the workers and serves until it is told to stop.  Answers the exit status: 0 after
  * a drain in good order, 1 when it could not run (the reason is on stderr) or was hurried. */

@@ -129,6 +129,12 @@ static bool is_past_deadline(const struct worker *w)
     return deadline > 0 && clock_now() >= deadline;
 }
 
+static bool is_idle(const struct worker *w)
+{
+    return w->mirror.sessions.next == &w->mirror.sessions && listeners_are_closed(w->listeners) &&
+           reactor_closing(w->mirror.reactor) == 0;
+}
+
 static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct worker *w = timer->data;
@@ -137,8 +143,7 @@ static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     if (late)
         sessions_drain(&w->mirror);
-    if (w->mirror.sessions.next == &w->mirror.sessions &&
-        (late || reactor_closing(w->mirror.reactor) == 0))
+    if (late || is_idle(w))
         ev_break(loop, EVBREAK_ALL);
 }
 
@@ -150,7 +155,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     ev_io_stop(loop, watcher);
     close(watcher->fd);
     atomic_store(&w->start->slot->state, WORKER_DRAINING);
-    listeners_close(w->listeners);
+    listeners_drain(w->listeners);
     ev_timer_init(&w->drain, on_drain_poll, 0, DRAIN_POLL_SECONDS);
     w->drain.data = w;
     ev_timer_start(loop, &w->drain);
