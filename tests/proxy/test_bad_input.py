@@ -1,0 +1,219 @@
+"""
+test_bad_input.py — what an operator got wrong is said in one line, and nothing has been started.
+
+Each row: what is said (flags, variables, or the lines of a file), and what the answer has to name:
+the place, what was wrong, what would be right.
+"""
+import os
+import socket
+import subprocess
+
+import pytest
+
+from support.proxy import binary, clean_environment
+
+GUARD_SECONDS = 5
+
+# A complete command line; {port} is free and must stay so.
+BASE = ["-l", "127.0.0.1:{port}", "-r", "localhost:8081"]
+
+FLAGS = [
+    # unknown, incomplete, misplaced
+    ("--shadow-bufer 1m", ["--shadow-bufer", "unknown flag", 'did you mean "--shadow-buffer"']),
+    ("--shadow-b 1m", ["--shadow-b", "unknown flag", "did you mean"]),
+    ("--xyzzyxyzzy", ["--xyzzyxyzzy", "unknown flag", "--help"]),
+    ("-b 5", ['"-b"', "unknown flag", "--help"]),
+    ("-m 5", ['"-m"', "unknown flag", "--help"]),
+    ("-p 5", ['"-p"', "unknown flag", "--help"]),
+    ("-vb", ['"-b"', "unknown flag"]),
+    ("--backlog", ["--backlog", "has no value", "write --backlog N"]),
+    ("-d", ["-d", "has no value", "write -d LIST"]),
+    ("--check=yes", ["--check", "takes no value", "write --check alone"]),
+    ("--no-allow-loop=on", ["--no-allow-loop", "takes no value"]),
+    ("--no-buffer", ["--no-buffer", "unknown flag"]),
+    ("localhost:8082", ["localhost:8082", "unexpected argument", "-d localhost:8082"]),
+    # sizes, numbers, times, percents, choices
+    ("--shadow-buffer 12q", ["--shadow-buffer", '"12q" is not a size', "k, m or g, as in 16m"]),
+    ("--buffer 1.5m", ["--buffer", '"1.5m" is not a size', "as in 16m"]),
+    ("--buffer -64k", ["--buffer", '"-64k" is not a size']),
+    ("--buffer=", ["--buffer", '"" is not a size']),
+    ("--buffer 1", ["--buffer", '"1" is out of bounds', "4k to 1g"]),
+    ("--shadow-memory 99999999999999999999g", ["--shadow-memory", "out of bounds", "64k to 1024g"]),
+    ("--backlog 0", ["--backlog", '"0" is out of bounds', "1 to 65535"]),
+    ("--backlog 4k", ["--backlog", '"4k" is not a number', "digits"]),
+    ("--max-sessions many", ["--max-sessions", '"many" is not a number', "or auto"]),
+    ("-w 0", ["-w", '"0"', "1 to 256, or auto"]),
+    ("-w 1000", ["-w", '"1000"', "1 to 256, or auto"]),
+    ("--idle-timeout 5x", ["--idle-timeout", '"5x" is not a time', "250ms or 5s"]),
+    ("--connect-timeout 0", ["--connect-timeout", "out of bounds", "1ms to 1h"]),
+    ("--drain-timeout 18446744073709551616h", ["--drain-timeout", "out of bounds"]),
+    ("--shadow-linger -1s", ["--shadow-linger", '"-1s" is not a time']),
+    ("--shadow-sample 101", ["--shadow-sample", '"101" is out of bounds', "0 to 100"]),
+    ("--shadow-sample ten", ["--shadow-sample", '"ten" is not a percentage', "12.5"]),
+    ("--shadow-overflow drop", ["--shadow-overflow", '"drop"', "detach block"]),
+    ("--shadow-sample-by client", ["--shadow-sample-by", '"client"', "session source"]),
+    ("--shadow-connect-on never", ["--shadow-connect-on", '"never"', "start data"]),
+    ("--log-level loud", ["--log-level", '"loud"', "error warning info debug"]),
+    ("--log-format xml", ["--log-format", '"xml"', "text json"]),
+    ("--allow-loop=perhaps", ["--allow-loop", '"perhaps"', "write on or off"]),
+    # addresses
+    ("-l 70000", ["-l", '"70000" is not a port', "up to 65535"]),
+    ("-l example.org:80", ["-l", '"example.org"', "IP address, localhost or *"]),
+    ("-l 127.0.0.1:{port}", ["--listen", "are the same address", "leave one"]),
+    ("-l 8080?mode=0600", ["-l", "mode", "unix sockets only"]),
+    ("-l unix:/tmp/x?mode=9", ["-l", "mode", '"9"', "octal, as in 0660"]),
+    ("-l unix:/tmp/x?mod=0600", ["-l", '"mod"', 'did you mean "mode"']),
+    ("-r localhost", ["-r", '"localhost" has no port', "HOST:PORT"]),
+    ("-r :8081", ["-r", "the host is missing", "HOST:PORT"]),
+    ("-r 10.0.0.300:80", ["-r", '"10.0.0.300" is not an IPv4 address']),
+    ("-r 2001:db8::1:80", ["-r", "several colons", "[IPv6]:PORT"]),
+    ("-r http://localhost:80", ["-r", "unknown scheme", "tcp://HOST:PORT"]),
+    ("-r localhost:8081?sample=5", ["-r", '"sample"', "leave it out"]),
+    ("-r 127.0.0.1:{port}", ["--primary", "is our own listener", "--allow-loop"]),
+    ("-s " + "x" * 108, ["-s", "108 bytes", "at most 107"]),
+    ("-d a:1,,b:2", ["-d", "an address is missing", "HOST:PORT"]),
+    ("-d a:0", ["-d", "port 0", "1 to 65535"]),
+    ("-d x=a:1,x=b:1", ["-d", 'two shadows are called "x"', "another name"]),
+    ("-d bad!name=a:1", ["-d", '"bad!name" is no name', "letters, digits"]),
+    ("-d a:1?sampel=5", ["-d", '"sampel"', 'did you mean "sample"']),
+    ("-d a:1?sample", ["-d", "sample", "has no value", "sample=PERCENT"]),
+    ("-d a:1?buffer=1m&buffer=2m", ["-d", "buffer", "said twice"]),
+    ("-d a:1?from=10.0.0.1/8", ["-d", "from", '"10.0.0.1/8"', "write 10.0.0.0/8"]),
+    ("-d unix:/a%zz", ["-d", '"%zz"', "%25"]),
+    ("-d " + ",".join(["a:1"] * 257), ["-d", "more than 256 shadows"]),
+    ("--allow 10.0.0.0/33", ["--allow", "10.0.0.0/33", "/0 to /32"]),
+    ("--allow nobody", ["--allow", '"nobody" is not a network', "10.0.0.0/8"]),
+    ("--admin nowhere", ["--admin", '"nowhere" has no port']),
+    ("--pid-file /tmp/a\nb", ["--pid-file", "\\x0a", "control characters"]),
+    ("-c /nonexistent/doppel.conf", ["-c", "/nonexistent/doppel.conf", "No such file"]),
+    ("-c /", ["-c", "cannot read", "directory"]),
+    # later versions
+    ("--compare hash", ["--compare is not in this version"]),
+    ("--tls-cert x.pem", ["--tls-cert is not in this version"]),
+    ("--no-transparent", ["--no-transparent is not in this version"]),
+    ("--user nobody", ["--user is not in this version"]),
+    ("--io splice", ["--io is not in this version"]),
+    ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
+    ("--drain-delay 5s", ["--drain-delay is not in this version"]),
+    ("-4", ["-4 is not in this version"]),
+    ("-l tls://:443", ["-l", "tls:// is not in this version"]),
+    ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
+    ("-r original-dst", ["-r", "original-dst is not in this version"]),
+    ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
+    ("-d a:1?proxy=v2", ["-d", '"proxy"', "is not in this version"]),
+    ("-r a:1?proxy=v2", ["-r", '"proxy"', "is not in this version"]),
+    ("-l 8080?accept-proxy=on", ["-l", '"accept-proxy"', "is not in this version"]),
+]
+
+VARIABLES = [
+    ({"DOPPEL_BUFFER": "12q"}, ["DOPPEL_BUFFER", '"12q" is not a size', "as in 16m"]),
+    ({"DOPPEL_BUFFER": ""}, ["DOPPEL_BUFFER", '"" is not a size']),
+    ({"DOPPEL_ALLOW_LOOP": "2"}, ["DOPPEL_ALLOW_LOOP", '"2" is neither on nor off']),
+    ({"DOPPEL_SHADOW": "a:1,b"}, ["DOPPEL_SHADOW", '"b" has no port']),
+    ({"DOPPEL_WORKERS": "many"}, ["DOPPEL_WORKERS", '"many"', "or auto"]),
+    ({"DOPPEL_BUFFER": "1m", "DOPPEL_BUFFER_FILE": "/dev/null"},
+     ["DOPPEL_BUFFER and DOPPEL_BUFFER_FILE are both set", "keep one"]),
+    ({"DOPPEL_BUFFER_FILE": "/nonexistent"}, ["DOPPEL_BUFFER_FILE", "/nonexistent", "No such file"]),
+    ({"DOPPEL_BUFFER_FILE": "/dev/null"}, ["DOPPEL_BUFFER_FILE", '"" is not a size']),
+    ({"DOPPEL_BUFFER_FILE": "/dev/zero"}, ["DOPPEL_BUFFER_FILE", "more than 1 MiB"]),
+    ({"DOPPEL_CONFIG": "/nonexistent"}, ["DOPPEL_CONFIG", "/nonexistent", "No such file"]),
+    ({"DOPPEL_COMPARE": "hash"}, ["DOPPEL_COMPARE is not in this version"]),
+    ({"DOPPEL_TLS_CERT": "x"}, ["DOPPEL_TLS_CERT is not in this version"]),
+]
+
+FILES = [
+    ("shadow-bufer = 1m", 1, ['unknown key "shadow-bufer"', 'did you mean "shadow-buffer"?']),
+    ("# fine\n\nbuffer = 12q", 3, ['"12q" is not a size', "as in 16m"]),
+    ("buffer = 1m ; more", 1, ["comment behind its value", "line of its own"]),
+    ("buffer = 1m # more", 1, ["comment behind its value", "line of its own"]),
+    ("buffer 1m", 1, ['"buffer 1m" has no key', "KEY = VALUE"]),
+    ("buffer: 1m", 1, ["has no key", "KEY = VALUE"]),
+    ("buffer = 1m\nbuffer = 2m", 2, ['"buffer"', "line 1 already", "leave one"]),
+    ("[shadow]\naddress = a:1", 1, ['"[shadow]"', "write [shadow NAME]"]),
+    ("[globals]\nbuffer = 1m", 1, ['"[globals]"', "write [shadow NAME]"]),
+    ("[shadow a]\n", 1, ["[shadow a] has no address", "address = HOST:PORT"]),
+    ("[shadow a]\naddress = a", 2, ['"a" has no port']),
+    ("[shadow a]\naddress = a:1\nsampel = 5", 3, ['unknown key "sampel"', 'did you mean "sample"?']),
+    ("[shadow a]\naddress = a:1\nworkers = 5", 3, ['"workers" is not a key of a shadow', "above"]),
+    ("[shadow a]\naddress = a:1\n[shadow a]\naddress = a:2", 3, ['called "a"', "another name"]),
+    ("shadow = a:1\n" + "x" * 5000, 2, ["longer than 4096 bytes"]),
+    ("pid-file = /a\x01b", 1, ["control character"]),
+    ("compare = hash", 1, ["compare is not in this version"]),
+    ("resolver = 10.0.0.1", 1, ["resolver is not in this version"]),
+    ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
+]
+
+
+@pytest.fixture
+def free_port():
+    """A port nobody listens on; the test fails when somebody does at its end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    yield port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+
+
+def words(text, port):
+    """Splits at blanks, so that a line end stays in its word."""
+    return [word.replace("{port}", str(port)) for word in text.split(" ") if word]
+
+
+def assert_refused(arguments, names, directory, variables=None):
+    """The program ends at once with one line that says all of this, and leaves nothing behind."""
+    pid_file = directory / "doppel.pid"
+    ended = subprocess.run([binary(), "--pid-file", str(pid_file), *arguments],
+                           env=clean_environment(variables), cwd=directory, text=True,
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=GUARD_SECONDS)
+    assert ended.returncode == 2, ended
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("doppel: ")
+    assert ended.stderr.endswith("\n") and ended.stderr.count("\n") == 1, ended.stderr
+    for name in names:
+        assert name in ended.stderr
+    assert not pid_file.exists()
+
+
+@pytest.mark.parametrize("flags, names", FLAGS, ids=[row[0][:40].strip() for row in FLAGS])
+@pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
+def test_a_bad_flag_is_refused_in_one_line(flags, names, check, tmp_path, free_port):
+    base = words(" ".join(BASE), free_port)
+    assert_refused([*check, *base, *words(flags, free_port)], names, tmp_path)
+
+
+@pytest.mark.parametrize("variables, names", VARIABLES, ids=[" ".join(row[0]) for row in VARIABLES])
+@pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
+def test_a_bad_variable_is_refused_in_one_line(variables, names, check, tmp_path, free_port):
+    assert_refused([*check, *words(" ".join(BASE), free_port)], names, tmp_path, variables)
+
+
+@pytest.mark.parametrize("lines, number, names", FILES, ids=[row[0][:40] for row in FILES])
+@pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
+def test_a_bad_line_of_a_file_is_refused_in_one_line(lines, number, names, check, tmp_path, free_port):
+    (tmp_path / "bad.conf").write_text(lines + "\n")
+    arguments = [*check, *words(" ".join(BASE), free_port), "-c", "bad.conf"]
+    assert_refused(arguments, [f"bad.conf:{number}: ", *names], tmp_path)
+
+
+@pytest.mark.parametrize("arguments, names", [
+    (["-r", "localhost:8081"], ["--listen is missing", "-l 8080"]),
+    (["-l", "8080"], ["--primary is missing", "-r localhost:8081"]),
+], ids=["no listener", "no primary"])
+def test_what_is_missing_is_named(arguments, names, tmp_path):
+    assert_refused(arguments, names, tmp_path)
+
+
+def test_a_file_nobody_may_read_is_named(tmp_path, free_port):
+    secret = tmp_path / "secret.conf"
+    secret.write_text("buffer = 1m\n")
+    secret.chmod(0)
+    if os.access(secret, os.R_OK):
+        pytest.skip("this user may read every file")
+    assert_refused([*words(" ".join(BASE), free_port), "-c", "secret.conf"],
+                   ["-c", "secret.conf", "Permission denied"], tmp_path)
+
+
+def test_a_mistake_is_found_even_where_something_stronger_overrules_it(tmp_path, free_port):
+    assert_refused([*words(" ".join(BASE), free_port), "--buffer", "1m"], ["DOPPEL_BUFFER", '"12q"'],
+                   tmp_path, {"DOPPEL_BUFFER": "12q"})

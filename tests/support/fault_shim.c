@@ -1,0 +1,431 @@
+/*
+ * fault_shim.c — system calls that fail or move less than asked, on purpose (LD_PRELOAD).
+ *
+ *     FAULT_SHIM_SPEC="read,readv:short=1;accept4:errno=EMFILE:n=3..8;recv:errno=EINTR:p=.2"
+ *
+ * Rules are tried in order; the first that names the call, fits the descriptor and is due applies.
+ *
+ *     short=N       move at most N bytes           errno=NAME   fail with that error
+ *     p=0.x         with that probability          n=A..B, n=A  the A-th to B-th such call only
+ *     who=all       in the supervisor too          fd=any       files and pipes too
+ *                   (usual: its children only)                  (usual: sockets; short: streams)
+ *
+ * "*" names all calls; EINTR strikes only those that can be interrupted (signal(7)).
+ *
+ * FAULT_SHIM_CONTROL names a file shared with the test: the first word switches the shim on, and a
+ * counter per rule says how often it struck.  A fault is only worth something when it happened.
+ */
+#define _GNU_SOURCE
+#undef _FORTIFY_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define MOST_RULES   16
+#define MOST_PIECES 64 /* of one readv or writev; more are cut off, which is a short call too */
+#define NO_LIMIT     SIZE_MAX
+
+struct control {
+    uint32_t on;
+    uint32_t unused;
+    uint64_t struck[MOST_RULES];
+};
+
+struct rule {
+    char     calls[128];    /* ",read,readv," */
+    int      error;         /* 0: none */
+    size_t   most;          /* bytes moved; NO_LIMIT: as asked */
+    double   probability;
+    uint64_t first, last;   /* ordinals of matching calls, from 1 */
+    bool     in_supervisor;
+    bool     any_descriptor;
+    uint64_t seen;
+};
+
+static const struct {
+    const char *name;
+    int         number;
+} errors[] = {
+    { "EINTR", EINTR },
+    { "EAGAIN", EAGAIN },
+    { "EMFILE", EMFILE },
+    { "ENFILE", ENFILE },
+    { "ENOBUFS", ENOBUFS },
+    { "ENOMEM", ENOMEM },
+    { "EPIPE", EPIPE },
+    { "ECONNRESET", ECONNRESET },
+    { "ECONNABORTED", ECONNABORTED },
+    { "EPROTO", EPROTO },
+    { "EPERM", EPERM },
+    { "EACCES", EACCES },
+    { "ENOSPC", ENOSPC },
+    { "EIO", EIO },
+    { "ETIMEDOUT", ETIMEDOUT },
+    { "ENETUNREACH", ENETUNREACH },
+    { "EHOSTUNREACH", EHOSTUNREACH },
+    { "ECONNREFUSED", ECONNREFUSED },
+    { "EADDRNOTAVAIL", EADDRNOTAVAIL },
+    { "ENOPROTOOPT", ENOPROTOOPT },
+    { "EINVAL", EINVAL },
+    { "ENOTCONN", ENOTCONN },
+};
+
+static struct rule     rules[MOST_RULES];
+static int             rule_count;
+static struct control  own_control = { .on = 1 };
+static struct control *control = &own_control;
+static pid_t           supervisor;
+static uint64_t        randomness = 88172645463325252u;
+
+static void refuse(const char *what, const char *where)
+{
+    fprintf(stderr, "fault_shim: %s: %s\n", what, where);
+    _exit(125);
+}
+
+static int error_number(const char *name)
+{
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        if (strcmp(errors[i].name, name) == 0)
+            return errors[i].number;
+    refuse("unknown error", name);
+    return 0;
+}
+
+static void read_setting(struct rule *rule, char *setting)
+{
+    char *value = strchr(setting, '=');
+
+    if (value == NULL)
+        refuse("not key=value", setting);
+    *value++ = '\0';
+    if (strcmp(setting, "short") == 0) {
+        rule->most = strtoull(value, NULL, 10);
+    } else if (strcmp(setting, "errno") == 0) {
+        rule->error = error_number(value);
+    } else if (strcmp(setting, "p") == 0) {
+        rule->probability = strtod(value, NULL);
+    } else if (strcmp(setting, "n") == 0) {
+        const char *last = strstr(value, "..");
+        rule->first = strtoull(value, NULL, 10);
+        rule->last = last != NULL ? strtoull(last + 2, NULL, 10) : rule->first;
+    } else if (strcmp(setting, "who") == 0) {
+        rule->in_supervisor = strcmp(value, "all") == 0;
+    } else if (strcmp(setting, "fd") == 0) {
+        rule->any_descriptor = strcmp(value, "any") == 0;
+    } else {
+        refuse("unknown key", setting);
+    }
+}
+
+static void read_rule(char *text)
+{
+    struct rule *rule = &rules[rule_count++];
+    char        *rest = NULL;
+    char        *calls = strtok_r(text, ":", &rest);
+
+    *rule = (struct rule){ .most = NO_LIMIT, .probability = 1, .first = 1, .last = UINT64_MAX };
+    snprintf(rule->calls, sizeof rule->calls, ",%s,", calls);
+    for (char *s = strtok_r(NULL, ":", &rest); s != NULL; s = strtok_r(NULL, ":", &rest))
+        read_setting(rule, s);
+}
+
+static void open_control(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        refuse("cannot open", path);
+    control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (control == MAP_FAILED)
+        refuse("cannot map", path);
+    close(fd);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *path = getenv("FAULT_SHIM_CONTROL");
+    const char *seed = getenv("FAULT_SHIM_SEED");
+    const char *spec = getenv("FAULT_SHIM_SPEC");
+    char       *rest = NULL;
+
+    supervisor = getpid();
+    if (path != NULL)
+        open_control(path);
+    if (seed != NULL)
+        randomness ^= strtoull(seed, NULL, 10) << 20;
+    if (spec == NULL)
+        return;
+    char *text = strdup(spec);
+    for (char *r = strtok_r(text, ";", &rest); r != NULL; r = strtok_r(NULL, ";", &rest)) {
+        if (rule_count == MOST_RULES)
+            refuse("too many rules", r);
+        read_rule(r);
+    }
+    free(text);
+}
+
+static double random_share(void)
+{
+    randomness ^= randomness << 13;
+    randomness ^= randomness >> 7;
+    randomness ^= randomness << 17;
+    return (double)(randomness >> 11) / 9007199254740992.0;
+}
+
+static bool names(const struct rule *rule, const char *call)
+{
+    char wanted[32];
+
+    snprintf(wanted, sizeof wanted, ",%s,", call);
+    return strcmp(rule->calls, ",*,") == 0 || strstr(rule->calls, wanted) != NULL;
+}
+
+/* A datagram that is cut short is lost, which is another fault: short= is for streams. */
+static bool is_stream(int fd)
+{
+    int       type = 0;
+    socklen_t size = sizeof type;
+    int (*ask)(int, int, int, void *, socklen_t *) = dlsym(RTLD_NEXT, "getsockopt");
+
+    return ask(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
+static bool can_be(const struct rule *rule, const char *call)
+{
+    return rule->error != EINTR || (strcmp(call, "socket") != 0 && strstr(call, "sockopt") == NULL);
+}
+
+static bool fits(const struct rule *rule, int fd)
+{
+    struct stat kind;
+
+    if (fd < 0 || rule->any_descriptor)
+        return true;
+    if (fstat(fd, &kind) != 0 || !S_ISSOCK(kind.st_mode))
+        return false;
+    return rule->most == NO_LIMIT || is_stream(fd);
+}
+
+/* The rule that strikes this call, or NULL.  fd -1: the call has none. */
+static const struct rule *strike(const char *call, int fd)
+{
+    const int kept = errno;
+
+    for (int i = 0; i < rule_count && __atomic_load_n(&control->on, __ATOMIC_RELAXED); i++) {
+        struct rule *rule = &rules[i];
+
+        if (!names(rule, call) || !fits(rule, fd) ||
+            (!rule->in_supervisor && getpid() == supervisor))
+            continue;
+        rule->seen++;
+        if (rule->seen < rule->first || rule->seen > rule->last)
+            continue;
+        if (rule->probability < 1 && random_share() >= rule->probability)
+            continue;
+        __atomic_add_fetch(&control->struck[i], 1, __ATOMIC_RELAXED);
+        errno = kept;
+        return rule;
+    }
+    errno = kept;
+    return NULL;
+}
+
+static bool fails(const struct rule *rule)
+{
+    if (rule == NULL || rule->error == 0)
+        return false;
+    errno = rule->error;
+    return true;
+}
+
+static size_t at_most(const struct rule *rule, size_t size)
+{
+    return rule != NULL && rule->most < size ? rule->most : size;
+}
+
+/* Copies as many pieces as the rule lets through; answers their number. */
+static int shorten(const struct rule *rule, const struct iovec *from, int count, struct iovec *to)
+{
+    size_t room = rule != NULL ? rule->most : NO_LIMIT;
+    int    n = 0;
+
+    for (; n < count && n < MOST_PIECES && room > 0; n++) {
+        to[n] = from[n];
+        if (to[n].iov_len > room)
+            to[n].iov_len = room;
+        room -= to[n].iov_len;
+    }
+    return n;
+}
+
+#define REAL(type, name, ...)                                                                      \
+    static type (*real)(__VA_ARGS__);                                                              \
+    if (real == NULL)                                                                              \
+    real = (type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+
+ssize_t read(int fd, void *space, size_t size)
+{
+    REAL(ssize_t, "read", int, void *, size_t);
+    const struct rule *rule = strike("read", fd);
+    return fails(rule) ? -1 : real(fd, space, at_most(rule, size));
+}
+
+ssize_t __read_chk(int fd, void *space, size_t size, size_t room);
+ssize_t __read_chk(int fd, void *space, size_t size, size_t room)
+{
+    if (size > room)
+        abort();
+    return read(fd, space, size);
+}
+
+ssize_t recv(int fd, void *space, size_t size, int flags)
+{
+    REAL(ssize_t, "recv", int, void *, size_t, int);
+    const struct rule *rule = strike("recv", fd);
+    return fails(rule) ? -1 : real(fd, space, at_most(rule, size), flags);
+}
+
+ssize_t __recv_chk(int fd, void *space, size_t size, size_t room, int flags);
+ssize_t __recv_chk(int fd, void *space, size_t size, size_t room, int flags)
+{
+    if (size > room)
+        abort();
+    return recv(fd, space, size, flags);
+}
+
+ssize_t recvfrom(int fd, void *restrict space, size_t size, int flags,
+                 struct sockaddr *restrict from, socklen_t *restrict length)
+{
+    REAL(ssize_t, "recvfrom", int, void *, size_t, int, struct sockaddr *, socklen_t *);
+    const struct rule *rule = strike("recvfrom", fd);
+    return fails(rule) ? -1 : real(fd, space, at_most(rule, size), flags, from, length);
+}
+
+ssize_t __recvfrom_chk(int fd, void *space, size_t size, size_t room, int flags,
+                       struct sockaddr *from, socklen_t *length);
+ssize_t __recvfrom_chk(int fd, void *space, size_t size, size_t room, int flags,
+                       struct sockaddr *from, socklen_t *length)
+{
+    if (size > room)
+        abort();
+    return recvfrom(fd, space, size, flags, from, length);
+}
+
+ssize_t readv(int fd, const struct iovec *space, int count)
+{
+    REAL(ssize_t, "readv", int, const struct iovec *, int);
+    struct iovec       pieces[MOST_PIECES];
+    const struct rule *rule = strike("readv", fd);
+    return fails(rule) ? -1 : real(fd, pieces, shorten(rule, space, count, pieces));
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    REAL(ssize_t, "recvmsg", int, struct msghdr *, int);
+    struct iovec       pieces[MOST_PIECES];
+    const struct rule *rule = strike("recvmsg", fd);
+    struct msghdr      less = *message;
+
+    if (fails(rule))
+        return -1;
+    less.msg_iovlen = (size_t)shorten(rule, message->msg_iov, (int)message->msg_iovlen, pieces);
+    less.msg_iov = pieces;
+    const ssize_t moved = real(fd, &less, flags);
+    message->msg_namelen = less.msg_namelen;
+    message->msg_controllen = less.msg_controllen;
+    message->msg_flags = less.msg_flags;
+    return moved;
+}
+
+ssize_t write(int fd, const void *bytes, size_t size)
+{
+    REAL(ssize_t, "write", int, const void *, size_t);
+    const struct rule *rule = strike("write", fd);
+    return fails(rule) ? -1 : real(fd, bytes, at_most(rule, size));
+}
+
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+    REAL(ssize_t, "send", int, const void *, size_t, int);
+    const struct rule *rule = strike("send", fd);
+    return fails(rule) ? -1 : real(fd, bytes, at_most(rule, size), flags);
+}
+
+ssize_t sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to,
+               socklen_t length)
+{
+    REAL(ssize_t, "sendto", int, const void *, size_t, int, const struct sockaddr *, socklen_t);
+    const struct rule *rule = strike("sendto", fd);
+    return fails(rule) ? -1 : real(fd, bytes, at_most(rule, size), flags, to, length);
+}
+
+ssize_t writev(int fd, const struct iovec *bytes, int count)
+{
+    REAL(ssize_t, "writev", int, const struct iovec *, int);
+    struct iovec       pieces[MOST_PIECES];
+    const struct rule *rule = strike("writev", fd);
+    return fails(rule) ? -1 : real(fd, pieces, shorten(rule, bytes, count, pieces));
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    REAL(ssize_t, "sendmsg", int, const struct msghdr *, int);
+    struct iovec       pieces[MOST_PIECES];
+    const struct rule *rule = strike("sendmsg", fd);
+    struct msghdr      less = *message;
+
+    if (fails(rule))
+        return -1;
+    less.msg_iovlen = (size_t)shorten(rule, message->msg_iov, (int)message->msg_iovlen, pieces);
+    less.msg_iov = pieces;
+    return real(fd, &less, flags);
+}
+
+int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags)
+{
+    REAL(int, "accept4", int, struct sockaddr *, socklen_t *, int);
+    return fails(strike("accept4", fd)) ? -1 : real(fd, address, length, flags);
+}
+
+int socket(int family, int type, int protocol)
+{
+    REAL(int, "socket", int, int, int);
+    return fails(strike("socket", -1)) ? -1 : real(family, type, protocol);
+}
+
+/* An interrupted connect(2) goes on by itself, so the shim lets it begin. */
+int connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    REAL(int, "connect", int, const struct sockaddr *, socklen_t);
+    const struct rule *rule = strike("connect", fd);
+
+    if (rule == NULL || rule->error == 0)
+        return real(fd, address, length);
+    if (rule->error == EINTR && real(fd, address, length) < 0 && errno != EINPROGRESS)
+        return -1;
+    errno = rule->error;
+    return -1;
+}
+
+int setsockopt(int fd, int level, int option, const void *value, socklen_t size)
+{
+    REAL(int, "setsockopt", int, int, int, const void *, socklen_t);
+    return fails(strike("setsockopt", fd)) ? -1 : real(fd, level, option, value, size);
+}
+
+int getsockopt(int fd, int level, int option, void *restrict value, socklen_t *restrict size)
+{
+    REAL(int, "getsockopt", int, int, int, void *, socklen_t *);
+    return fails(strike("getsockopt", fd)) ? -1 : real(fd, level, option, value, size);
+}

@@ -1,0 +1,84 @@
+"""
+processes.py — descriptors, CPU ticks and sockets of processes, as /proc shows them.
+"""
+import os
+from collections import Counter
+
+CLOSE_WAIT = "08"
+
+
+def _stat(pid):
+    """The fields of /proc/PID/stat from the state on; [] when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def is_running(pid):
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def children(pid):
+    """Living children, oldest first."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = _stat(entry)
+            if fields and int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(entry))
+    return sorted(found)
+
+
+def cpu_ticks(pid):
+    """utime + stime; 0 when the process is gone."""
+    fields = _stat(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def rss_bytes(pid):
+    fields = _stat(pid)
+    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
+def descriptors(pid):
+    """{number: what it is}, as the links in /proc/PID/fd say."""
+    links = {}
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                links[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+            except OSError:
+                continue    # closed meanwhile
+    except OSError:
+        pass                # the process is gone
+    return links
+
+
+def descriptor_kinds(pid):
+    """How many sockets, pipes, files and anonymous inodes of each kind a process holds."""
+    return Counter(_kind(link) for link in descriptors(pid).values())
+
+
+def _kind(link):
+    if link.startswith(("socket:", "pipe:")):
+        return link.split(":")[0]
+    return link if link.startswith("anon_inode:") else "file"
+
+
+def close_waiting(pids):
+    """Sockets whose peer has finished and which the processes still hold, as text."""
+    held = {link for pid in pids for link in descriptors(pid).values() if link.startswith("socket:")}
+    found = []
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{pids[0]}/net/{table}") as rows:
+                for row in list(rows)[1:]:
+                    fields = row.split()
+                    if fields[3] == CLOSE_WAIT and f"socket:[{fields[9]}]" in held:
+                        found.append(f"{fields[1]}->{fields[2]}")
+        except OSError:
+            continue
+    return found
