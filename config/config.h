@@ -31,6 +31,18 @@ struct network_list {
     size_t          count;    /* 0: any */
 };
 
+struct address_list {
+    struct address *addresses;
+    size_t          count;
+};
+
+/* Which addresses of a name are used. */
+enum dns_family {
+    DNS_ANY, /* IPv4 first */
+    DNS_IPV4,
+    DNS_IPV6,
+};
+
 enum shadow_overflow {
     SHADOW_DETACH,
     SHADOW_BLOCK,
@@ -73,6 +85,7 @@ struct config {
     bool     workers_auto;
     uint64_t backlog;
     uint64_t max_sessions;                /* 0: as the descriptor limit allows; over all workers */
+    uint64_t max_sessions_per_source;     /* 0: off */
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
     struct network_list allow;
@@ -83,6 +96,13 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+
+    struct address_list resolvers;        /* name servers with ports; none: those of resolv.conf */
+    enum dns_family     dns_family;
+    double              dns_timeout;      /* of one question */
+    double              dns_ttl_min;      /* wins over dns_ttl_max */
+    double              dns_ttl_max;
+    double              dns_stale;
 
     enum log_level  log_level;
     enum log_format log_format;

@@ -97,10 +97,41 @@ static const struct option options[] = {
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
 
+    { .name = "resolver", .group = GROUP_NAMES, .kind = KIND_SERVERS, GLOBAL(resolvers),
+      .initial = "auto", .nothing = "auto", .metavar = "IP[:PORT]",
+      .help = "the name servers to ask, several with commas; auto: those of /etc/resolv.conf, "
+              "whose changes are noticed" },
+    { .name = "dns-family", .group = GROUP_NAMES, .kind = KIND_CHOICE, GLOBAL(dns_family),
+      .initial = "any", .choices = "any ipv4 ipv6", .metavar = "any|ipv4|ipv6",
+      .help = "which addresses of a name are used; any: IPv4 first, then IPv6" },
+    { .name = "ipv4", .letter = '4', .group = GROUP_NAMES, .kind = KIND_SHORTHAND, COMMAND,
+      .says = "dns-family", .initial = "ipv4",
+      .help = "the same as --dns-family ipv4" },
+    { .name = "ipv6", .letter = '6', .group = GROUP_NAMES, .kind = KIND_SHORTHAND, COMMAND,
+      .says = "dns-family", .initial = "ipv6",
+      .help = "the same as --dns-family ipv6" },
+    { .name = "dns-timeout", .group = GROUP_NAMES, .kind = KIND_TIME, GLOBAL(dns_timeout),
+      .initial = "2s", .least = 10, .most = MINUTE, .metavar = "TIME",
+      .help = "how long a lookup may take, with all its tries and servers" },
+    { .name = "dns-ttl-min", .group = GROUP_NAMES, .kind = KIND_TIME, GLOBAL(dns_ttl_min),
+      .initial = "1s", .least = 10, .most = HOUR, .metavar = "TIME",
+      .help = "an answer is kept at least this long, whatever its TTL; wins over --dns-ttl-max" },
+    { .name = "dns-ttl-max", .group = GROUP_NAMES, .kind = KIND_TIME, GLOBAL(dns_ttl_max),
+      .initial = "1h", .least = 10, .most = 7 * DAY, .metavar = "TIME",
+      .help = "an answer is kept at most this long, whatever its TTL" },
+    { .name = "dns-stale", .group = GROUP_NAMES, .kind = KIND_TIME, GLOBAL(dns_stale),
+      .initial = "10m", .nothing = "off", .most = 7 * DAY, .metavar = "TIME",
+      .help = "how long the last answer still serves when a newer one cannot be had; 0 or off: not "
+              "at all" },
+
     { .name = "max-sessions", .group = GROUP_LIMITS, .kind = KIND_COUNT, GLOBAL(max_sessions),
       .initial = "auto", .nothing = "auto", .most = MOST_SESSIONS, .metavar = "N|auto",
       .help = "sessions at the same time, over all workers; at the limit accepting pauses; auto "
               "follows from ulimit -n" },
+    { .name = "max-sessions-per-source", .group = GROUP_LIMITS, .kind = KIND_COUNT,
+      GLOBAL(max_sessions_per_source), .initial = "off", .nothing = "off", .most = MOST_SESSIONS,
+      .metavar = "N|off",
+      .help = "sessions of one client address at the same time (IPv6: of its /64); more are reset" },
     { .name = "buffer", .group = GROUP_LIMITS, .kind = KIND_SIZE, GLOBAL(buffer), .initial = "256k",
       .least = 4 * KIB, .most = GIB, .metavar = "SIZE",
       .help = "kept between client and primary, each direction, before the sender has to wait" },
@@ -120,11 +151,11 @@ static const struct option options[] = {
       .help = "TCP_USER_TIMEOUT towards client and primary: it also kills live peers that read "
               "slowly; keepalive is always on" },
 
-    { .name = "verbose", .letter = 'v', .group = GROUP_LOGS, .kind = KIND_LEVEL, COMMAND,
-      .initial = "debug",
+    { .name = "verbose", .letter = 'v', .group = GROUP_LOGS, .kind = KIND_SHORTHAND, COMMAND,
+      .says = "log-level", .initial = "debug",
       .help = "the same as --log-level debug: events and byte counts, never payload; -vv too" },
-    { .name = "quiet", .letter = 'q', .group = GROUP_LOGS, .kind = KIND_LEVEL, COMMAND,
-      .initial = "warning",
+    { .name = "quiet", .letter = 'q', .group = GROUP_LOGS, .kind = KIND_SHORTHAND, COMMAND,
+      .says = "log-level", .initial = "warning",
       .help = "the same as --log-level warning" },
     { .name = "log-level", .group = GROUP_LOGS, .kind = KIND_CHOICE, GLOBAL(log_level),
       .initial = "info", .choices = "error warning info debug", .metavar = "LEVEL",
@@ -194,20 +225,17 @@ static const char *const withheld_names[] = {
     "admin-host",
     "admin-token-file",
     "compare",
-    "dns-*",
     "drain-delay",
     "group",
     "handshake-timeout",
     "health",
     "io",
     "max-handshakes",
-    "max-sessions-per-source",
     "proxy",
     "proxy-trust",
     "record",
     "reload-timeout",
     "replay",
-    "resolver",
     "sample-seed",
     "shadow-breaker",
     "shadow-compare",
@@ -222,8 +250,6 @@ static const char *const withheld_names[] = {
     "tls-*",
     "transparent",
     "user",
-    "4",
-    "6",
 };
 
 /* Keys of later versions in sections and queries. */
@@ -378,10 +404,12 @@ bool option_is_withheld(enum option_place place, const char *name)
 bool option_is_list(const struct option *option)
 {
     return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
-           option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS;
+           option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS ||
+           option->kind == KIND_SERVERS;
 }
 
 bool option_is_bare(const struct option *option)
 {
-    return option->kind == KIND_SWITCH || option->kind == KIND_LEVEL || option->kind == KIND_ACTION;
+    return option->kind == KIND_SWITCH || option->kind == KIND_SHORTHAND ||
+           option->kind == KIND_ACTION;
 }

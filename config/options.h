@@ -33,13 +33,14 @@ enum option_kind {
     KIND_MODE,      /* unsigned, octal */
     KIND_TEXT,      /* char *, NULL when empty */
     KIND_NETWORKS,  /* struct network_list */
+    KIND_SERVERS,   /* struct address_list: name servers */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,
     KIND_SOCKET,
     KIND_SHADOWS,
     KIND_FILE,      /* -c */
-    KIND_LEVEL,     /* -v, -q: says log-level, initial is its value */
+    KIND_SHORTHAND, /* -v, -q, -4, -6: says another option, initial is its value */
     KIND_ACTION,
 };
 
@@ -47,11 +48,12 @@ enum option_group {
     GROUP_LISTENING,
     GROUP_FORWARDING,
     GROUP_SHADOWS,
+    GROUP_NAMES,
     GROUP_LIMITS,
     GROUP_LOGS,
     GROUP_OPERATING,
 };
-#define OPTION_GROUPS 6
+#define OPTION_GROUPS 7
 
 struct option {
     const char        *name;       /* without dashes; NULL: no flag */
@@ -60,6 +62,7 @@ struct option {
     const char        *initial;    /* the default, as text; NULL: it has to be said */
     const char        *nothing;    /* the word for 0 or none; NULL: there is none */
     const char        *choices;    /* KIND_CHOICE: words with a blank between */
+    const char        *says;       /* KIND_SHORTHAND: the name of the option it says */
     const char        *metavar;
     const char        *help;
     uint64_t           least;

@@ -149,7 +149,7 @@ static char *sentence_of(const struct option *option)
         fprintf(to, "%s--%s", i == 0 ? "; also " : ", ", option->aliases[i]);
     if (option->scope == SCOPE_SHADOW)
         fprintf(to, "; %s= in an address", option->key);
-    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_LEVEL)
+    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_SHORTHAND)
         fprintf(to, " [%s]", option->initial);
     fclose(to);
     return text;
@@ -186,6 +186,8 @@ static const char *title_of(enum option_group group)
         return "Forwarding";
     case GROUP_SHADOWS:
         return "Shadows";
+    case GROUP_NAMES:
+        return "Names";
     case GROUP_LIMITS:
         return "Limits and timeouts";
     case GROUP_LOGS:
@@ -265,7 +267,7 @@ static void print_row(const struct option *option, FILE *to)
     fputs(" | ", to);
     print_variable(option, to);
     fputs(" | ", to);
-    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_LEVEL)
+    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_SHORTHAND)
         fprintf(to, "`%s`", option->initial);
     fputs(" | ", to);
     print_cell(option->help, to);

@@ -180,8 +180,8 @@ static void note_bare(struct flags *flags, const struct option *option, const ch
 {
     if (option->kind == KIND_ACTION)
         *flags->action = option->action;
-    else if (option->kind == KIND_LEVEL)
-        settings_add(flags->settings, option_find(PLACE_FLAG, "log-level"), SOURCE_FLAG,
+    else if (option->kind == KIND_SHORTHAND)
+        settings_add(flags->settings, option_find(PLACE_FLAG, option->says), SOURCE_FLAG,
                      option->initial, place);
     else
         settings_add(flags->settings, option, SOURCE_FLAG, negated ? "off" : "on", place);

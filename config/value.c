@@ -1,5 +1,5 @@
 /*
- * value.c — numbers with units, choices, texts and networks.
+ * value.c — numbers with units, choices and texts.
  *
  * Every number is read as an integer of its finest step (a byte, a millisecond, a ten-thousandth of
  * a percent), so that nothing overflows unnoticed and what is printed is exactly what was read.
@@ -16,10 +16,10 @@
 #include "config/addresses.h"
 #include "config/config.h"
 #include "config/cpus.h"
+#include "config/lists.h"
 #include "config/options.h"
 
 #define PERCENT_STEPS 10000 /* four decimals: one session in a million */
-#define MOST_NETWORKS 1024  /* each session looks at all of them */
 #define QUOTED        "\"%.120s\""
 
 struct unit {
@@ -330,50 +330,6 @@ static bool set_text(const struct option *option, char **field, const char *text
     return true;
 }
 
-static bool add_network(struct network_list *list, const char *text, struct fault *fault)
-{
-    struct network network;
-
-    if (!network_parse(&network, text, fault))
-        return false;
-    if (list->count == MOST_NETWORKS)
-        return fault_set(fault, "more than %d networks; write fewer, wider ones", MOST_NETWORKS);
-    struct network *wider = xcalloc(list->count + 1, sizeof wider[0]);
-    if (list->count > 0)
-        memcpy(wider, list->networks, list->count * sizeof wider[0]);
-    wider[list->count++] = network;
-    free(list->networks);
-    list->networks = wider;
-    return true;
-}
-
-static bool add_networks(const struct option *option, struct network_list *list, const char *text,
-                         struct fault *fault)
-{
-    char *item;
-    bool fine = true;
-
-    if (text[0] == '\0' || strcmp(text, option->nothing) == 0)
-        return true;
-    char *copy = xstrdup(text);
-    for (char *rest = copy; fine && (item = addresses_next(&rest)) != NULL;)
-        fine = add_network(list, item, fault);
-    free(copy);
-    return fine;
-}
-
-static void print_networks(const struct option *option, const struct network_list *list, FILE *to)
-{
-    char text[NETWORK_TEXT];
-
-    if (list->count == 0)
-        fputs(option->nothing, to);
-    for (size_t i = 0; i < list->count; i++) {
-        network_print(&list->networks[i], text);
-        fprintf(to, "%s%s", i > 0 ? "," : "", text);
-    }
-}
-
 static bool set_admin(struct config *config, const char *text, struct fault *fault)
 {
     char *address;
@@ -428,7 +384,9 @@ bool value_add(const struct option *option, void *base, const char *text, struct
     case KIND_TEXT:
         return set_text(option, field, text, fault);
     case KIND_NETWORKS:
-        return add_networks(option, field, text, fault);
+        return lists_add_networks(field, text, option->nothing, fault);
+    case KIND_SERVERS:
+        return lists_add_servers(field, text, option->nothing, fault);
     case KIND_ADMIN:
         return set_admin(base, text, fault);
     case KIND_LISTENS:
@@ -436,7 +394,7 @@ bool value_add(const struct option *option, void *base, const char *text, struct
     case KIND_SOCKET:
     case KIND_SHADOWS:
     case KIND_FILE:
-    case KIND_LEVEL:
+    case KIND_SHORTHAND:
     case KIND_ACTION:
         break;
     }
@@ -445,17 +403,11 @@ bool value_add(const struct option *option, void *base, const char *text, struct
 
 bool value_set(const struct option *option, void *base, const char *text, struct fault *fault)
 {
-    if (option->kind != KIND_NETWORKS)
-        return value_add(option, base, text, fault);
-
-    struct network_list *list = field_of(option, base);
-    struct network_list before = *list;
-    *list = (struct network_list){ 0 };
-    bool fine = value_add(option, base, text, fault);
-    free(fine ? before.networks : list->networks);
-    if (!fine)
-        *list = before;
-    return fine;
+    if (option->kind == KIND_NETWORKS)
+        return lists_set_networks(field_of(option, base), text, option->nothing, fault);
+    if (option->kind == KIND_SERVERS)
+        return lists_set_servers(field_of(option, base), text, option->nothing, fault);
+    return value_add(option, base, text, fault);
 }
 
 void value_print(const struct option *option, const void *base, FILE *to)
@@ -488,7 +440,10 @@ void value_print(const struct option *option, const void *base, FILE *to)
         fputs(*(char *const *)field != NULL ? *(char *const *)field : "", to);
         break;
     case KIND_NETWORKS:
-        print_networks(option, field, to);
+        lists_print_networks(field, option->nothing, to);
+        break;
+    case KIND_SERVERS:
+        lists_print_servers(field, option->nothing, to);
         break;
     case KIND_ADMIN:
         print_admin(base, to);
@@ -498,7 +453,7 @@ void value_print(const struct option *option, const void *base, FILE *to)
     case KIND_SOCKET:
     case KIND_SHADOWS:
     case KIND_FILE:
-    case KIND_LEVEL:
+    case KIND_SHORTHAND:
     case KIND_ACTION:
         break;
     }
@@ -515,5 +470,10 @@ void value_free(const struct option *option, void *base)
         struct network_list *list = field_of(option, base);
         free(list->networks);
         *list = (struct network_list){ 0 };
+    }
+    if (option->kind == KIND_SERVERS) {
+        struct address_list *list = field_of(option, base);
+        free(list->addresses);
+        *list = (struct address_list){ 0 };
     }
 }

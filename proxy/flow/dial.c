@@ -2,9 +2,12 @@
  * dial.c — one dialling at a time goes through targets and addresses until one connects.
  *
  *     begin_target ──known──▶ try_address ──connect(2)──▶ on_connect ──▶ succeed
- *         │   ▲ name            ▲   ▲                         │
- *         │   └── no address    │   └─────── go_on ◀──────────┘ refused, timed out, ...
- *         └──lookup──▶ on_lookup                  └── no target left ──▶ transport_fail
+ *         │                     ▲   ▲                         │
+ *         │                     │   └─────── go_on ◀──────────┘ refused, timed out, ...
+ *         └──wait──▶ on_name ───┘                 └── no target left ──▶ transport_fail
+ *
+ * Addresses that failed lately come last.  When all have failed and the name was being asked for
+ * again meanwhile, the newer answer is worth another try.
  *
  * The transport tells its owner only from loop callbacks: while dial() itself runs, a failure is
  * just recorded (begun is false).
@@ -19,15 +22,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/resolver.h"
+#include "flow/avoided.h"
+#include "flow/names.h"
+
+#define RETRY_SECONDS 0.01
 
 struct dialer {
     struct reactor       *reactor;
-    struct resolver      *resolver;
+    struct names         *names;
     struct dial_settings  settings;
+    struct avoided        avoided;
 };
 
 struct dialling {
@@ -35,24 +42,26 @@ struct dialling {
     struct transport   *transport;
     struct dial_request request;
     size_t              target;        /* the next one */
-    struct lookup      *lookup;        /* NULL: none under way */
+    struct name_wait   *wait;          /* NULL: for no name */
     struct address     *addresses;     /* of the target under way */
     size_t              address_count;
     size_t              address;       /* the next one */
+    bool                is_renewing;   /* they may be old: the name is being asked for */
     ev_io               connecting;    /* its fd is -1 while there is no socket */
-    ev_timer            timer;
+    ev_timer            timer;         /* for one address, retries included */
+    ev_timer            retry;         /* a unix listener whose backlog is full */
     bool                begun;         /* dial() has returned: the owner must be told */
     enum failure        failure;       /* of the latest attempt */
     char                why[200];
 };
 
-struct dialer *dialer_new(struct reactor *reactor, struct resolver *resolver,
+struct dialer *dialer_new(struct reactor *reactor, struct names *names,
                           const struct dial_settings *settings)
 {
     struct dialer *dialer = xcalloc(1, sizeof *dialer);
 
     dialer->reactor = reactor;
-    dialer->resolver = resolver;
+    dialer->names = names;
     dialer->settings = *settings;
     return dialer;
 }
@@ -64,13 +73,25 @@ void dialer_free(struct dialer *dialer)
 
 /* --- known addresses and loops ----------------------------------------------------------- */
 
+/* "localhost", and all names below it: they are this machine whatever a server says (RFC 6761, 6.3). */
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t length = strlen(host);
+    size_t ending = sizeof name - 1;
+
+    length -= length > 0 && host[length - 1] == '.';
+    return length >= ending && strncasecmp(host + length - ending, name, ending) == 0 &&
+           (length == ending || host[length - ending - 1] == '.');
+}
+
 size_t endpoint_known_addresses(const struct endpoint *endpoint, struct address addresses[2])
 {
     if (endpoint->kind == ENDPOINT_UNIX) {
         address_of_path(&addresses[0], endpoint->host);
         return 1;
     }
-    if (strcasecmp(endpoint->host, "localhost") == 0) {
+    if (is_localhost(endpoint->host)) {
         address_parse(&addresses[0], "127.0.0.1", endpoint->port);
         address_parse(&addresses[1], "::1", endpoint->port);
         return 2;
@@ -129,7 +150,8 @@ static bool is_connected_to_itself(int socket, const struct address *peer)
 
 static void on_connect(struct ev_loop *, ev_io *, int);
 static void on_timeout(struct ev_loop *, ev_timer *, int);
-static void on_lookup(void *, const struct address *, size_t, const char *);
+static void on_retry(struct ev_loop *, ev_timer *, int);
+static void on_name(void *, const struct name_answer *);
 
 static struct ev_loop *loop_of(const struct dialling *d)
 {
@@ -146,20 +168,26 @@ static int release_socket(struct dialling *d)
     return socket;
 }
 
+/* The kernel may have connected it already: no FIN, which would look like a complete request. */
 static void drop_socket(struct dialling *d)
 {
     int socket = release_socket(d);
 
     if (socket >= 0)
-        close(socket);
+        socket_reset(socket);
+}
+
+static void stop_timers(struct dialling *d)
+{
+    ev_timer_stop(loop_of(d), &d->timer);
+    ev_timer_stop(loop_of(d), &d->retry);
 }
 
 static void dialling_free(struct dialling *d)
 {
     drop_socket(d);
-    ev_timer_stop(loop_of(d), &d->timer);
-    if (d->lookup != NULL)
-        lookup_cancel(d->lookup);
+    stop_timers(d);
+    name_wait_cancel(d->wait);
     free(d->addresses);
     free(d);
 }
@@ -178,6 +206,14 @@ static void remember(struct dialling *d, enum failure failure, const char *why)
 static void remember_error(struct dialling *d, int error)
 {
     remember(d, failure_of(error), strerrordesc_np(error));
+}
+
+/* The failure was the address's own and not this machine's: others come first for a while. */
+static void avoid(struct dialling *d)
+{
+    if (d->failure == FAILURE_REFUSED || d->failure == FAILURE_UNREACHABLE ||
+        d->failure == FAILURE_CONNECT_TIMEOUT)
+        avoided_add(&d->dialer->avoided, &d->addresses[d->address - 1], clock_now());
 }
 
 /* The last step, either way: the transport belongs to its owner alone from here on. */
@@ -201,6 +237,7 @@ static void succeed(struct dialling *d)
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
         transport_fail(d->transport, d->failure, d->why);
     } else {
+        avoided_forget(&d->dialer->avoided, &peer);
         transport_opened(d->transport, socket, &peer);
     }
     conclude(d);
@@ -215,6 +252,28 @@ static void tune_socket(const struct dialling *d, int socket, int family)
     if (d->request.send_buffer > 0)
         settings.send_buffer = (int)d->request.send_buffer;
     socket_tune(socket, family, &settings);
+}
+
+/* Either way it goes on by itself (connect(2)). */
+static bool is_under_way(int error)
+{
+    return error == EINPROGRESS || error == EINTR;
+}
+
+static void start_timeout(struct dialling *d)
+{
+    if (!ev_is_active(&d->timer))
+        ev_timer_again(loop_of(d), &d->timer);
+}
+
+/* A unix socket answers EAGAIN instead of waiting when its listener's backlog is full, and no event
+ * says when there is room (unix(7)). */
+static bool wait_for_backlog(struct dialling *d)
+{
+    ev_timer_stop(loop_of(d), &d->retry);
+    ev_timer_set(&d->retry, RETRY_SECONDS, 0);
+    ev_timer_start(loop_of(d), &d->retry);
+    return true;
 }
 
 /* True: it is connected or may yet be; false: d->failure says why not. */
@@ -233,80 +292,176 @@ static bool try_address(struct dialling *d, const struct address *address)
         return false;
     }
     tune_socket(d, fd, address->any.sa_family);
-    if (connect(fd, &address->any, address->length) != 0 && errno != EINPROGRESS &&
-        errno != EINTR) { /* either way it goes on by itself (connect(2)) */
-        remember_error(d, errno);
+    start_timeout(d);
+    if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
+        int error = errno;
+
         close(fd);
+        if (error == EAGAIN && address->any.sa_family == AF_UNIX)
+            return wait_for_backlog(d);
+        remember_error(d, error);
+        avoid(d);
         return false;
     }
     ev_io_set(&d->connecting, fd, EV_WRITE);
     ev_io_start(loop_of(d), &d->connecting);
-    ev_timer_again(loop_of(d), &d->timer);
     return true;
+}
+
+static const struct endpoint *endpoint_of(const struct dialling *d)
+{
+    return &d->request.targets[d->target - 1].endpoint;
+}
+
+static bool was_tried(const struct dialling *d, const struct address *address)
+{
+    for (size_t i = 0; i < d->address_count; i++) {
+        if (address_equal(&d->addresses[i], address))
+            return true;
+    }
+    return false;
+}
+
+/* Puts the addresses behind those of the same target that have been tried; a new target has none. */
+static void add_addresses(struct dialling *d, const struct address *addresses, size_t count)
+{
+    size_t room = d->address_count + count;
+    struct address *wider = realloc(d->addresses, room * sizeof addresses[0]);
+    size_t tried = d->address_count;
+
+    if (wider == NULL) {
+        remember(d, FAILURE_NO_MEMORY, "no memory");
+        return;
+    }
+    d->addresses = wider;
+    for (size_t i = 0; i < count; i++) {
+        struct address address = addresses[i];
+        if (address.any.sa_family != AF_UNIX)
+            address_set_port(&address, endpoint_of(d)->port);
+        if (!was_tried(d, &address))
+            d->addresses[d->address_count++] = address;
+    }
+    avoided_put_last(&d->dialer->avoided, &d->addresses[tried], d->address_count - tried,
+                     clock_now());
+}
+
+static void take_answer(struct dialling *d, const struct name_answer *answer)
+{
+    if (answer->count > 0)
+        add_addresses(d, answer->addresses, answer->count);
+    else
+        remember(d, FAILURE_NAME, answer->why_not);
+}
+
+/* What is known of the name serves; otherwise there is a wait, or d->failure says why not. */
+static void ask_name(struct dialling *d)
+{
+    const char *host = endpoint_of(d)->host;
+    struct name_answer answer;
+
+    if (names_know(d->dialer->names, host, &answer)) {
+        d->is_renewing = answer.renewing;
+        take_answer(d, &answer);
+        return;
+    }
+    d->wait = names_wait(d->dialer->names, host, on_name, d);
+    if (d->wait == NULL)
+        remember(d, FAILURE_NO_MEMORY, "no memory");
+}
+
+/* All addresses have failed, but they were old: what is known now, or once the question is answered,
+ * may be better. */
+static void ask_again(struct dialling *d)
+{
+    const char *host = endpoint_of(d)->host;
+    struct name_answer answer;
+
+    d->is_renewing = false;
+    if (names_know(d->dialer->names, host, &answer) && !answer.renewing) {
+        if (answer.count > 0)
+            add_addresses(d, answer.addresses, answer.count);
+        return;
+    }
+    d->wait = names_wait(d->dialer->names, host, on_name, d);
+}
+
+/* "localhost" has both families, unless one of them is not wanted. */
+static size_t known_addresses(const struct dialling *d, struct address known[2])
+{
+    size_t count = endpoint_known_addresses(endpoint_of(d), known);
+    enum dns_family family = d->dialer->settings.family;
+
+    if (count < 2 || family == DNS_ANY)
+        return count;
+    if (family == DNS_IPV6)
+        known[0] = known[1];
+    return 1;
 }
 
 /* Numeric and local targets have their addresses at once, names are asked for. */
 static void begin_target(struct dialling *d)
 {
-    const struct endpoint *endpoint = &d->request.targets[d->target++].endpoint;
-    struct address         known[2];
+    struct address known[2];
 
-    free(d->addresses);
-    d->addresses = NULL;
-    d->address = 0;
-    d->address_count = endpoint_known_addresses(endpoint, known);
-    if (d->address_count == 0) {
-        d->lookup = resolver_lookup(d->dialer->resolver, endpoint->host, on_lookup, d);
-        if (d->lookup == NULL)
-            remember(d, FAILURE_NO_MEMORY, "no memory");
-        ev_timer_again(loop_of(d), &d->timer);
-        return;
-    }
-    d->addresses = malloc(d->address_count * sizeof known[0]);
-    if (d->addresses == NULL) {
-        d->address_count = 0;
-        remember(d, FAILURE_NO_MEMORY, "no memory");
-        return;
-    }
-    memcpy(d->addresses, known, d->address_count * sizeof known[0]);
+    d->target++;
+    d->address = d->address_count = 0;
+    d->is_renewing = false;
+    size_t count = known_addresses(d, known);
+    if (count > 0)
+        add_addresses(d, known, count);
+    else
+        ask_name(d);
 }
 
 /* Goes on until something is under way, or nothing is left to try. */
 static void go_on(struct dialling *d)
 {
-    for (;;) {
+    stop_timers(d);
+    while (d->wait == NULL) {
         while (d->address < d->address_count) {
             if (try_address(d, &d->addresses[d->address++]))
                 return;
+            stop_timers(d);
         }
-        if (d->target == d->request.target_count)
-            break;
-        begin_target(d);
-        if (d->lookup != NULL)
+        if (d->is_renewing) {
+            ask_again(d);
+        } else if (d->target < d->request.target_count) {
+            begin_target(d);
+        } else {
+            transport_fail(d->transport, d->failure, d->why);
+            conclude(d);
             return;
+        }
     }
-    transport_fail(d->transport, d->failure, d->why);
-    conclude(d);
 }
 
-static void on_lookup(void *owner, const struct address *addresses, size_t count,
-                      const char *why_not)
+/* A newer answer without addresses says nothing about those that have failed. */
+static void on_name(void *owner, const struct name_answer *answer)
 {
     struct dialling *d = owner;
-    enum counter     counter = count > 0 ? COUNT_DNS_OK : COUNT_DNS_FAILED;
-    uint16_t         port = d->request.targets[d->target - 1].endpoint.port;
 
-    cell_add(&d->dialer->settings.slot->counts[counter], 1);
-    d->lookup = NULL;
-    if (count == 0)
-        remember(d, FAILURE_NAME, why_not);
-    d->addresses = count > 0 ? malloc(count * sizeof addresses[0]) : NULL;
-    for (size_t i = 0; d->addresses != NULL && i < count; i++) {
-        d->addresses[i] = addresses[i];
-        address_set_port(&d->addresses[i], port);
-        d->address_count = i + 1;
-    }
+    d->wait = NULL;
+    if (answer->count > 0 || d->address_count == 0)
+        take_answer(d, answer);
     go_on(d);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct dialling *d = timer->data;
+
+    (void)loop;
+    (void)events;
+    if (!try_address(d, &d->addresses[d->address - 1]))
+        go_on(d);
+}
+
+static bool has_peer(int socket)
+{
+    struct sockaddr_storage storage;
+    socklen_t               length = sizeof storage;
+
+    return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
 }
 
 /* Writable, or failed: SO_ERROR tells which, once (connect(2), EINPROGRESS). */
@@ -317,9 +472,12 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
     socklen_t        length = sizeof error;
 
     (void)loop;
-    (void)events;
     if (getsockopt(watcher->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
         error = errno;
+    if (error == 0 && (events & EV_ERROR))
+        error = ENOMEM; /* epoll_ctl(2) failed: libev has stopped the watcher */
+    if (error == 0 && !has_peer(watcher->fd))
+        error = ENOTCONN; /* 0 may also mean that nobody knows */
     if (error == 0) {
         succeed(d);
         return;
@@ -328,6 +486,7 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
         remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
     else
         remember_error(d, error);
+    avoid(d);
     drop_socket(d);
     go_on(d);
 }
@@ -338,14 +497,12 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (d->lookup != NULL) {
-        lookup_cancel(d->lookup);
-        d->lookup = NULL;
-        cell_add(&d->dialer->settings.slot->counts[COUNT_DNS_FAILED], 1);
-        remember(d, FAILURE_NAME, "the name was not resolved in time");
-    } else {
-        remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
+    if (d->connecting.fd >= 0 && has_peer(d->connecting.fd)) {
+        succeed(d); /* after a pause of the whole process timers ring first */
+        return;
     }
+    remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
+    avoid(d);
     drop_socket(d);
     go_on(d);
 }
@@ -366,7 +523,8 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->request = *request;
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);
-    d->connecting.data = d->timer.data = d;
+    ev_timer_init(&d->retry, on_retry, RETRY_SECONDS, 0);
+    d->connecting.data = d->timer.data = d->retry.data = d;
     remember(d, FAILURE_LOCAL, "no target");
     go_on(d);
     if (transport_is_opening(transport))

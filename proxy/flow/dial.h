@@ -1,7 +1,7 @@
 /*
  * dial.h — a target becomes a transport that opens itself: resolve, connect, next address on failure.
  *
- *     targets ──▶ [name ──resolver──▶] addresses ──connect(2), each within its timeout──▶ OPEN
+ *     targets ──▶ [name ──names──▶] addresses ──connect(2), each within its timeout──▶ OPEN
  *
  * The caller gets the transport at once, still opening, and needs no states of its own.  Two kinds
  * of connections are never made: to one of our own listeners (a loop) and to the connecting socket
@@ -13,29 +13,28 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "config/config.h"
 #include "flow/transport.h"
 
 struct dialer;
-struct resolver;
-struct slot;
-struct target_config;
+struct names;
 
 /* What all dialling of a worker shares; borrowed, must outlive the dialer. */
 struct dial_settings {
     const struct address *listeners; /* our own, with their real ports */
     size_t                listener_count;
     bool                  allow_loop;
+    enum dns_family       family;
     struct socket_settings sockets;
-    struct slot           *slot; /* where lookups are counted */
 };
 
-struct dialer *dialer_new(struct reactor *, struct resolver *, const struct dial_settings *);
+struct dialer *dialer_new(struct reactor *, struct names *, const struct dial_settings *);
 void           dialer_free(struct dialer *);
 
 struct dial_request {
     const struct target_config *targets;      /* tried in order, and of each every address */
     size_t                      target_count;
-    double                      timeout;      /* seconds, for each address and each lookup */
+    double                      timeout;      /* seconds, for each address */
     double user_timeout; /* TCP_USER_TIMEOUT instead of the dialer's; 0: the dialer's */
     size_t send_buffer;  /* SO_SNDBUF instead of the dialer's; 0: the dialer's */
 };

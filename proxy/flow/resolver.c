@@ -1,15 +1,18 @@
 /*
- * resolver.c — names to addresses on the loop, through c-ares.
+ * resolver.c — one question about a name, asked on the loop through c-ares.
  *
- *     resolver_lookup ──▶ c-ares ──▶ on_answer ──▶ (the loop) ──▶ on_wake ──▶ done
- *                           ▲  │         later or at once                 once
- *          sockets readable,│  │what it waits for
- *             time is up    └──┴── ev_io per socket, one ev_timer
+ *     resolver_lookup ──▶ channel ──▶ on_answer ──▶ (the loop) ──▶ on_wake ──▶ done
+ *                          ▲   │         later or at once                 once
+ *          sockets readable,│   │what it waits for
+ *              time is up   └───┴── ev_io per socket, one ev_timer
  *
  * c-ares may call back before its own call returns, and cannot take back one question.  So its
  * callback only keeps the answer and wakes the lookup, whose owner hears of it from the loop; and
  * a lookup that nobody wants any more stays until c-ares has let go of it.  Because owners are
  * never called from inside c-ares, they may look up, cancel and free as they like.
+ *
+ * When resolv.conf names other servers a new channel is made (c-ares could change the old one only
+ * in later versions, from a thread of its own); the old one goes when its questions are answered.
  *
  * It hides c-ares and the differences of its versions from 1.18 on.
  */
@@ -17,107 +20,147 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <ares.h>
 #include <ev.h>
 
 #include "base/fault.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "flow/servers.h"
 
-#define TRY_MILLISECONDS 1000 /* a server next door needs a few; the second try has twice as long */
-#define TRIES            2
-#define LOOKUP_SECONDS   5.0 /* whatever the number of servers; the same as --connect-timeout */
-#define ROUNDING_SECONDS 0.001 /* ares_timeout() has cut off fractions: waking early would spin */
+#define SYSTEM_RESOLV_CONF "/etc/resolv.conf"
+#define TRIES              2     /* of each server; c-ares gives the second twice the time */
+#define SHARES             3     /* so both together take three times the first */
+#define ROUNDING_SECONDS   0.001 /* ares_timeout() has cut off fractions: waking early would spin */
 
 /* A socket of c-ares, between its first and its last word about it. */
 struct dns_socket {
     struct dns_socket *next;
-    struct resolver   *resolver;
+    struct channel    *channel;
     ev_io              io;
+};
+
+/* c-ares with one set of servers, and what it waits for. */
+struct channel {
+    struct channel    *next;      /* an older one */
+    struct resolver   *resolver;
+    ares_channel       ares;
+    ev_timer           timeout;   /* c-ares's next one */
+    struct dns_socket *sockets;
+    size_t             questions; /* c-ares still owes us a call for each */
 };
 
 struct lookup {
     struct lookup        *next;
     struct lookup       **link;     /* what points at this lookup */
     struct resolver      *resolver;
+    struct channel       *channel;  /* NULL once it has called */
     lookup_done          *done;     /* NULL: nobody wants the answer */
     void                 *owner;
     ev_timer              wake;     /* the deadline; fed when the answer is there */
-    bool                  asking;   /* c-ares still owes us a call */
     int                   status;
     struct ares_addrinfo *answer;
     char                  host[];
 };
 
 struct resolver {
-    struct ev_loop    *loop;
-    ares_channel       channel;
-    ev_timer           timeout;     /* c-ares's next one */
-    struct dns_socket *sockets;
-    struct lookup     *lookups;
-    int                hosts_flag;  /* ARES_AI_ENVHOSTS: the hosts file was given */
+    struct ev_loop      *loop;
+    const struct config *config;
+    struct servers       servers;
+    struct channel      *channels; /* the first is asked, the others finish */
+    struct lookup       *lookups;
 };
 
+/* --- channels ---------------------------------------------------------------------------- */
+
 /* c-ares tells what it waits for only when asked, so ask after every call into it. */
-static void rearm_timeout(struct resolver *resolver)
+static void rearm_timeout(struct channel *channel)
 {
+    struct ev_loop *loop = channel->resolver->loop;
     struct timeval left;
 
-    ev_timer_stop(resolver->loop, &resolver->timeout);
-    if (ares_timeout(resolver->channel, NULL, &left) == NULL)
+    ev_timer_stop(loop, &channel->timeout);
+    if (ares_timeout(channel->ares, NULL, &left) == NULL)
         return;
     double seconds = (double)left.tv_sec + (double)left.tv_usec / 1e6 + ROUNDING_SECONDS;
     /* The loop's clock is as old as its turn; c-ares reads the real one. */
-    ev_now_update(resolver->loop);
-    ev_timer_set(&resolver->timeout, seconds, 0.0);
-    ev_timer_start(resolver->loop, &resolver->timeout);
+    ev_now_update(loop);
+    ev_timer_set(&channel->timeout, seconds, 0.0);
+    ev_timer_start(loop, &channel->timeout);
+}
+
+/* Answers every open question; the sockets go with it. */
+static void channel_free(struct channel *channel)
+{
+    if (channel->ares != NULL)
+        ares_destroy(channel->ares);
+    assert(channel->sockets == NULL && channel->questions == 0);
+    ev_timer_stop(channel->resolver->loop, &channel->timeout);
+    free(channel);
+}
+
+static void remove_if_finished(struct channel *channel)
+{
+    struct channel **link = &channel->resolver->channels;
+
+    if (channel == *link || channel->questions > 0)
+        return;
+    while (*link != channel)
+        link = &(*link)->next;
+    *link = channel->next;
+    channel_free(channel);
+}
+
+/* Gives c-ares a turn; afterwards the channel may be gone. */
+static void channel_turn(struct channel *channel, ares_socket_t readable, ares_socket_t writable)
+{
+    ares_process_fd(channel->ares, readable, writable);
+    rearm_timeout(channel);
+    remove_if_finished(channel);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
-    struct resolver *resolver = timer->data;
-
     (void)loop;
     (void)events;
-    ares_process_fd(resolver->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    rearm_timeout(resolver);
+    channel_turn(timer->data, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 
 /* c-ares may close the socket in here, and the watcher is gone then. */
 static void on_socket_ready(struct ev_loop *loop, ev_io *io, int events)
 {
-    struct resolver *resolver = ((struct dns_socket *)io->data)->resolver;
+    struct channel *channel = ((struct dns_socket *)io->data)->channel;
     ares_socket_t fd = io->fd;
 
     (void)loop;
-    ares_process_fd(resolver->channel, events & EV_READ ? fd : ARES_SOCKET_BAD,
-                    events & EV_WRITE ? fd : ARES_SOCKET_BAD);
-    rearm_timeout(resolver);
+    channel_turn(channel, events & EV_READ ? fd : ARES_SOCKET_BAD,
+                 events & EV_WRITE ? fd : ARES_SOCKET_BAD);
 }
 
-static struct dns_socket **find_socket(struct resolver *resolver, ares_socket_t fd)
+static struct dns_socket **find_socket(struct channel *channel, ares_socket_t fd)
 {
-    struct dns_socket **link = &resolver->sockets;
+    struct dns_socket **link = &channel->sockets;
 
     while (*link != NULL && (*link)->io.fd != fd)
         link = &(*link)->next;
     return link;
 }
 
-static struct dns_socket *add_socket(struct resolver *resolver, ares_socket_t fd)
+static struct dns_socket *add_socket(struct channel *channel, ares_socket_t fd)
 {
     struct dns_socket *socket = calloc(1, sizeof *socket);
 
     if (socket == NULL)
         return NULL;
-    *socket = (struct dns_socket){ .next = resolver->sockets, .resolver = resolver };
+    *socket = (struct dns_socket){ .next = channel->sockets, .channel = channel };
     ev_io_init(&socket->io, on_socket_ready, fd, 0);
     socket->io.data = socket;
-    resolver->sockets = socket;
+    channel->sockets = socket;
     return socket;
 }
 
@@ -125,7 +168,7 @@ static void remove_socket(struct dns_socket **link)
 {
     struct dns_socket *socket = *link;
 
-    ev_io_stop(socket->resolver->loop, &socket->io);
+    ev_io_stop(socket->channel->resolver->loop, &socket->io);
     *link = socket->next;
     free(socket);
 }
@@ -135,21 +178,99 @@ static void remove_socket(struct dns_socket **link)
  * ends by its deadline. */
 static void on_socket_change(void *arg, ares_socket_t fd, int readable, int writable)
 {
-    struct resolver *resolver = arg;
-    struct dns_socket **link = find_socket(resolver, fd);
+    struct channel *channel = arg;
+    struct ev_loop *loop = channel->resolver->loop;
+    struct dns_socket **link = find_socket(channel, fd);
 
     if (!readable && !writable) {
         if (*link != NULL)
             remove_socket(link);
         return;
     }
-    struct dns_socket *socket = *link != NULL ? *link : add_socket(resolver, fd);
+    struct dns_socket *socket = *link != NULL ? *link : add_socket(channel, fd);
     if (socket == NULL)
         return;
-    ev_io_stop(resolver->loop, &socket->io);
+    ev_io_stop(loop, &socket->io);
     ev_io_set(&socket->io, fd, (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0));
-    ev_io_start(resolver->loop, &socket->io);
+    ev_io_start(loop, &socket->io);
 }
+
+/* The time of a first try, so that all tries of all servers end within --dns-timeout. */
+static int try_milliseconds(const struct resolver *resolver)
+{
+    size_t servers = resolver->servers.count > 0 ? resolver->servers.count : 1;
+    double seconds = resolver->config->dns_timeout / (double)(SHARES * servers);
+
+    return seconds > 0.001 ? (int)(seconds * 1000) : 1;
+}
+
+/* Answers c-ares's status. */
+static int open_ares(struct channel *channel)
+{
+    const struct resolver *resolver = channel->resolver;
+    char lookups[] = "b"; /* only the servers, whatever nsswitch.conf says */
+    struct ares_options options = {
+        .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
+        .timeout = try_milliseconds(resolver),
+        .tries = TRIES,
+        .ndomains = 0, /* no search list: a name is what it says */
+        .lookups = lookups,
+        .sock_state_cb = on_socket_change,
+        .sock_state_cb_data = channel,
+    };
+    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
+               ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
+
+#ifdef ARES_OPT_QUERY_CACHE
+    options.qcache_max_ttl = 0; /* an answer is as old as its lookup */
+    mask |= ARES_OPT_QUERY_CACHE;
+#endif
+    if (resolver->config->resolv_conf != NULL) {
+        options.resolvconf_path = resolver->config->resolv_conf;
+        mask |= ARES_OPT_RESOLVCONF;
+    }
+    return ares_init_options(&channel->ares, &options, mask);
+}
+
+static bool were_named(const struct resolver *resolver)
+{
+    return resolver->config->resolvers.count > 0 || resolver->config->resolv_conf != NULL;
+}
+
+/* c-ares reads resolv.conf too, but up to 1.18 skips a server that is given with a port.  What it
+ * cannot take from the system's file (an address with a zone) it may still have read there. */
+static int use_servers(const struct resolver *resolver, ares_channel ares)
+{
+    if (resolver->servers.count == 0)
+        return ARES_SUCCESS;
+    int status = ares_set_servers_ports_csv(ares, resolver->servers.text);
+    return were_named(resolver) ? status : ARES_SUCCESS;
+}
+
+/* Asks the resolver's servers.  NULL: the fault says why. */
+static struct channel *channel_new(struct resolver *resolver, struct fault *fault)
+{
+    struct channel *channel = calloc(1, sizeof *channel);
+
+    if (channel == NULL) {
+        fault_set(fault, "no memory");
+        return NULL;
+    }
+    channel->resolver = resolver;
+    ev_init(&channel->timeout, on_timeout);
+    channel->timeout.data = channel;
+    int status = open_ares(channel);
+    if (status == ARES_SUCCESS)
+        status = use_servers(resolver, channel->ares);
+    if (status == ARES_SUCCESS)
+        return channel;
+    fault_set(fault, "cannot use the name servers \"%s\": %s", resolver->servers.text,
+              ares_strerror(status));
+    channel_free(channel);
+    return NULL;
+}
+
+/* --- lookups ----------------------------------------------------------------------------- */
 
 static void lookup_free(struct lookup *lookup)
 {
@@ -167,7 +288,7 @@ static void lookup_abandon(struct lookup *lookup)
 {
     lookup->done = NULL;
     ev_timer_stop(lookup->resolver->loop, &lookup->wake);
-    if (!lookup->asking)
+    if (lookup->channel == NULL)
         lookup_free(lookup);
 }
 
@@ -177,7 +298,8 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     struct lookup *lookup = arg;
 
     (void)timeouts;
-    lookup->asking = false;
+    lookup->channel->questions--;
+    lookup->channel = NULL;
     lookup->status = status;
     lookup->answer = answer;
     if (lookup->done == NULL)
@@ -186,55 +308,64 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
         ev_feed_event(lookup->resolver->loop, &lookup->wake, EV_TIMER);
 }
 
-static void lookup_ask(struct lookup *lookup)
+static void lookup_ask(struct lookup *lookup, int family)
 {
-    struct resolver *resolver = lookup->resolver;
+    struct channel *channel = lookup->resolver->channels;
     const struct ares_addrinfo_hints hints = {
-        .ai_flags = ARES_AI_NOSORT | resolver->hosts_flag, /* sorting would connect sockets */
-        .ai_family = AF_UNSPEC,
+        .ai_flags = ARES_AI_NOSORT, /* sorting would connect sockets */
+        .ai_family = family,
         .ai_socktype = SOCK_STREAM,
     };
 
-    lookup->asking = true;
-    ares_getaddrinfo(resolver->channel, lookup->host, NULL, &hints, on_answer, lookup);
-    rearm_timeout(resolver);
+    lookup->channel = channel;
+    channel->questions++;
+    ares_getaddrinfo(channel->ares, lookup->host, NULL, &hints, on_answer, lookup);
+    rearm_timeout(channel);
 }
 
-static bool has_address(const struct address *addresses, size_t count, const struct address *wanted)
+static unsigned smaller(unsigned known, int ttl)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (address_equal(&addresses[i], wanted))
-            return true;
-    }
-    return false;
+    return ttl >= 0 && (unsigned)ttl < known ? (unsigned)ttl : known;
 }
 
-static size_t add_family(struct address *addresses, size_t count,
-                         const struct ares_addrinfo *answer, int family)
+/* Fills the addresses, and the least TTL where one is wanted; answers how many. */
+static size_t collect(struct address addresses[RESOLVER_ADDRESSES],
+                      const struct ares_addrinfo *answer, unsigned *ttl)
 {
+    size_t count = 0;
+
+    *ttl = UINT_MAX;
+    if (answer == NULL)
+        return 0;
+    for (const struct ares_addrinfo_cname *alias = answer->cnames; alias != NULL;
+         alias = alias->next)
+        *ttl = smaller(*ttl, alias->ttl);
     for (const struct ares_addrinfo_node *node = answer->nodes; node != NULL;
          node = node->ai_next) {
-        struct address address;
-
         if (node->ai_family != AF_INET && node->ai_family != AF_INET6)
             continue;
-        address_set(&address, node->ai_addr, node->ai_addrlen);
-        address_set_port(&address, 0);
-        if (address.any.sa_family != family || count == RESOLVER_ADDRESSES)
+        *ttl = smaller(*ttl, node->ai_ttl);
+        if (count == RESOLVER_ADDRESSES)
             continue;
-        if (!has_address(addresses, count, &address))
-            addresses[count++] = address;
+        address_set(&addresses[count], node->ai_addr, node->ai_addrlen);
+        address_set_port(&addresses[count++], 0);
     }
     return count;
 }
 
-/* IPv4 first, because it is what works nearly everywhere; within a family as the server said. */
-static size_t collect(struct address addresses[RESOLVER_ADDRESSES],
-                      const struct ares_addrinfo *answer)
+static enum lookup_result result_of(int status)
 {
-    if (answer == NULL)
-        return 0;
-    return add_family(addresses, add_family(addresses, 0, answer, AF_INET), answer, AF_INET6);
+    switch (status) {
+    case ARES_SUCCESS: /* and yet without an address */
+    case ARES_ENODATA:
+    case ARES_ENOTFOUND:
+    case ARES_EBADNAME:
+        return LOOKUP_NOT_FOUND;
+    case ARES_ETIMEOUT:
+        return LOOKUP_TIMEOUT;
+    default:
+        return LOOKUP_FAILED;
+    }
 }
 
 /* The words for a failed lookup.  Before 1.20 c-ares calls a server that failed "refused". */
@@ -267,11 +398,16 @@ static void lookup_finish(struct lookup *lookup)
     lookup_done *done = lookup->done;
     void *owner = lookup->owner;
     struct address addresses[RESOLVER_ADDRESSES];
-    size_t count = collect(addresses, lookup->answer);
-    const char *why_not = status_text(lookup->asking ? ARES_ETIMEOUT : lookup->status);
+    struct lookup_answer answer = { .addresses = addresses };
+    int status = lookup->channel != NULL ? ARES_ETIMEOUT : lookup->status;
 
+    answer.count = collect(addresses, lookup->answer, &answer.ttl);
+    if (answer.count == 0) {
+        answer.result = result_of(status);
+        answer.why_not = status_text(status);
+    }
     lookup_abandon(lookup);
-    done(owner, addresses, count, count > 0 ? NULL : why_not);
+    done(owner, &answer);
 }
 
 /* The answer is there, or the deadline has passed. */
@@ -282,122 +418,8 @@ static void on_wake(struct ev_loop *loop, ev_timer *timer, int events)
     lookup_finish(timer->data);
 }
 
-/* The hosts file can be named to every version of c-ares only through the environment. */
-static bool set_hosts(struct resolver *resolver, const char *hosts, struct fault *fault)
-{
-    if (hosts == NULL)
-        return true;
-    if (access(hosts, R_OK) != 0)
-        return fault_set(fault, "cannot read the hosts file %s: %s", hosts, strerror(errno));
-    if (setenv("CARES_HOSTS", hosts, 1) != 0)
-        return fault_set(fault, "cannot name the hosts file %s: %s", hosts, strerror(errno));
-    resolver->hosts_flag = ARES_AI_ENVHOSTS;
-    return true;
-}
-
-/* Writes the file's name servers as "SERVER,SERVER".  False: errno says why. */
-static bool read_servers(const char *resolv_conf, char *servers, size_t size)
-{
-    char line[256];
-    char server[100];
-    size_t length = 0;
-    FILE *file = fopen(resolv_conf, "re");
-
-    servers[0] = '\0';
-    if (file == NULL)
-        return false;
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, " nameserver %99s", server) == 1 && length + strlen(server) + 2 < size)
-            length += (size_t)snprintf(servers + length, size - length, "%s%s",
-                                       length > 0 ? "," : "", server);
-    }
-    fclose(file);
-    return true;
-}
-
-/* c-ares reads that file too, but up to 1.18 skips a server that is given with a port. */
-static bool use_servers(struct resolver *resolver, const char *resolv_conf, struct fault *fault)
-{
-    char servers[1024];
-
-    if (!read_servers(resolv_conf, servers, sizeof servers))
-        return fault_set(fault, "cannot read the resolver file %s: %s", resolv_conf,
-                         strerror(errno));
-    int status = ares_set_servers_ports_csv(resolver->channel, servers);
-    if (status != ARES_SUCCESS)
-        return fault_set(fault, "cannot use the name servers of %s (%s): %s", resolv_conf, servers,
-                         ares_strerror(status));
-    return true;
-}
-
-static bool open_channel(struct resolver *resolver, const char *resolv_conf, struct fault *fault)
-{
-    char lookups[] = "fb"; /* the hosts file, then the servers, whatever nsswitch.conf says */
-    struct ares_options options = {
-        .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
-        .timeout = TRY_MILLISECONDS,
-        .tries = TRIES,
-        .ndomains = 0, /* no search list: a name is what it says */
-        .lookups = lookups,
-        .sock_state_cb = on_socket_change,
-        .sock_state_cb_data = resolver,
-    };
-    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
-               ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
-
-#ifdef ARES_OPT_QUERY_CACHE
-    options.qcache_max_ttl = 0; /* an answer is as old as its lookup */
-    mask |= ARES_OPT_QUERY_CACHE;
-#endif
-    if (resolv_conf != NULL) {
-        options.resolvconf_path = (char *)resolv_conf; /* c-ares only reads it */
-        mask |= ARES_OPT_RESOLVCONF;
-    }
-    int status = ares_init_options(&resolver->channel, &options, mask);
-    if (status != ARES_SUCCESS)
-        return fault_set(fault, "cannot set up name lookups: %s", ares_strerror(status));
-    return resolv_conf == NULL || use_servers(resolver, resolv_conf, fault);
-}
-
-struct resolver *resolver_new(struct ev_loop *loop, const char *resolv_conf, const char *hosts,
-                              struct fault *fault)
-{
-    struct resolver *resolver = xcalloc(1, sizeof *resolver);
-    int status = ares_library_init(ARES_LIB_INIT_ALL);
-
-    if (status != ARES_SUCCESS) {
-        fault_set(fault, "cannot set up name lookups: %s", ares_strerror(status));
-        free(resolver);
-        return NULL;
-    }
-    resolver->loop = loop;
-    ev_init(&resolver->timeout, on_timeout);
-    resolver->timeout.data = resolver;
-    if (!set_hosts(resolver, hosts, fault) || !open_channel(resolver, resolv_conf, fault)) {
-        resolver_free(resolver);
-        return NULL;
-    }
-    return resolver;
-}
-
-void resolver_free(struct resolver *resolver)
-{
-    if (resolver == NULL)
-        return;
-    for (struct lookup *lookup = resolver->lookups, *next; lookup != NULL; lookup = next) {
-        next = lookup->next;
-        lookup_abandon(lookup);
-    }
-    if (resolver->channel != NULL)
-        ares_destroy(resolver->channel); /* answers every open question */
-    ares_library_cleanup();
-    ev_timer_stop(resolver->loop, &resolver->timeout);
-    assert(resolver->lookups == NULL && resolver->sockets == NULL);
-    free(resolver);
-}
-
-struct lookup *resolver_lookup(struct resolver *resolver, const char *host, lookup_done *done,
-                               void *owner)
+struct lookup *resolver_lookup(struct resolver *resolver, const char *host, int family,
+                               lookup_done *done, void *owner)
 {
     size_t size = strlen(host) + 1;
     struct lookup *lookup = calloc(1, sizeof *lookup + size);
@@ -417,11 +439,12 @@ struct lookup *resolver_lookup(struct resolver *resolver, const char *host, look
         lookup->next->link = &lookup->next;
     resolver->lookups = lookup;
 
-    ev_timer_init(&lookup->wake, on_wake, LOOKUP_SECONDS, 0.0);
+    ev_timer_init(&lookup->wake, on_wake, resolver->config->dns_timeout, 0.0);
     lookup->wake.data = lookup;
+    ev_now_update(resolver->loop);
     ev_timer_start(resolver->loop, &lookup->wake);
     if (host[0] != '\0')
-        lookup_ask(lookup);
+        lookup_ask(lookup, family);
     else
         ev_feed_event(resolver->loop, &lookup->wake, EV_TIMER); /* the root has no address */
     return lookup;
@@ -431,6 +454,92 @@ void lookup_cancel(struct lookup *lookup)
 {
     if (lookup != NULL)
         lookup_abandon(lookup);
+}
+
+/* --- the whole --------------------------------------------------------------------------- */
+
+/* A system without resolv.conf is fine: c-ares asks 127.0.0.1, as resolv.conf(5) says. */
+static bool find_servers(struct resolver *resolver, struct fault *fault)
+{
+    const struct config *config = resolver->config;
+
+    if (config->resolvers.count > 0)
+        servers_set(&resolver->servers, &config->resolvers);
+    else if (config->resolv_conf == NULL)
+        servers_read(&resolver->servers, SYSTEM_RESOLV_CONF);
+    else if (!servers_read(&resolver->servers, config->resolv_conf))
+        return fault_set(fault, "cannot read the resolver file %s: %s", config->resolv_conf,
+                         strerror(errno));
+    return true;
+}
+
+struct resolver *resolver_new(struct ev_loop *loop, const struct config *config,
+                              struct fault *fault)
+{
+    struct resolver *resolver = xcalloc(1, sizeof *resolver);
+    int status = ares_library_init(ARES_LIB_INIT_ALL);
+
+    if (status != ARES_SUCCESS) {
+        fault_set(fault, "cannot set up name lookups: %s", ares_strerror(status));
+        free(resolver);
+        return NULL;
+    }
+    resolver->loop = loop;
+    resolver->config = config;
+    if (find_servers(resolver, fault))
+        resolver->channels = channel_new(resolver, fault);
+    if (resolver->channels != NULL)
+        return resolver;
+    resolver_free(resolver);
+    return NULL;
+}
+
+void resolver_free(struct resolver *resolver)
+{
+    if (resolver == NULL)
+        return;
+    for (struct lookup *lookup = resolver->lookups, *next; lookup != NULL; lookup = next) {
+        next = lookup->next;
+        lookup_abandon(lookup);
+    }
+    for (struct channel *channel = resolver->channels, *next; channel != NULL; channel = next) {
+        next = channel->next;
+        channel_free(channel);
+    }
+    ares_library_cleanup();
+    assert(resolver->lookups == NULL);
+    free(resolver);
+}
+
+/* A file that cannot be read, or names nobody, is being edited: the old servers stay. */
+static bool has_changed(const struct resolver *resolver, struct servers *now)
+{
+    const char *file = resolver->config->resolv_conf;
+
+    return resolver->config->resolvers.count == 0 &&
+           servers_read(now, file != NULL ? file : SYSTEM_RESOLV_CONF) && now->count > 0 &&
+           !servers_are_equal(now, &resolver->servers);
+}
+
+bool resolver_renew(struct resolver *resolver)
+{
+    struct servers now;
+    struct fault why;
+
+    if (!has_changed(resolver, &now))
+        return false;
+    resolver->servers = now;
+    struct channel *fresh = channel_new(resolver, &why);
+    if (fresh == NULL) {
+        log_warning("names", "servers_unusable", "why=%s", why.text);
+        return false;
+    }
+    struct channel *old = resolver->channels;
+    fresh->next = old;
+    resolver->channels = fresh;
+    remove_if_finished(old);
+    log_info("names", "servers_changed", "servers=%s", now.text);
+    return true;
 }
 
 const char *resolver_version(void)

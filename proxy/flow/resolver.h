@@ -1,16 +1,19 @@
 /*
- * resolver.h — names to addresses on the loop, through c-ares.
+ * resolver.h — one question about a name, asked on the loop through c-ares.
  *
- * Both address families, /etc/hosts included; numeric hosts and "localhost" are the caller's
- * business (they need no asking).  A name is taken as fully qualified.  One resolver per worker.
+ * One family at a time, so that a silent question does not hold up the other; what is asked when,
+ * and how long an answer counts, is for flow/names.h.  Numeric hosts, "localhost" and the hosts
+ * file are the caller's business.  A name is taken as fully qualified.
  */
 #ifndef FLOW_RESOLVER_H
 #define FLOW_RESOLVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/address.h"
 
+struct config;
 struct ev_loop;
 struct fault;
 struct lookup;
@@ -19,20 +22,36 @@ struct resolver;
 /* At most this many addresses of one name are used. */
 #define RESOLVER_ADDRESSES 32
 
-/* resolv_conf and hosts: NULL means the system's files.  NULL: the fault says why. */
-struct resolver *resolver_new(struct ev_loop *, const char *resolv_conf, const char *hosts,
-                              struct fault *);
+/* Borrows the configuration: name servers, files, --dns-timeout.  NULL: the fault says why. */
+struct resolver *resolver_new(struct ev_loop *, const struct config *, struct fault *);
 /* Cancels every lookup; their callbacks stay silent. */
 void resolver_free(struct resolver *);
 
-/* count is 0 when it failed: then why_not says so in a few words.  The addresses carry port 0, in
- * the order to try, and live for the call. */
-typedef void lookup_done(void *owner, const struct address *addresses, size_t count,
-                         const char *why_not);
+/* Reads resolv.conf again.  True: it names other servers, and they are asked from now on. */
+bool resolver_renew(struct resolver *);
+
+enum lookup_result {
+    LOOKUP_OK,
+    LOOKUP_NOT_FOUND, /* there is no such name, or it has no address of that family */
+    LOOKUP_TIMEOUT,
+    LOOKUP_FAILED,
+};
+
+struct lookup_answer {
+    enum lookup_result    result;
+    const char           *why_not;   /* the failure in a few words */
+    const struct address *addresses; /* with port 0, in the server's order */
+    size_t                count;     /* 0 exactly when it failed */
+    unsigned              ttl;       /* seconds, the least of all records involved */
+};
+
+/* The answer lives for the call. */
+typedef void lookup_done(void *owner, const struct lookup_answer *);
 
 /* Never calls done before it returns, nor after lookup_cancel(); calls it exactly once otherwise,
- * after which the lookup is gone.  Bounded in time (a few seconds).  NULL: no memory. */
-struct lookup *resolver_lookup(struct resolver *, const char *host, lookup_done *, void *owner);
+ * after which the lookup is gone.  Bounded by --dns-timeout.  NULL: no memory. */
+struct lookup *resolver_lookup(struct resolver *, const char *host, int family, lookup_done *,
+                               void *owner);
 void           lookup_cancel(struct lookup *);
 
 /* For -V: "c-ares 1.18.1, compiled with 1.18.1". */

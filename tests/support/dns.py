@@ -1,5 +1,5 @@
 """
-dns.py — a scripted name server on 127.0.0.1, UDP and TCP on one free port.
+dns.py — a scripted name server on 127.0.0.1, UDP and TCP on one free port, or on the one it is given.
 
     with NameServer() as dns:
         dns.table["primary.test"] = Name(a=["127.0.0.1"], aaaa=["::1"])
@@ -10,7 +10,9 @@ dns.py — a scripted name server on 127.0.0.1, UDP and TCP on one free port.
         assert dns.count("primary.test") == 2  # an A and an AAAA question
 
 A name that is not in the table does not exist.  The table may change at any time.  An answer that
-is too long for UDP is truncated there and whole over TCP.
+is too long for UDP is truncated there and whole over TCP.  Lies go out before the answer:
+
+        dns.table["lied-about.test"] = Name(a=["127.0.0.1"], lies=("id", "question", "source"))
 """
 
 import socket
@@ -18,7 +20,7 @@ import struct
 import threading
 from dataclasses import dataclass, field
 
-from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSHeader, DNSRecord
+from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSHeader, DNSQuestion, DNSRecord
 
 UDP_MOST_BYTES = 512
 
@@ -34,6 +36,8 @@ class Name:
     silent: tuple = ()  # the question types, "A" and "AAAA", that get no answer
     broken: tuple = ()  # those that get SERVFAIL
     delay: float = 0.0  # seconds
+    tcp: bool = True    # False: over TCP the connection opens and nothing is said
+    lies: tuple = ()    # what is sent over UDP before the answer: the keys of LIES
 
 
 NX = Name(rcode="NXDOMAIN")
@@ -70,13 +74,43 @@ def _udp_bytes(reply):
     return DNSRecord(header, q=reply.q).pack()
 
 
+WRONG = "127.0.0.66"    # where lies lead
+
+
+def _lie(request, **header):
+    reply = request.reply(aa=1, ra=1)
+    if request.q.qtype == QTYPE.A:
+        reply.add_answer(RR(request.q.qname, QTYPE.A, ttl=60, rdata=A(WRONG)))
+    for name, value in header.items():
+        setattr(reply.header, name, value)
+    return reply
+
+
+def _lie_about_question(request):
+    reply = _lie(request)
+    reply.questions = [DNSQuestion("other.test", request.q.qtype)]
+    return reply
+
+
+# What each lie looks like on the wire; the one with the wrong source is true to the letter.
+LIES = {
+    "id": lambda request: _lie(request, id=request.header.id ^ 0x5555).pack(),
+    "question": lambda request: _lie_about_question(request).pack(),
+    "source": lambda request: _lie(request).pack(),
+    "garbage": lambda request: bytes(range(200)),
+    "short": lambda request: request.pack()[:7],
+    "empty": lambda request: b"",
+}
+
+
 class NameServer:
-    def __init__(self):
+    def __init__(self, port=0):
         self.table = {}
         self._questions = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._udp, self._tcp = self._bind()
+        self._udp, self._tcp = self._bind(port)
+        self._stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.port = self._udp.getsockname()[1]
         serves = (self._serve_udp, self._serve_tcp)
         self._threads = [threading.Thread(target=serve, daemon=True) for serve in serves]
@@ -84,12 +118,12 @@ class NameServer:
             thread.start()
 
     @staticmethod
-    def _bind():
-        """One free port number for both; somebody else may hold it for TCP, so try some."""
+    def _bind(port):
+        """One port number for both, a free one for 0; somebody else may hold it for TCP, so try some."""
         for _ in range(20):
             udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            udp.bind(("127.0.0.1", 0))
+            udp.bind(("127.0.0.1", port))
             try:
                 tcp.bind(udp.getsockname())
             except OSError:
@@ -118,6 +152,7 @@ class NameServer:
             thread.join()
         self._udp.close()
         self._tcp.close()
+        self._stranger.close()
 
     def resolv_conf(self, directory, *more_lines):
         """Writes a resolver file that names only this server; answers its path."""
@@ -126,12 +161,19 @@ class NameServer:
         return path
 
     @property
+    def address(self):
+        """For --resolver."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def questions(self):
         with self._changed:
             return list(self._questions)
 
-    def count(self, name):
-        return sum(question.name == name for question in self.questions)
+    def count(self, name, type=None, over=None):
+        """How often the name was asked for; of one type ("A", "AAAA"), or one way ("udp", "tcp")."""
+        return sum(question.name == name and type in (None, question.type) and over in (None, question.over)
+                   for question in self.questions)
 
     def wait_for(self, name, count=1, timeout=5.0):
         """Waits until this name was asked for count times."""
@@ -139,6 +181,13 @@ class NameServer:
             asked = self._changed.wait_for(
                 lambda: sum(question.name == name for question in self._questions) >= count, timeout)
         assert asked, f"{name} was asked for {self.count(name)} times, not {count}"
+
+    def _lie(self, packet, peer):
+        request = DNSRecord.parse(packet)
+        name = self.table.get(str(request.q.qname).rstrip(".").lower(), NX)
+        for lie in name.lies:
+            liar = self._stranger if lie == "source" else self._udp
+            liar.sendto(LIES[lie](request), peer)
 
     def _take(self, packet, over, send):
         """Records the question and answers it as the table says, perhaps later."""
@@ -148,7 +197,7 @@ class NameServer:
             self._questions.append(question)
             self._changed.notify_all()
         name = self.table.get(question.name, NX)
-        if question.type in name.silent:
+        if question.type in name.silent or (over == "tcp" and not name.tcp):
             return
         reply = _answer(request, name, question)
         if name.delay > 0:
@@ -176,6 +225,7 @@ class NameServer:
                 return
             if self._closing.is_set():
                 return
+            self._lie(packet, peer)
             self._take(packet, "udp", self._udp_sender(peer))
 
     def _serve_tcp(self):

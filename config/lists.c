@@ -1,0 +1,145 @@
+/*
+ * lists.c — values that are lists with commas: each item read, checked and put behind the others.
+ */
+#include "config/lists.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/fault.h"
+#include "config/addresses.h"
+#include "config/config.h"
+
+#define MOST_NETWORKS 1024 /* each session looks at all of them */
+#define MOST_SERVERS  8    /* each gets its share of --dns-timeout */
+#define DNS_PORT      53
+#define QUOTED        "\"%.120s\""
+
+typedef bool add_item(void *list, const char *item, struct fault *fault);
+
+static bool add_items(void *list, const char *text, const char *nothing, add_item *add,
+                      struct fault *fault)
+{
+    char *item;
+    bool fine = true;
+
+    if (text[0] == '\0' || strcmp(text, nothing) == 0)
+        return true;
+    char *copy = xstrdup(text);
+    for (char *rest = copy; fine && (item = addresses_next(&rest)) != NULL;)
+        fine = add(list, item, fault);
+    free(copy);
+    return fine;
+}
+
+/* Room for one item more; takes the old items. */
+static void *widened(void *items, size_t count, size_t item_size)
+{
+    void *wider = xcalloc(count + 1, item_size);
+
+    if (count > 0)
+        memcpy(wider, items, count * item_size);
+    free(items);
+    return wider;
+}
+
+static bool add_network(void *networks, const char *text, struct fault *fault)
+{
+    struct network_list *list = networks;
+    struct network network;
+
+    if (!network_parse(&network, text, fault))
+        return false;
+    if (list->count == MOST_NETWORKS)
+        return fault_set(fault, "more than %d networks; write fewer, wider ones", MOST_NETWORKS);
+    list->networks = widened(list->networks, list->count, sizeof network);
+    list->networks[list->count++] = network;
+    return true;
+}
+
+/* "10.0.0.2", "2001:db8::2", "10.0.0.2:54", "[2001:db8::2]:54" */
+static bool parse_server(struct address *server, const char *text)
+{
+    struct endpoint endpoint;
+
+    if (address_parse(server, text, DNS_PORT))
+        return true;
+    return endpoint_parse(&endpoint, text, ENDPOINT_CONNECT, NULL) &&
+           endpoint.kind == ENDPOINT_TCP && address_parse(server, endpoint.host, endpoint.port);
+}
+
+static bool add_server(void *servers, const char *text, struct fault *fault)
+{
+    struct address_list *list = servers;
+    struct address server;
+
+    if (!parse_server(&server, text))
+        return fault_set(fault, QUOTED " is no name server; write IP or IP:PORT, as in 10.0.0.2",
+                         text);
+    if (list->count == MOST_SERVERS)
+        return fault_set(fault, "more than %d name servers; write those that answer", MOST_SERVERS);
+    list->addresses = widened(list->addresses, list->count, sizeof server);
+    list->addresses[list->count++] = server;
+    return true;
+}
+
+bool lists_add_networks(struct network_list *list, const char *text, const char *nothing,
+                        struct fault *fault)
+{
+    return add_items(list, text, nothing, add_network, fault);
+}
+
+bool lists_add_servers(struct address_list *list, const char *text, const char *nothing,
+                       struct fault *fault)
+{
+    return add_items(list, text, nothing, add_server, fault);
+}
+
+bool lists_set_networks(struct network_list *list, const char *text, const char *nothing,
+                        struct fault *fault)
+{
+    struct network_list fresh = { 0 };
+    bool fine = lists_add_networks(&fresh, text, nothing, fault);
+
+    free(fine ? list->networks : fresh.networks);
+    if (fine)
+        *list = fresh;
+    return fine;
+}
+
+bool lists_set_servers(struct address_list *list, const char *text, const char *nothing,
+                       struct fault *fault)
+{
+    struct address_list fresh = { 0 };
+    bool fine = lists_add_servers(&fresh, text, nothing, fault);
+
+    free(fine ? list->addresses : fresh.addresses);
+    if (fine)
+        *list = fresh;
+    return fine;
+}
+
+void lists_print_networks(const struct network_list *list, const char *nothing, FILE *to)
+{
+    char text[NETWORK_TEXT];
+
+    if (list->count == 0)
+        fputs(nothing, to);
+    for (size_t i = 0; i < list->count; i++) {
+        network_print(&list->networks[i], text);
+        fprintf(to, "%s%s", i > 0 ? "," : "", text);
+    }
+}
+
+void lists_print_servers(const struct address_list *list, const char *nothing, FILE *to)
+{
+    char text[ADDRESS_TEXT];
+
+    if (list->count == 0)
+        fputs(nothing, to);
+    for (size_t i = 0; i < list->count; i++) {
+        address_print(&list->addresses[i], text);
+        fprintf(to, "%s%s", i > 0 ? "," : "", text);
+    }
+}

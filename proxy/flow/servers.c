@@ -1,0 +1,57 @@
+/*
+ * servers.c — name servers as one line of text, which is what c-ares takes and what can be compared.
+ *
+ * A resolv.conf is read again and again, because containers get a new one while they run: it is
+ * edited in place, so that only its content tells.
+ */
+#include "flow/servers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "config/config.h"
+
+static void add_server(struct servers *servers, const char *server)
+{
+    size_t length = strlen(servers->text);
+
+    if (length + strlen(server) + 2 > sizeof servers->text)
+        return;
+    snprintf(servers->text + length, sizeof servers->text - length, "%s%s", length > 0 ? "," : "",
+             server);
+    servers->count++;
+}
+
+void servers_set(struct servers *servers, const struct address_list *list)
+{
+    char text[ADDRESS_TEXT];
+
+    *servers = (struct servers){ .count = 0 };
+    for (size_t i = 0; i < list->count; i++) {
+        address_print(&list->addresses[i], text);
+        add_server(servers, text);
+    }
+}
+
+bool servers_read(struct servers *servers, const char *path)
+{
+    char line[256];
+    char server[100];
+    FILE *file = fopen(path, "re");
+
+    *servers = (struct servers){ .count = 0 };
+    if (file == NULL)
+        return false;
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, " nameserver %99s", server) == 1)
+            add_server(servers, server);
+    }
+    fclose(file);
+    return true;
+}
+
+bool servers_are_equal(const struct servers *one, const struct servers *other)
+{
+    return strcmp(one->text, other->text) == 0;
+}

@@ -1,0 +1,24 @@
+/*
+ * servers.h — which name servers to ask: those that were given, or those of a resolv.conf.
+ */
+#ifndef FLOW_SERVERS_H
+#define FLOW_SERVERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct address_list;
+
+struct servers {
+    size_t count;
+    char
+        text[600]; /* "10.0.0.2:53,[2001:db8::2]:53", as far as whole servers fit; "" without any */
+};
+
+void servers_set(struct servers *, const struct address_list *);
+/* The nameserver lines of a resolv.conf (resolv.conf(5)), whose addresses may have a port here.
+ * False: it cannot be read; errno says why. */
+bool servers_read(struct servers *, const char *path);
+bool servers_are_equal(const struct servers *, const struct servers *);
+
+#endif
