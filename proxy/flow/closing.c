@@ -4,12 +4,15 @@
 #include "closing.h"
 
 #include <ev.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "flow/socket.h"
 
 #define MOST_SECONDS       5.0
+#define MOST_SOCKETS       64  /* at a time; they are in nobody's descriptor budget */
 #define FIRST_POLL_SECONDS 0.01 /* doubled up to the last */
 #define LAST_POLL_SECONDS  0.1
 
@@ -30,12 +33,22 @@ static void finish(struct closing *closing)
     free(closing);
 }
 
+/* A peer that has reset meanwhile will never acknowledge. */
+static bool has_failed(int socket)
+{
+    int       error = 0;
+    socklen_t length = sizeof error;
+
+    return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length) != 0 || error != 0;
+}
+
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct closing *closing = timer->data;
 
     (void)events;
-    if (socket_unacknowledged(closing->socket) == 0 || clock_now() >= closing->deadline) {
+    if (socket_unacknowledged(closing->socket) == 0 || has_failed(closing->socket) ||
+        clock_now() >= closing->deadline) {
         finish(closing);
         return;
     }
@@ -58,6 +71,8 @@ void closings_add(struct closings *all, int socket)
         socket_reset(socket);
         return;
     }
+    if (all->count >= MOST_SOCKETS)
+        finish(LIST_MEMBER(all->all.previous, struct closing, link)); /* the oldest */
     closing->all = all;
     closing->socket = socket;
     closing->deadline = clock_now() + MOST_SECONDS;

@@ -2,7 +2,8 @@
  * closing.h — sockets without an owner, which reset their peer once it has had everything.
  *
  * RST at once would discard what is still unsent, and on the way what the peer has not read.  So an
- * aborted socket stays until its peer has acknowledged every byte, for 5 seconds at most.
+ * aborted socket stays until its peer has acknowledged every byte, for 5 seconds at most, and never
+ * more than 64 of them: then the oldest goes first.
  */
 #ifndef FLOW_CLOSING_H
 #define FLOW_CLOSING_H

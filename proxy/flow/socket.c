@@ -7,9 +7,13 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 enum failure failure_of(int error)
 {
@@ -42,26 +46,59 @@ enum failure failure_of(int error)
     }
 }
 
-static void tune(int socket, int level, int option, int value)
+struct socket_option {
+    const char *name;
+    int         level;
+    int         option;
+    int         value;
+};
+
+/* An option that the kernel refuses costs comfort; it is said once for all. */
+static void tune(int socket, const struct socket_option *option)
 {
-    setsockopt(socket, level, option, &value, sizeof value);
+    static bool has_warned;
+
+    if (setsockopt(socket, option->level, option->option, &option->value, sizeof option->value) ==
+            0 ||
+        has_warned)
+        return;
+    has_warned = true;
+    log_warning("sockets", "option_refused", "option=%s why=%s", option->name,
+                strerrordesc_np(errno));
+}
+
+static void tune_buffers(int socket, const struct socket_settings *settings)
+{
+    const struct socket_option buffers[] = {
+        { "SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, settings->send_buffer },
+        { "SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, settings->receive_buffer },
+    };
+
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        if (buffers[i].value > 0)
+            tune(socket, &buffers[i]);
+    }
 }
 
 void socket_tune(int socket, int family, const struct socket_settings *settings)
 {
-    if (settings->send_buffer > 0)
-        tune(socket, SOL_SOCKET, SO_SNDBUF, settings->send_buffer);
-    if (settings->receive_buffer > 0)
-        tune(socket, SOL_SOCKET, SO_RCVBUF, settings->receive_buffer);
+    static const struct socket_option always[] = {
+        { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1 },
+        { "SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1 },
+        { "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, 60 },
+        { "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, 10 },
+        { "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, 6 },
+    };
+    const struct socket_option timeout = { "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT,
+                                           (int)(settings->user_timeout * 1000) };
+
+    tune_buffers(socket, settings);
     if (family == AF_UNIX)
         return;
-    tune(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    tune(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    tune(socket, IPPROTO_TCP, TCP_KEEPIDLE, 60);
-    tune(socket, IPPROTO_TCP, TCP_KEEPINTVL, 10);
-    tune(socket, IPPROTO_TCP, TCP_KEEPCNT, 6);
-    if (settings->user_timeout > 0)
-        tune(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(settings->user_timeout * 1000));
+    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
+        tune(socket, &always[i]);
+    if (timeout.value > 0)
+        tune(socket, &timeout);
 }
 
 void socket_reset(int socket)

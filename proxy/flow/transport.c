@@ -28,8 +28,10 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/list.h"
 #include "flow/closing.h"
 
+#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
 #define SCRATCH_SIZE    65536
 
@@ -43,6 +45,8 @@ struct reactor {
     struct ev_loop *loop;
     ev_io           resets;   /* watches the epoll set of paused sockets */
     struct closings closings;
+    struct link     starved;  /* transports that the kernel had no memory for */
+    ev_timer        feeding;
 };
 
 /* A peer's address in a fifth of the space of struct address: there is one per transport. */
@@ -68,6 +72,7 @@ struct transport {
     int              error;   /* errno of the failure */
     enum failure     failure;
     enum transport_state state;
+    struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
     bool readable : 1;        /* a read may find something */
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
@@ -166,6 +171,48 @@ static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
     }
 }
 
+/* --- no memory in the kernel ------------------------------------------------------------- */
+
+/* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
+static void starve(struct transport *t)
+{
+    struct reactor *reactor = t->reactor;
+
+    list_remove(&t->starved);
+    list_add(&reactor->starved, &t->starved);
+    if (!ev_is_active(&reactor->feeding))
+        ev_timer_again(reactor->loop, &reactor->feeding);
+}
+
+static size_t count_starved(const struct reactor *reactor)
+{
+    size_t count = 0;
+
+    for (const struct link *l = reactor->starved.next; l != &reactor->starved; l = l->next)
+        count++;
+    return count;
+}
+
+/* Each gets one try; whoever starves again is at the list's head, behind those still to come. */
+static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct reactor *reactor = timer->data;
+
+    (void)events;
+    for (size_t left = count_starved(reactor); left > 0; left--) {
+        if (reactor->starved.previous == &reactor->starved)
+            break;
+        struct transport *t = LIST_MEMBER(reactor->starved.previous, struct transport, starved);
+
+        list_remove(&t->starved);
+        t->readable = true;
+        t->writable = true;
+        t->ready(t->owner);
+    }
+    if (reactor->starved.next == &reactor->starved)
+        ev_timer_stop(loop, timer);
+}
+
 /* --- the reactor ------------------------------------------------------------------------- */
 
 struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
@@ -180,6 +227,9 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     }
     reactor->loop = loop;
     closings_start(&reactor->closings, loop);
+    list_start(&reactor->starved);
+    ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
+    reactor->feeding.data = reactor;
     ev_io_init(&reactor->resets, on_reset, set, EV_READ);
     ev_io_start(loop, &reactor->resets);
     return reactor;
@@ -190,6 +240,7 @@ void reactor_free(struct reactor *reactor)
     if (reactor == NULL)
         return;
     closings_cut(&reactor->closings);
+    ev_timer_stop(reactor->loop, &reactor->feeding);
     ev_io_stop(reactor->loop, &reactor->resets);
     close(reactor->resets.fd);
     free(reactor);
@@ -221,7 +272,10 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
     struct transport *t = watcher->data;
 
     (void)loop;
-    assert(!(events & EV_ERROR)); /* libev: the descriptor was closed behind its back */
+    if (events & EV_ERROR) { /* epoll_ctl(2) failed: libev has stopped the watcher */
+        failed(t, ENOMEM);
+        t->at_end = true;
+    }
     t->readable |= (events & EV_READ) != 0;
     t->writable |= (events & EV_WRITE) != 0;
     t->ready(t->owner);
@@ -308,6 +362,11 @@ static enum io may_try(const struct transport *t, bool ready)
     return ready ? IO_OK : IO_AGAIN;
 }
 
+static bool is_shortage(int error)
+{
+    return error == ENOBUFS || error == ENOMEM;
+}
+
 /* End-of-file: of a peer that reset it is the end of what had arrived before. */
 static enum io read_end(struct transport *t)
 {
@@ -329,6 +388,11 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
         return read_end(t);
     if (errno == EAGAIN || errno == EINTR) {
         t->readable = errno == EINTR;
+        return IO_AGAIN;
+    }
+    if (is_shortage(errno)) {
+        t->readable = false;
+        starve(t);
         return IO_AGAIN;
     }
     t->at_end = true;
@@ -394,8 +458,10 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
     }
     if (errno == EINTR)
         return IO_AGAIN;
-    if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
+    if (errno == EAGAIN || is_shortage(errno)) {
         t->writable = false;
+        if (errno != EAGAIN)
+            starve(t);
         return IO_AGAIN;
     }
     int error = errno;
@@ -427,12 +493,20 @@ static bool has_unread(const struct transport *t, int socket)
     return !t->at_end && ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
+/* Takes the socket, which outlives us: the reset watch must forget us. */
+static void close_later(struct transport *t, int socket)
+{
+    if (t->in_resets)
+        epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_DEL, socket, NULL);
+    closings_add(&t->reactor->closings, socket);
+}
+
 static void close_as_told(struct transport *t, int socket)
 {
     if (t->broken || (!t->ended && !t->aborted))
         socket_reset(socket);
     else if (t->aborted || has_unread(t, socket))
-        closings_add(&t->reactor->closings, socket);
+        close_later(t, socket);
     else
         close(socket);
 }
@@ -449,6 +523,7 @@ void transport_close(struct transport *t)
         t->opening = NULL;
         break;
     case TRANSPORT_OPEN:
+        list_remove(&t->starved);
         ev_io_stop(t->reactor->loop, &t->io);
         t->io.fd = -1;
         close_as_told(t, socket);
@@ -479,8 +554,8 @@ void transport_want(struct transport *t, bool read, bool write)
 {
     if (t->state != TRANSPORT_OPEN)
         return;
-    read = read && !t->at_end;
-    write = write && !t->broken;
+    read = read && !t->at_end && !list_holds(&t->starved);
+    write = write && !t->broken && !list_holds(&t->starved);
     int events = (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
 
     if (!read && !t->broken)
@@ -491,6 +566,12 @@ void transport_want(struct transport *t, bool read, bool write)
     ev_io_modify(&t->io, events);
     if (events != 0)
         ev_io_start(t->reactor->loop, &t->io);
+}
+
+void transport_look_again(struct transport *t)
+{
+    t->readable = true;
+    t->writable = true;
 }
 
 bool transport_is_opening(const struct transport *t)

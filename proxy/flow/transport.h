@@ -74,6 +74,9 @@ void transport_free(struct transport *);
  * not to be read is still watched for a reset. */
 void transport_want(struct transport *, bool read, bool write);
 
+/* The next call tries the socket, whatever events have said. */
+void transport_look_again(struct transport *);
+
 bool         transport_is_opening(const struct transport *);
 bool         transport_is_open(const struct transport *);
 /* The peer is known to have reset the connection; bytes it sent before may still be read. */
