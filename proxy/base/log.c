@@ -228,6 +228,7 @@ static bool sink_open(struct sink *sink, const char *file, int inherited, struct
 bool log_open(const struct log_options *options, struct fault *fault)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its size limit costs lines, not the process */
     logs.level = options->level;
     logs.format = options->format;
     logs.access_format = options->access_format;

@@ -72,8 +72,9 @@ static uint64_t missing(uint64_t whole, uint64_t parts)
     return whole > parts ? whole - parts : 0;
 }
 
-/* A killed worker's open sessions have no result and no reason yet, and bytes that nobody will send
- * any more. */
+/* A killed worker's open sessions have no result yet, although it may be decided; live connections
+ * have no reason, and there are bytes that nobody will send any more.  What was neither decided nor
+ * dialled had nothing to get. */
 static void settle_shadow(struct shadow_cells *shadow, uint64_t sessions)
 {
     uint64_t open = missing(sessions, sum_cells(shadow->results, SHADOW_RESULT_COUNT));
@@ -81,8 +82,14 @@ static void settle_shadow(struct shadow_cells *shadow, uint64_t sessions)
                      cell_get(&shadow->counts[SHADOW_COUNT_LOST]) +
                      cell_get(&shadow->counts[SHADOW_COUNT_SKIPPED]);
 
-    cell_add(&shadow->results[RESULT_DETACHED], open);
-    cell_add(&shadow->reasons[SHADOW_IO_ERROR], open);
+    uint64_t live = cell_get(&shadow->counts[SHADOW_COUNT_ACTIVE]);
+    uint64_t decided = sum_cells(shadow->decided, SHADOW_RESULT_COUNT);
+
+    for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
+        cell_add(&shadow->results[i], cell_get(&shadow->decided[i]));
+    cell_add(&shadow->results[RESULT_DETACHED], live);
+    cell_add(&shadow->results[RESULT_NO_DATA], missing(open, decided + live));
+    cell_add(&shadow->reasons[SHADOW_IO_ERROR], live);
     cell_add(&shadow->counts[SHADOW_COUNT_LOST],
              missing(cell_get(&shadow->counts[SHADOW_COUNT_OFFERED]), fated));
 }
@@ -112,6 +119,8 @@ static void move_shadow(struct shadow_cells *to, struct shadow_cells *from)
 {
     move_cells(to->counts, from->counts, is_shadow_gauge, SHADOW_COUNTER_COUNT);
     move_cells(to->results, from->results, NULL, SHADOW_RESULT_COUNT);
+    for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
+        atomic_store(&from->decided[i], 0);
     move_cells(to->reasons, from->reasons, NULL, SHADOW_REASON_COUNT);
 }
 

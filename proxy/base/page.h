@@ -23,6 +23,7 @@
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
 #define PAGE_SHADOW_NAME 33
+#define PAGE_PLACES     256 /* workers at a time */
 
 enum worker_state {
     WORKER_NONE,     /* the slot is free */
@@ -33,7 +34,9 @@ enum worker_state {
 
 struct shadow_cells {
     _Atomic uint64_t counts[SHADOW_COUNTER_COUNT];
-    _Atomic uint64_t results[SHADOW_RESULT_COUNT];
+    _Atomic uint64_t results[SHADOW_RESULT_COUNT]; /* of sessions that are over */
+    _Atomic uint64_t
+        decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
 };
 
@@ -48,6 +51,10 @@ struct slot {
 struct page {
     _Atomic uint64_t clients_open;       /* over all workers; see COUNT_CLIENTS_OPEN */
     _Atomic uint64_t shadow_memory;      /* likewise; see COUNT_SHADOW_MEMORY */
+    _Atomic uint32_t
+        watchers[PAGE_PLACES];       /* the place whose worker watches this place's sockets */
+    _Atomic bool
+        is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
     _Atomic double   drain_deadline;     /* CLOCK_MONOTONIC seconds; 0: no limit */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
     double           started;            /* wall clock, seconds */
@@ -66,7 +73,8 @@ struct slot *page_take_slot(struct page *);
 
 /* A worker is gone: its counters are added to slot 0 and the slot is free again.  What it left
  * open is put in order so that the books still balance: its open sessions are closed{internal}, its
- * sessions' shadows detached{io_error} as far as they have no result, its buffered shadow bytes
+ * sessions' shadows detached as far as they have no result, their live connections closed{io_error},
+ * its buffered shadow bytes
  * lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
 

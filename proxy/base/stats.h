@@ -24,6 +24,7 @@
     REASON(PRIMARY_UNREACHABLE, "primary_unreachable", "there is no way to the primary's address") \
     REASON(PRIMARY_DNS, "primary_dns", "the primary's name did not resolve")                       \
     REASON(DENIED, "denied", "the client is in no network of --allow")                             \
+    REASON(LIMIT, "limit", "the client's address had --max-sessions-per-source sessions already") \
     REASON(IDLE, "idle", "both directions were quiet for --idle-timeout")                          \
     REASON(HALF_CLOSE, "half_close",                                                               \
            "one direction had ended and the other was quiet for --half-close-timeout")             \
@@ -81,7 +82,11 @@
     COUNT(SHADOW_MEMORY, "", "", GAUGE,                                                            \
           "memory held for shadows alone: what --shadow-memory bounds")                            \
     COUNT(DNS_OK, "doppel_dns_lookups_total", "result=\"ok\"", COUNTER, "names looked up")         \
+    COUNT(DNS_NOT_FOUND, "doppel_dns_lookups_total", "result=\"not_found\"", COUNTER, "")          \
+    COUNT(DNS_TIMEOUT, "doppel_dns_lookups_total", "result=\"timeout\"", COUNTER, "")              \
     COUNT(DNS_FAILED, "doppel_dns_lookups_total", "result=\"failed\"", COUNTER, "")                \
+    COUNT(DNS_STALE, "doppel_dns_stale", "", GAUGE,                                                \
+          "names served from an old answer, because a newer one cannot be had")                    \
     COUNT(ACCEPT_NO_DESCRIPTOR, "doppel_accept_errors_total", "error=\"no_descriptor\"", COUNTER,  \
           "accept(2) failed")                                                                      \
     COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \

@@ -154,6 +154,7 @@ void account_close(const struct account *account)
         struct shadow_cells *cells = &slot->shadows[sh->index];
 
         cell_add(&cells->results[sh->result], 1);
+        cell_add(&cells->decided[sh->result], (uint64_t)-1);
         cell_add(&cells->counts[SHADOW_COUNT_UNACKED], sh->unacked_bytes);
     }
     cell_add(&slot->closed[account->reason], 1);

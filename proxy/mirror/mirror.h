@@ -21,8 +21,10 @@ struct ev_loop;
 struct page;
 struct reactor;
 struct slot;
+struct sources;
 
-/* Room for "session=" and a session id: start time, worker serial and count, in hexadecimal. */
+/* Room for "session=" and a session id: start time in milliseconds, worker serial and count,
+ * in hexadecimal. */
 #define SESSION_NAME 64
 
 /* Kinds of log lines about one shadow, each with a rate limit of its own. */
@@ -49,8 +51,15 @@ struct mirror {
     uint64_t        random;               /* state of mirror_random() */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
 
-    /* A client has left, so that a paused listener may go on. */
+    size_t          shadows_open;         /* of this worker */
+    size_t          shadows_most;         /* more would take the descriptors of sessions */
+    struct sources *sources;              /* NULL: --max-sessions-per-source is off */
+    size_t          sources_table;        /* ours in it */
+
+    /* A client has left, so that a paused listener may go on; ports or descriptors have run out, so
+     * that it had better wait. */
     void (*on_client_gone)(void *owner);
+    void (*on_exhausted)(void *owner);
     void *owner;
 };
 

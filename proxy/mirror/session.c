@@ -17,10 +17,10 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/page.h"
+#include "base/sources.h"
 #include "config/config.h"
 #include "flow/dial.h"
 #include "flow/stream.h"
@@ -58,6 +58,7 @@ struct session {
     double                      lost_at;   /* when the client was lost; 0: it is there */
     double                      ended_at;
     double                      first_byte_at; /* the client's; 0: none yet */
+    uint64_t                    greeting_bytes; /* what the primary had said by then */
     float                       connect_seconds;    /* below 0: unknown */
     float                       first_byte_seconds; /* below 0: unknown */
     uint64_t                    number;
@@ -67,6 +68,7 @@ struct session {
     enum session_state          state;
     enum session_reason         reason; /* once it is known */
     bool                        reason_is_known : 1;
+    bool                        is_in_sources : 1; /* counted for its client's address */
     bool                        primary_is_lost : 1;
     bool                        request_is_over : 1;
     bool                        response_is_over : 1;
@@ -141,10 +143,14 @@ static void lose_primary(struct session *s, double now)
                                                      : FAILURE_NO_MEMORY));
     if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
         warn_of_primary(s, now);
+    if (s->reason == SESSION_NO_PORT || s->reason == SESSION_NO_DESCRIPTOR)
+        s->mirror->on_exhausted(s->mirror->owner);
     stream_break(s->request);
     stream_detach(&s->to_primary);
     s->request_is_over = true;
-    if (s->response_is_over)
+    if (s->primary == NULL)
+        s->response_is_over = true; /* nothing will ever come: the client is reset */
+    else if (s->response_is_over)
         transport_abort(s->client);
 }
 
@@ -216,8 +222,10 @@ static void fill_request(struct session *s, double now)
         remember(s, SESSION_CLIENT_FIN);
     if (io == IO_FAILED || transport_is_broken(s->client))
         lose_client(s, now);
-    if (s->first_byte_at == 0 && stream_total(s->request) > 0)
+    if (s->first_byte_at == 0 && stream_total(s->request) > 0) {
         s->first_byte_at = now;
+        s->greeting_bytes = stream_total(s->response);
+    }
 }
 
 static void deliver_request(struct session *s, double now)
@@ -242,7 +250,8 @@ static void fill_response(struct session *s, double now)
         lose_primary(s, now);
     if (s->connect_seconds < 0 && transport_is_open(s->primary))
         s->connect_seconds = (float)(now - s->started);
-    if (s->first_byte_seconds < 0 && s->first_byte_at > 0 && stream_total(s->response) > 0)
+    if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&
+        stream_total(s->response) > s->greeting_bytes)
         s->first_byte_seconds = (float)(now - s->first_byte_at);
 }
 
@@ -267,6 +276,21 @@ static void session_relay(struct session *s, double now)
 
     relay_shadows(s, now);
     settle_request(s, now);
+}
+
+static bool is_relaying(const struct session *s)
+{
+    return s->state == SESSION_RELAYING && !(s->request_is_over && s->response_is_over);
+}
+
+static void session_turn(struct session *s, double now)
+{
+    if (is_relaying(s)) {
+        session_relay(s, now);
+    } else if (s->state == SESSION_ENDING) {
+        relay_shadows(s, now);
+        settle_request(s, now);
+    }
 }
 
 /* --- the books --------------------------------------------------------------------------- */
@@ -330,6 +354,26 @@ static void give_place_back(struct mirror *mirror)
     mirror->on_client_gone(mirror->owner);
 }
 
+static bool enter_source(struct session *s, const struct address *client)
+{
+    struct mirror *mirror = s->mirror;
+
+    s->is_in_sources =
+        mirror->sources != NULL && sources_enter(mirror->sources, mirror->sources_table, client,
+                                                 mirror->config->max_sessions_per_source);
+    return mirror->sources == NULL || s->is_in_sources;
+}
+
+static void leave_source(struct session *s)
+{
+    struct address client;
+
+    if (!s->is_in_sources)
+        return;
+    transport_peer(s->client, &client);
+    sources_leave(s->mirror->sources, s->mirror->sources_table, &client);
+}
+
 /* Client and primary are done; the shadows go on for a while. */
 static void session_end(struct session *s, double now)
 {
@@ -341,6 +385,7 @@ static void session_end(struct session *s, double now)
     stream_break(s->request);
     stream_detach(&s->to_primary);
     stream_detach(&s->to_client);
+    leave_source(s);
     transport_close(s->client);
     if (s->primary != NULL)
         transport_close(s->primary);
@@ -440,6 +485,21 @@ static void session_expire(struct session *s, double now)
 
 static void session_advance(struct session *s);
 
+/* After a long pause of the whole process timers ring before events are seen (epoll_wait(2) answers
+ * EINTR): what has come meanwhile counts first. */
+static void session_catch_up(struct session *s, double now)
+{
+    if (is_relaying(s)) {
+        transport_look_again(s->client);
+        if (s->primary != NULL)
+            transport_look_again(s->primary);
+    }
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_look_again(&s->shadows[i]);
+    session_turn(s, now);
+    note_progress(s, now);
+}
+
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct session *s = timer->data;
@@ -447,6 +507,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     s->armed_for = 0;
+    session_catch_up(s, clock_now());
     session_expire(s, clock_now());
     session_advance(s);
 }
@@ -486,12 +547,7 @@ static void session_advance(struct session *s)
 {
     double now = clock_now();
 
-    if (s->state == SESSION_RELAYING && !(s->request_is_over && s->response_is_over)) {
-        session_relay(s, now);
-    } else if (s->state == SESSION_ENDING) {
-        relay_shadows(s, now);
-        settle_request(s, now);
-    }
+    session_turn(s, now);
     if (s->state == SESSION_RELAYING && s->request_is_over && s->response_is_over)
         session_end(s, now);
     note_progress(s, now);
@@ -530,7 +586,7 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
     struct session *s = calloc(1, sizeof *s + shadows * sizeof s->shadows[0]);
 
     if (s == NULL) {
-        close(socket);
+        socket_reset(socket);
         return NULL;
     }
     s->mirror = mirror;
@@ -568,6 +624,13 @@ static void session_dial(struct session *s)
         lose_primary(s, s->started);
 }
 
+/* Over before it began: nobody is told the end, so closing resets. */
+static void session_refuse(struct session *s, enum session_reason reason)
+{
+    remember(s, reason);
+    s->request_is_over = s->response_is_over = true;
+}
+
 /* A client that has already gone without a word (a port scan) costs the primary nothing. */
 static void session_begin(struct session *s)
 {
@@ -603,12 +666,12 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     for (size_t i = 0; i < s->shadow_count; i++)
         shadow_begin(&s->shadows[i], mirror, i, s->request, client, random_bits(mirror));
 
-    if (is_allowed(&mirror->config->allow, client)) {
+    if (!is_allowed(&mirror->config->allow, client))
+        session_refuse(s, SESSION_DENIED);
+    else if (!enter_source(s, client))
+        session_refuse(s, SESSION_LIMIT);
+    else
         session_begin(s);
-    } else {
-        remember(s, SESSION_DENIED);
-        s->request_is_over = s->response_is_over = true;
-    }
     session_advance(s);
 }
 

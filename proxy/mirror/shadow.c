@@ -52,11 +52,18 @@ static bool is_blocking(const struct shadow *sh)
     return sh->config->overflow == SHADOW_BLOCK;
 }
 
+static void count_connection(struct shadow *sh, int change)
+{
+    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)change);
+    sh->mirror->shadows_open += (size_t)change;
+}
+
 /* The end of its connection, or of the hope of one. */
 static void detach(struct shadow *sh, enum shadow_result result)
 {
     shadow_move(sh, SHADOW_DETACHED);
     sh->result = result;
+    cell_add(&cells_of(sh)->decided[result], 1);
     stream_detach(&sh->cursor);
     if (sh->transport != NULL)
         transport_close(sh->transport);
@@ -106,7 +113,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     }
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
-        cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
+        count_connection(sh, -1);
     cell_add(&cells_of(sh)->reasons[reason], 1);
     log_cut(sh, turn);
 }
@@ -116,7 +123,7 @@ static void complete(struct shadow *sh)
 {
     sh->reason = SHADOW_FIN;
     detach(sh, RESULT_MIRRORED);
-    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)-1);
+    count_connection(sh, -1);
     cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
 }
 
@@ -143,8 +150,8 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
         .index = (uint16_t)index,
     };
     assert(stream_total(request) == 0);
-    stream_attach(request, &sh->cursor, config->buffer,
-                  config->overflow == SHADOW_BLOCK ? OVERFLOW_BLOCKS : OVERFLOW_DETACHES);
+    /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
+    stream_attach(request, &sh->cursor, config->buffer, OVERFLOW_BLOCKS);
     if (!is_wanted_from(&config->from, client))
         detach(sh, RESULT_FILTERED);
     else if (!sampler_chooses(config, client, random))
@@ -168,13 +175,23 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         detach(sh, RESULT_LIMIT);
         return;
     }
+    if (sh->mirror->shadows_open >= sh->mirror->shadows_most) {
+        shadow_cut(sh, SHADOW_NO_DESCRIPTOR, turn); /* the rest is for clients and primaries */
+        return;
+    }
     shadow_move(sh, SHADOW_MIRRORING);
+    sh->cursor.overflow = is_blocking(sh) ? OVERFLOW_BLOCKS : OVERFLOW_DETACHES;
     sh->dialled_at = turn->now;
     sh->progress_at = turn->now;
-    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], 1);
+    count_connection(sh, +1);
     sh->transport = dial(sh->mirror->dialer, &request, turn->ready, turn->owner);
     if (sh->transport == NULL)
         shadow_cut(sh, SHADOW_MEMORY, turn);
+}
+
+static void note_lag(struct shadow *sh, uint64_t lag)
+{
+    sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
 }
 
 static void send_on(struct shadow *sh, const struct shadow_turn *turn)
@@ -183,7 +200,7 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     size_t   lag = cursor_lag(&sh->cursor);
     enum io  io = cursor_drain(&sh->cursor, sh->transport);
 
-    sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
+    note_lag(sh, lag);
     if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
         sh->progress_at = turn->now;
     if (io == IO_FAILED) {
@@ -202,7 +219,7 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
     size_t  moved;
     enum io io = transport_discard(sh->transport, DISCARD_MOST, &moved);
 
-    if (moved > 0 && sh->response_bytes == 0 && turn->first_byte_at > 0)
+    if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0)
         sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
     sh->response_bytes += moved;
     if (io == IO_FAILED)
@@ -218,6 +235,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
     if (sh->state == SHADOW_DETACHED)
         return;
     if (sh->cursor.stream == NULL) { /* the stream went on without it */
+        note_lag(sh, stream_total(sh->request) - sh->cursor.position);
         shadow_cut(sh, SHADOW_LAG, turn);
         return;
     }
@@ -238,6 +256,12 @@ void shadow_rearm(struct shadow *sh)
 {
     if (sh->transport != NULL && sh->state != SHADOW_DETACHED)
         transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0);
+}
+
+void shadow_look_again(struct shadow *sh)
+{
+    if (sh->transport != NULL)
+        transport_look_again(sh->transport);
 }
 
 /* --- the end ----------------------------------------------------------------------------- */

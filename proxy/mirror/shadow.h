@@ -77,6 +77,8 @@ void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream 
 /* Moves what can move: dials, sends, tells the end, discards the answer. */
 void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);
+/* The next turn tries its socket, whatever events have said. */
+void shadow_look_again(struct shadow *);
 /* Client and primary are done; the shadow has --shadow-linger left. */
 void shadow_session_ended(struct shadow *, const struct shadow_turn *);
 /* Cuts it off now, with RST.  Does nothing to one that is detached; one that was not dialled yet

@@ -20,11 +20,13 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "base/sources.h"
 #include "config/config.h"
 #include "run/worker.h"
 
 #define QUICK_DEATH_SECONDS 2.0
 #define QUICK_DEATHS        3   /* in a row; then restarts are delayed */
+#define HOPELESS_DEATHS     6   /* in a row, of every worker: the supervisor gives up */
 #define FIRST_RESTART_DELAY 0.5 /* seconds, doubled up to the last */
 #define LAST_RESTART_DELAY  30.0
 
@@ -37,7 +39,7 @@ enum crew_state {
 /* One place for a worker: the process in it changes, its listening sockets stay. */
 struct place {
     struct crew *crew;
-    int         *sockets;  /* one per listener; -1: closed */
+    size_t       index;
     struct slot *slot;     /* NULL: no process */
     pid_t        pid;      /* 0: no process */
     int          lifeline; /* the write end; -1: closed */
@@ -50,7 +52,9 @@ struct place {
 struct crew {
     struct crew_settings settings;
     enum crew_state      state;
-    uint64_t             serial; /* workers ever started */
+    struct sources      *sources; /* NULL: not asked for */
+    uint64_t             serial;  /* workers ever started */
+    int                 *sockets; /* place by place, one per listener; -1: closed */
     size_t               count;
     struct place         places[];
 };
@@ -82,9 +86,12 @@ _Noreturn static void become_worker(struct place *place, int lifeline, int ready
         .page = settings->page,
         .slot = place->slot,
         .serial = place->crew->serial,
-        .sockets = place->sockets,
+        .place = place->index,
+        .place_count = place->crew->count,
+        .sockets = place->crew->sockets,
         .bound = settings->bound,
-        .max_sessions = settings->max_sessions,
+        .limits = settings->limits,
+        .sources = place->crew->sources,
         .lifeline = lifeline,
         .ready = ready,
         .parents_loop = settings->loop,
@@ -163,6 +170,25 @@ static void on_worker_ready(struct ev_loop *loop, ev_io *watcher, int events)
     crew->settings.on_ready(crew->settings.owner);
 }
 
+/* --- who watches whose sockets ----------------------------------------------------------- */
+
+static bool is_serving(const struct place *place)
+{
+    return place->pid > 0 && !ev_is_active(&place->restart);
+}
+
+/* A place's own worker, or any that lives. */
+static void assign_sockets(struct crew *crew)
+{
+    for (size_t i = 0; i < crew->count; i++) {
+        size_t watcher = i;
+
+        for (size_t j = 0; !is_serving(&crew->places[watcher]) && j < crew->count; j++)
+            watcher = is_serving(&crew->places[j]) ? j : watcher;
+        atomic_store(&crew->settings.page->watchers[i], (uint32_t)watcher);
+    }
+}
+
 /* --- dying ------------------------------------------------------------------------------- */
 
 static void restart_later(struct place *place);
@@ -173,10 +199,24 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (place->crew->state == CREW_RETIRING || start_worker(place))
+    if (place->crew->state == CREW_RETIRING)
         return;
+    if (start_worker(place)) {
+        assign_sockets(place->crew);
+        return;
+    }
     log_error("supervisor", "worker_not_started", "why=%s", strerrordesc_np(errno));
     restart_later(place);
+}
+
+/* No worker lives, and each has died again and again. */
+static bool is_beyond_help(const struct crew *crew)
+{
+    for (size_t i = 0; i < crew->count; i++) {
+        if (crew->places[i].pid > 0 || crew->places[i].quick_deaths < HOPELESS_DEATHS)
+            return false;
+    }
+    return true;
 }
 
 /* At once, unless it keeps dying: then with a delay that doubles. */
@@ -186,12 +226,18 @@ static void restart_later(struct place *place)
     bool         quick = clock_now() - place->started < QUICK_DEATH_SECONDS;
     double       delay = 0;
 
-    place->quick_deaths = quick ? place->quick_deaths + 1 : 0;
-    if (place->quick_deaths >= QUICK_DEATHS)
-        delay = ldexp(FIRST_RESTART_DELAY, (int)(place->quick_deaths - QUICK_DEATHS));
+    place->quick_deaths = quick ? place->quick_deaths + 1 : 1;
+    if (is_beyond_help(crew)) {
+        log_error("supervisor", "gave_up", "why=%s", "every worker keeps dying");
+        crew->settings.on_gone(crew->settings.owner, 1);
+        return;
+    }
+    if (place->quick_deaths > QUICK_DEATHS)
+        delay = ldexp(FIRST_RESTART_DELAY, (int)(place->quick_deaths - QUICK_DEATHS - 1));
     cell_add(&crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
     ev_timer_set(&place->restart, fmin(delay, LAST_RESTART_DELAY), 0);
     ev_timer_start(crew->settings.loop, &place->restart);
+    assign_sockets(crew);
 }
 
 static void log_death(int status)
@@ -210,6 +256,9 @@ static void on_death(struct place *place, int status)
     forget_ready_pipe(place);
     close_and_forget(&place->lifeline);
     page_retire_slot(crew->settings.page, place->slot);
+    if (crew->sources != NULL)
+        sources_forget(crew->sources, place->index);
+    atomic_store(&crew->settings.page->is_full[place->index], false);
     place->slot = NULL;
     if (status != 0 || crew->state != CREW_RETIRING)
         log_death(status);
@@ -242,6 +291,15 @@ void crew_reap(struct crew *crew)
 
 /* --- the whole crew ---------------------------------------------------------------------- */
 
+static struct sources *make_sources(size_t count)
+{
+    struct sources *sources = sources_new(count);
+
+    if (sources == NULL)
+        die(1, "no memory for --max-sessions-per-source");
+    return sources;
+}
+
 struct crew *crew_new(const struct crew_settings *settings)
 {
     size_t       count = settings->config->workers;
@@ -249,14 +307,17 @@ struct crew *crew_new(const struct crew_settings *settings)
 
     crew->settings = *settings;
     crew->count = count;
+    crew->sockets = xcalloc(count * settings->config->listen_count, sizeof crew->sockets[0]);
+    for (size_t i = 0; i < count * settings->config->listen_count; i++)
+        crew->sockets[i] = -1;
+    if (settings->config->max_sessions_per_source > 0)
+        crew->sources = make_sources(count);
     for (size_t i = 0; i < count; i++) {
         struct place *place = &crew->places[i];
 
         place->crew = crew;
+        place->index = i;
         place->lifeline = -1;
-        place->sockets = xcalloc(settings->config->listen_count, sizeof place->sockets[0]);
-        for (size_t j = 0; j < settings->config->listen_count; j++)
-            place->sockets[j] = -1;
         ev_io_init(&place->ready, on_worker_ready, -1, EV_READ);
         ev_timer_init(&place->restart, on_restart, 0, 0);
         place->ready.data = place->restart.data = place;
@@ -267,11 +328,13 @@ struct crew *crew_new(const struct crew_settings *settings)
 void crew_give_sockets(struct crew *crew, size_t listener, const int *sockets)
 {
     for (size_t i = 0; i < crew->count; i++)
-        crew->places[i].sockets[listener] = sockets[i];
+        crew->sockets[i * crew->settings.config->listen_count + listener] = sockets[i];
 }
 
 bool crew_start(struct crew *crew)
 {
+    for (size_t i = 0; i < crew->count; i++)
+        atomic_store(&crew->settings.page->watchers[i], (uint32_t)i);
     for (size_t i = 0; i < crew->count; i++) {
         if (!start_worker(&crew->places[i])) {
             int error = errno;
@@ -284,19 +347,19 @@ bool crew_start(struct crew *crew)
     return true;
 }
 
-static void close_sockets(struct place *place)
+static void close_sockets(struct crew *crew)
 {
-    for (size_t i = 0; i < place->crew->settings.config->listen_count; i++)
-        close_and_forget(&place->sockets[i]);
+    for (size_t i = 0; i < crew->count * crew->settings.config->listen_count; i++)
+        close_and_forget(&crew->sockets[i]);
 }
 
 void crew_retire(struct crew *crew)
 {
     crew->state = CREW_RETIRING;
+    close_sockets(crew);
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
-        close_sockets(place);
         ev_timer_stop(crew->settings.loop, &place->restart);
         close_and_forget(&place->lifeline);
     }
@@ -316,14 +379,15 @@ void crew_free(struct crew *crew)
 {
     if (crew == NULL)
         return;
+    close_sockets(crew);
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
-        close_sockets(place);
         forget_ready_pipe(place);
         ev_timer_stop(crew->settings.loop, &place->restart);
         close_and_forget(&place->lifeline);
-        free(place->sockets);
     }
+    sources_free(crew->sources);
+    free(crew->sockets);
     free(crew);
 }

@@ -5,7 +5,9 @@
  *     place 2 ─ ...
  *
  * A worker that dies is replaced at once, or with a delay that doubles when it keeps dying.  The
- * sockets of its place stay open here meanwhile, so that what waits in their queues is not reset.
+ * sockets of its place stay open here meanwhile, so that what waits in their queues is not reset;
+ * every worker has all places' sockets, and another one watches those of a place in delay.  When
+ * all of them keep dying, nothing helps: the crew is gone.
  */
 #ifndef RUN_CREW_H
 #define RUN_CREW_H
@@ -17,6 +19,7 @@ struct address;
 struct config;
 struct crew;
 struct ev_loop;
+struct limits;
 struct page;
 
 /* Borrowed, must outlive the crew. */
@@ -25,7 +28,7 @@ struct crew_settings {
     const struct config  *config;
     struct page          *page;
     const struct address *bound;        /* where the listeners are */
-    size_t                max_sessions; /* over all workers */
+    const struct limits  *limits;
     void (*on_ready)(void *owner);      /* all workers serve, for the first time */
     void (*on_gone)(void *owner, int status); /* none is left: 0 in good order, 1 otherwise */
     void *owner;

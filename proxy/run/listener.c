@@ -28,7 +28,6 @@
 #include "mirror/session.h"
 
 #define ACCEPTS_PER_WAKE   64   /* then other sessions get their turn */
-#define DRAIN_ACCEPTS      65536 /* as long as a backlog can be */
 #define LIMIT_RETRY        0.02 /* seconds; a client of another worker may have left */
 #define EXHAUSTED_RETRY    0.1
 #define EXHAUSTED_LOG_EVERY 1.0
@@ -36,33 +35,92 @@
 struct listener {
     struct listeners           *all;
     const struct listen_config *config;
+    size_t                      place;
     ev_io                       io; /* its fd is -1 once closed */
 };
 
 struct listeners {
-    struct mirror   *mirror;
-    size_t           max_sessions;
-    ev_timer         retry;
-    bool             is_draining;
-    bool             is_paused;
-    bool             is_exhausted; /* paused for lack of descriptors or memory, not for the limit */
-    struct log_limit exhausted;
-    size_t           count;
-    struct listener  listeners[];
+    struct listeners_settings settings;
+    struct mirror            *mirror;
+    ev_timer                  retry;
+    bool                      is_draining;
+    bool                      is_paused;
+    bool                      is_exhausted; /* paused for lack of something, not for the limit */
+    struct log_limit          exhausted;
+    size_t                    count;
+    struct listener           listeners[];
 };
+
+static bool is_at_own_limit(const struct listeners *all)
+{
+    return cell_get(&all->mirror->slot->counts[COUNT_CLIENTS_OPEN]) >=
+           all->settings.max_own_sessions;
+}
+
+/* By the supervisor: our own place, and those without a worker that are left to us. */
+static bool is_assigned(const struct listener *listener)
+{
+    const struct listeners *all = listener->all;
+
+    return atomic_load(&all->mirror->page->watchers[listener->place]) == all->settings.place;
+}
+
+/* The next worker that has room stands in for one that is full. */
+static bool is_ours(const struct listener *listener)
+{
+    const struct listeners *all = listener->all;
+    const struct page      *page = all->mirror->page;
+    size_t                  watcher = atomic_load(&page->watchers[listener->place]);
+
+    for (size_t i = 0; i < all->settings.place_count; i++) {
+        size_t candidate = (watcher + i) % all->settings.place_count;
+
+        if (!atomic_load(&page->is_full[candidate]))
+            return candidate == all->settings.place;
+    }
+    return watcher == all->settings.place;
+}
+
+/* What is watched follows from the page, and from whether we may accept. */
+static void rearm(struct listener *listener)
+{
+    struct ev_loop *loop = listener->all->mirror->loop;
+
+    if (listener->io.fd < 0)
+        return;
+    if (is_ours(listener) && !listener->all->is_paused)
+        ev_io_start(loop, &listener->io);
+    else
+        ev_io_stop(loop, &listener->io);
+}
+
+void listeners_watch(struct listeners *all)
+{
+    atomic_store(&all->mirror->page->is_full[all->settings.place], is_at_own_limit(all));
+    for (size_t i = 0; i < all->count && !all->is_draining; i++)
+        rearm(&all->listeners[i]);
+}
 
 static void pause_accepting(struct listeners *all, double retry_seconds)
 {
     struct ev_loop *loop = all->mirror->loop;
 
-    for (size_t i = 0; i < all->count; i++)
-        ev_io_stop(loop, &all->listeners[i].io);
-    ev_timer_stop(loop, &all->retry);
-    ev_timer_set(&all->retry, retry_seconds, 0);
-    ev_timer_start(loop, &all->retry);
     if (!all->is_paused)
         cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], 1);
     all->is_paused = true;
+    for (size_t i = 0; i < all->count; i++)
+        rearm(&all->listeners[i]);
+    ev_timer_stop(loop, &all->retry);
+    ev_timer_set(&all->retry, retry_seconds, 0);
+    ev_timer_start(loop, &all->retry);
+}
+
+void listeners_back_off(void *owner)
+{
+    struct listeners *all = owner;
+
+    all->is_exhausted = true;
+    pause_accepting(all, EXHAUSTED_RETRY);
 }
 
 /* One of --max-sessions, over all workers; the session gives it back when its client has left. */
@@ -70,7 +128,11 @@ static bool take_place(struct listeners *all)
 {
     struct mirror *mirror = all->mirror;
 
-    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= all->max_sessions) {
+    if (is_at_own_limit(all)) {
+        atomic_store(&mirror->page->is_full[all->settings.place], true);
+        return false;
+    }
+    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= all->settings.max_sessions) {
         atomic_fetch_sub(&mirror->page->clients_open, 1);
         return false;
     }
@@ -86,8 +148,9 @@ static void give_place_back(struct listeners *all)
 
 static bool is_at_limit(const struct listeners *all)
 {
-    return atomic_load_explicit(&all->mirror->page->clients_open, memory_order_relaxed) >=
-           all->max_sessions;
+    return is_at_own_limit(all) ||
+           atomic_load_explicit(&all->mirror->page->clients_open, memory_order_relaxed) >=
+               all->settings.max_sessions;
 }
 
 static void take_queue(struct listener *listener);
@@ -99,6 +162,7 @@ static void resume_accepting(struct listeners *all)
         return;
     }
     ev_timer_stop(all->mirror->loop, &all->retry);
+    atomic_store(&all->mirror->page->is_full[all->settings.place], false);
     if (all->is_paused)
         cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
     all->is_paused = all->is_exhausted = false;
@@ -106,7 +170,7 @@ static void resume_accepting(struct listeners *all)
         if (all->is_draining)
             take_queue(&all->listeners[i]);
         else
-            ev_io_start(all->mirror->loop, &all->listeners[i].io);
+            rearm(&all->listeners[i]);
     }
 }
 
@@ -141,14 +205,15 @@ static bool accept_failed(struct listener *listener, int error)
 
     if (error == EAGAIN)
         return false;
+    if (error == EINTR)
+        return true;
     cell_add(&all->mirror->slot->counts[counter_of(error)], 1);
     if (counter_of(error) == COUNT_ACCEPT_OTHER)
         return true;
     if (log_limit_passes(&all->exhausted, clock_now(), EXHAUSTED_LOG_EVERY, &suppressed))
         log_error("listener", "accept_failed", "listener=%s why=%s suppressed=%" PRIu64,
                   listener->config->name, strerrordesc_np(error), suppressed);
-    all->is_exhausted = true;
-    pause_accepting(all, EXHAUSTED_RETRY);
+    listeners_back_off(all);
     return false;
 }
 
@@ -173,7 +238,7 @@ static bool accept_one(struct listener *listener)
     }
     address_set(&client, (struct sockaddr *)&storage, length);
     session_open(listener->all->mirror, socket, &client, listener->config);
-    return true;
+    return !listener->all->is_paused; /* it may have found that ports have run out */
 }
 
 static void close_listener(struct listener *listener)
@@ -189,7 +254,9 @@ static void close_listener(struct listener *listener)
  * comes. */
 static void take_queue(struct listener *listener)
 {
-    for (int n = 0; n < DRAIN_ACCEPTS && listener->io.fd >= 0; n++) {
+    if (!is_assigned(listener))
+        close_listener(listener);
+    for (int n = 0; n < ACCEPTS_PER_WAKE && listener->io.fd >= 0; n++) {
         if (accept_one(listener))
             continue;
         if (listener->all->is_paused)
@@ -204,19 +271,24 @@ static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 
     (void)loop;
     (void)events;
+    if (listener->all->is_draining) {
+        take_queue(listener);
+        return;
+    }
     for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
         if (!accept_one(listener))
             return;
     }
 }
 
-struct listeners *listeners_new(struct mirror *mirror, const int *sockets, size_t count,
-                                size_t max_sessions)
+struct listeners *listeners_new(const struct listeners_settings *settings)
 {
-    struct listeners *all = xcalloc(1, sizeof *all + count * sizeof all->listeners[0]);
+    const struct config *config = settings->mirror->config;
+    size_t               count = settings->place_count * config->listen_count;
+    struct listeners    *all = xcalloc(1, sizeof *all + count * sizeof all->listeners[0]);
 
-    all->mirror = mirror;
-    all->max_sessions = max_sessions;
+    all->settings = *settings;
+    all->mirror = settings->mirror;
     all->count = count;
     ev_timer_init(&all->retry, on_retry, 0, 0);
     all->retry.data = all;
@@ -224,11 +296,12 @@ struct listeners *listeners_new(struct mirror *mirror, const int *sockets, size_
         struct listener *listener = &all->listeners[i];
 
         listener->all = all;
-        listener->config = &mirror->config->listens[i];
-        ev_io_init(&listener->io, on_connection, sockets[i], EV_READ);
+        listener->config = &config->listens[i % config->listen_count];
+        listener->place = i / config->listen_count;
+        ev_io_init(&listener->io, on_connection, settings->sockets[i], EV_READ);
         listener->io.data = listener;
-        ev_io_start(mirror->loop, &listener->io);
     }
+    listeners_watch(all);
     return all;
 }
 
@@ -248,12 +321,17 @@ void listeners_drain(struct listeners *all)
         take_queue(&all->listeners[i]);
 }
 
+void listeners_close(struct listeners *all)
+{
+    ev_timer_stop(all->mirror->loop, &all->retry);
+    for (size_t i = 0; i < all->count; i++)
+        close_listener(&all->listeners[i]);
+}
+
 void listeners_free(struct listeners *all)
 {
     if (all == NULL)
         return;
-    ev_timer_stop(all->mirror->loop, &all->retry);
-    for (size_t i = 0; i < all->count; i++)
-        close_listener(&all->listeners[i]);
+    listeners_close(all);
     free(all);
 }

@@ -1,8 +1,12 @@
 /*
  * listener.h — accepts, and knows when not to.
  *
- * At --max-sessions, and when descriptors or memory run out, accepting pauses: what waits stays in
- * the kernel's backlog.  It goes on when a client of this worker leaves, or after a short while.
+ * At --max-sessions, and when descriptors, ports or memory run out, accepting pauses: what waits
+ * stays in the kernel's backlog.  It goes on when a client of this worker leaves, or after a short
+ * while.
+ *
+ * A worker has the sockets of every place and watches its own, and those of places without a worker
+ * that the page assigns to it: connections queued at a dead worker's socket are served, too.
  */
 #ifndef RUN_LISTENER_H
 #define RUN_LISTENER_H
@@ -13,15 +17,27 @@
 struct listeners;
 struct mirror;
 
-/* Takes the listening sockets, one per listener of the configuration, in its order.  max_sessions
- * bounds the clients of all workers together. */
-struct listeners *listeners_new(struct mirror *, const int *sockets, size_t count,
-                                size_t max_sessions);
+struct listeners_settings {
+    struct mirror *mirror;
+    size_t         place;            /* this worker's */
+    size_t         place_count;
+    const int *sockets;      /* taken; place by place, one per listener of the configuration */
+    size_t         max_sessions;     /* clients of all workers together */
+    size_t         max_own_sessions; /* clients of this worker: what its descriptors allow */
+};
+
+struct listeners *listeners_new(const struct listeners_settings *);
+/* Looks at the page: whose sockets are ours to watch now. */
+void listeners_watch(struct listeners *);
 /* A client has left: go on if accepting is paused for the limit.  owner is the struct listeners. */
 void listeners_resume(void *owner);
+/* Ports or descriptors have run out: wait a little.  owner is the struct listeners. */
+void listeners_back_off(void *owner);
 /* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
  * until clients leave. */
 void listeners_drain(struct listeners *);
+/* Closes the sockets, whatever waits. */
+void listeners_close(struct listeners *);
 bool listeners_are_closed(const struct listeners *);
 void listeners_free(struct listeners *);
 

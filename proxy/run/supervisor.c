@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -30,10 +29,9 @@
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/crew.h"
+#include "run/limits.h"
 
-#define SPARE_DESCRIPTORS   64      /* of a worker: listeners, logs, pipes, epoll sets, DNS */
-#define MOST_DESCRIPTORS    1048576 /* a container's limit may be 10^9; never size by it */
-#define MOST_PER_WORKER     65536   /* sessions */
+#define TICK_SECONDS       1.0
 #define KILL_GRACE_SECONDS  1.0     /* beyond the drain deadline */
 
 static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
@@ -47,7 +45,7 @@ struct supervisor {
     struct admin          *admin;
     struct address        *bound;     /* one per listener */
     struct bound_listener *listeners; /* the same for the admin endpoint */
-    size_t                 max_sessions;
+    struct limits          limits;
     bool                   is_ready;
     bool                   is_draining;
     bool                   wrote_pid_file; /* and removes it at the end */
@@ -55,6 +53,7 @@ struct supervisor {
     ev_signal              signals[SIGNAL_COUNT];
     ev_timer               kill;
     ev_prepare             turn_end;
+    ev_timer               tick;
 };
 
 /* --- what is made before the first worker ------------------------------------------------ */
@@ -70,31 +69,6 @@ static bool open_logs(const struct config *config, struct fault *fault)
     };
 
     return log_open(&options, fault);
-}
-
-/* Raises the descriptor limit as far as it goes; answers what a worker may open. */
-static size_t raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return 1024;
-    if (limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max < MOST_DESCRIPTORS ? limit.rlim_max : MOST_DESCRIPTORS;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    return limit.rlim_cur < MOST_DESCRIPTORS ? limit.rlim_cur : MOST_DESCRIPTORS;
-}
-
-/* What the descriptors of all workers allow, where the operator did not say. */
-static size_t choose_max_sessions(const struct config *config)
-{
-    size_t descriptors = raise_descriptor_limit();
-    size_t each = 2 + config->shadow_count;
-    size_t usable = descriptors > SPARE_DESCRIPTORS + each ? descriptors - SPARE_DESCRIPTORS : each;
-    size_t per_worker = usable / each < MOST_PER_WORKER ? usable / each : MOST_PER_WORKER;
-
-    return config->max_sessions > 0 ? config->max_sessions : per_worker * config->workers;
 }
 
 static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fault)
@@ -317,6 +291,14 @@ static void say_totals(const struct supervisor *sup)
     log_line_write(&line);
 }
 
+/* Wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)timer;
+    (void)events;
+}
+
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     (void)loop;
@@ -344,7 +326,7 @@ static void make_crew(struct supervisor *sup)
         .config = sup->config,
         .page = sup->page,
         .bound = sup->bound,
-        .max_sessions = sup->max_sessions,
+        .limits = &sup->limits,
         .on_ready = on_crew_ready,
         .on_gone = on_crew_gone,
         .owner = sup,
@@ -364,19 +346,38 @@ static void watch_signals(struct supervisor *sup)
     sup->kill.data = sup;
     ev_prepare_init(&sup->turn_end, on_turn_end);
     ev_prepare_start(sup->loop, &sup->turn_end);
+    ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    ev_timer_start(sup->loop, &sup->tick);
+}
+
+static void log_start(const struct supervisor *sup)
+{
+    const struct config *config = sup->config;
+
+    log_info("supervisor", "starting",
+             "version=%s workers=%" PRIu64 " max_sessions=%zu most_buffer_bytes=%.0f shadows=%zu",
+             stats_version(), config->workers, sup->limits.sessions,
+             limits_worst_memory(config, &sup->limits), config->shadow_count);
+    if (sup->limits.is_lowered)
+        log_warning("supervisor", "max_sessions_lowered",
+                    "wished=%" PRIu64 " max_sessions=%zu why=%s", config->max_sessions,
+                    sup->limits.sessions, "each session needs two descriptors; raise ulimit -n");
+    if (sup->limits.shadows_per_worker < sup->limits.sessions_per_worker * config->shadow_count)
+        log_warning("supervisor", "shadows_lowered", "shadows_per_worker=%zu why=%s",
+                    sup->limits.shadows_per_worker,
+                    "the descriptors of sessions come first; raise ulimit -n");
 }
 
 static bool supervisor_start(struct supervisor *sup, struct fault *fault)
 {
     const struct config *config = sup->config;
 
-    signal(SIGPIPE, SIG_IGN);
     sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
     if (!open_logs(config, fault) || !make_page(sup, fault))
         return false;
-    sup->max_sessions = choose_max_sessions(config);
+    sup->limits = limits_choose(config, limits_raise_descriptors());
     make_crew(sup);
     for (size_t i = 0; i < config->listen_count; i++) {
         if (!bind_listener(sup, i, fault))
@@ -384,9 +385,7 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     }
     if (!start_admin(sup, fault) || !write_pid_file(sup, fault))
         return false;
-    log_info("supervisor", "starting",
-             "version=%s workers=%" PRIu64 " max_sessions=%zu shadows=%zu", stats_version(),
-             config->workers, sup->max_sessions, config->shadow_count);
+    log_start(sup);
     watch_signals(sup);
     return start_crew(sup, fault);
 }

@@ -24,10 +24,11 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/dial.h"
-#include "flow/resolver.h"
+#include "flow/names.h"
 #include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
+#include "run/limits.h"
 #include "run/listener.h"
 
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
@@ -37,7 +38,7 @@
 struct worker {
     const struct worker_start *start;
     struct mirror              mirror;
-    struct resolver           *resolver;
+    struct names              *names;
     struct listeners          *listeners;
     ev_io                      lifeline;
     ev_timer                   tick;
@@ -51,7 +52,8 @@ struct worker {
 
 static void ignore_signals(void)
 {
-    static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE };
+    static const int signals[] = { SIGTERM, SIGINT,  SIGQUIT, SIGHUP,
+                                   SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
     sigset_t         none;
 
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
@@ -82,7 +84,7 @@ static void close_all_but(int *kept, size_t count)
 
 static void keep_only_own_descriptors(const struct worker_start *start)
 {
-    size_t listeners = start->config->listen_count;
+    size_t listeners = start->config->listen_count * start->place_count;
     int   *kept = xcalloc(listeners + KEPT_DESCRIPTORS, sizeof kept[0]);
     size_t count = 0;
 
@@ -105,17 +107,25 @@ static void worker_dismantle(struct worker *w)
 
     listeners_free(w->listeners);
     dialer_free(w->mirror.dialer);
-    resolver_free(w->resolver);
+    names_free(w->names);
     reactor_free(w->mirror.reactor);
     pool_close(&w->mirror.chunks);
     free(w->mirror.shadow_limits);
     ev_loop_destroy(loop);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED /* gcc */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define IS_SANITIZED /* clang */
+#endif
+#endif
+
 /* Sanitized builds leave through exit(), which looks for leaks. */
 _Noreturn static void leave(int status)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef IS_SANITIZED
     exit(status);
 #else
     _exit(status);
@@ -141,8 +151,10 @@ static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
     bool           late = is_past_deadline(w);
 
     (void)events;
-    if (late)
+    if (late) {
+        listeners_close(w->listeners); /* or each session that ends would let the next one in */
         sessions_drain(&w->mirror);
+    }
     if (late || is_idle(w))
         ev_break(loop, EVBREAK_ALL);
 }
@@ -170,6 +182,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     sessions_book(&w->mirror);
+    listeners_watch(w->listeners);
     w->mirror.memory_is_short |=
         atomic_load(&w->start->page->shadow_memory) > w->mirror.config->shadow_memory;
 }
@@ -195,7 +208,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
         .listener_count = config->listen_count,
         .allow_loop = config->allow_loop,
         .sockets = { config->tcp_user_timeout, (int)config->sndbuf, (int)config->rcvbuf },
-        .slot = start->slot,
+        .family = config->dns_family,
     };
 
     mirror->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
@@ -204,19 +217,37 @@ static void make_mirror(struct worker *w, struct fault *fault)
     mirror->reactor = reactor_new(mirror->loop, fault);
     if (mirror->reactor == NULL)
         die(1, "%s", fault->text);
-    w->resolver = resolver_new(mirror->loop, config->resolv_conf, config->hosts, fault);
-    if (w->resolver == NULL)
+    w->names = names_new(mirror->loop, config, start->slot, fault);
+    if (w->names == NULL)
         die(1, "%s", fault->text);
-    mirror->dialer = dialer_new(mirror->reactor, w->resolver, &dialling);
+    mirror->dialer = dialer_new(mirror->reactor, w->names, &dialling);
     mirror->config = config;
     mirror->page = start->page;
     mirror->slot = start->slot;
     mirror->shadow_limits = xcalloc(config->shadow_count + 1, sizeof mirror->shadow_limits[0]);
     mirror->session_prefix = w->session_prefix;
+    mirror->shadows_most = start->limits->shadows_per_worker;
+    mirror->sources = start->sources;
+    mirror->sources_table = start->place;
     list_start(&mirror->sessions);
     list_start(&mirror->moved);
     if (getrandom(&mirror->random, sizeof mirror->random, 0) != sizeof mirror->random)
         die(1, "cannot get random numbers");
+}
+
+static struct listeners *make_listeners(struct worker *w)
+{
+    const struct worker_start *start = w->start;
+    struct listeners_settings  settings = {
+        .mirror = &w->mirror,
+        .place = start->place,
+        .place_count = start->place_count,
+        .sockets = start->sockets,
+        .max_sessions = start->limits->sessions,
+        .max_own_sessions = start->limits->sessions_per_worker,
+    };
+
+    return listeners_new(&settings);
 }
 
 static void start_watching(struct worker *w)
@@ -258,11 +289,11 @@ _Noreturn void worker_run(const struct worker_start *start)
     w->start = start;
     snprintf(w->name, sizeof w->name, "worker %" PRIu64, start->serial);
     snprintf(w->session_prefix, sizeof w->session_prefix, "%" PRIx64 "-%" PRIx64,
-             (uint64_t)start->page->started, start->serial);
+             (uint64_t)(start->page->started * 1000), start->serial);
     make_mirror(w, &fault);
-    w->listeners =
-        listeners_new(&w->mirror, start->sockets, start->config->listen_count, start->max_sessions);
+    w->listeners = make_listeners(w);
     w->mirror.on_client_gone = listeners_resume;
+    w->mirror.on_exhausted = listeners_back_off;
     w->mirror.owner = w->listeners;
     start_watching(w);
     say_ready(w);

@@ -10,17 +10,22 @@
 struct address;
 struct config;
 struct ev_loop;
+struct limits;
 struct page;
 struct slot;
+struct sources;
 
 struct worker_start {
     const struct config  *config;
     struct page          *page;
     struct slot          *slot;
     uint64_t              serial;         /* of this worker process, from 1 */
-    const int            *sockets;        /* one listening socket per listener */
+    size_t                place;          /* of this worker, from 0 */
+    size_t                place_count;
+    const int            *sockets;        /* place by place, one listening socket per listener */
     const struct address *bound;          /* where the listeners are, with their real ports */
-    size_t                max_sessions;   /* over all workers */
+    const struct limits  *limits;
+    struct sources       *sources;        /* NULL: nobody counts them; its table is the place */
     int                   lifeline;       /* end-of-file: finish, by the page's drain deadline */
     int                   ready;          /* takes one byte when the worker serves */
     struct ev_loop       *parents_loop;   /* destroyed first */

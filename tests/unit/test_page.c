@@ -90,6 +90,7 @@ static void fill_slot(struct slot *slot)
     cell_add(&shadow[1].counts[SHADOW_COUNT_OFFERED], 700);
     cell_add(&shadow[1].counts[SHADOW_COUNT_SKIPPED], 700);
     cell_add(&shadow[1].results[RESULT_SAMPLED_OUT], 7);
+    cell_add(&shadow[1].decided[RESULT_SAMPLED_OUT], 2);
     atomic_fetch_add(&page->clients_open, 2);
 }
 
@@ -150,7 +151,9 @@ static void test_the_books_balance_after_a_worker_was_killed(void **state)
     assert_int_equal(page_sum_result(page, 0, RESULT_DETACHED), 3);
     assert_int_equal(page_sum_reason(page, 0, SHADOW_IO_ERROR), 3);
     assert_int_equal(page_sum_reason(page, 0, SHADOW_FIN), 7);
-    assert_int_equal(page_sum_result(page, 1, RESULT_DETACHED), 3);
+    assert_int_equal(page_sum_result(page, 1, RESULT_DETACHED), 0);
+    assert_int_equal(page_sum_result(page, 1, RESULT_SAMPLED_OUT), 9);
+    assert_int_equal(page_sum_result(page, 1, RESULT_NO_DATA), 1);
     assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_LOST), 300);
     assert_int_equal(page_sum_shadow(page, 1, SHADOW_COUNT_LOST), 0);
 }

@@ -1,0 +1,71 @@
+/*
+ * limits.c — one division of the descriptors.
+ */
+#include "limits.h"
+
+#include <sys/resource.h>
+
+#include "config/config.h"
+
+#define SPARE_DESCRIPTORS   128 /* a worker's logs, pipes, epoll sets, DNS, sockets being closed */
+#define MOST_DESCRIPTORS    1048576 /* a container's limit may be 10^9; never size by it */
+#define MOST_PER_WORKER     65536   /* sessions */
+#define FALLBACK            1024    /* descriptors, where the limit cannot be read */
+#define DESCRIPTORS_SESSION 2       /* client and primary */
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Where few descriptors are allowed, half of them is spare. */
+static size_t usable_descriptors(const struct config *config, size_t descriptors)
+{
+    size_t sockets = config->listen_count * config->workers;
+    size_t spare = min_size(SPARE_DESCRIPTORS, descriptors / 2) + sockets;
+
+    return descriptors > spare + DESCRIPTORS_SESSION ? descriptors - spare : DESCRIPTORS_SESSION;
+}
+
+struct limits limits_choose(const struct config *config, size_t descriptors)
+{
+    size_t usable = usable_descriptors(config, descriptors);
+    size_t most = min_size(usable / DESCRIPTORS_SESSION, MOST_PER_WORKER);
+    size_t with_shadows = min_size(usable / (DESCRIPTORS_SESSION + config->shadow_count), most);
+    size_t each = with_shadows > 0 ? with_shadows : 1;
+    size_t wished = config->max_sessions;
+
+    if (wished > 0)
+        each = min_size(wished, most);
+
+    struct limits limits = {
+        .sessions = each * config->workers,
+        .sessions_per_worker = each,
+        .shadows_per_worker = usable - DESCRIPTORS_SESSION * each,
+    };
+    limits.is_lowered = wished > limits.sessions;
+    if (wished > 0)
+        limits.sessions = min_size(wished, limits.sessions);
+    return limits;
+}
+
+double limits_worst_memory(const struct config *config, const struct limits *limits)
+{
+    return (double)limits->sessions * 2 * (double)config->buffer + (double)config->shadow_memory;
+}
+
+size_t limits_raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return FALLBACK;
+    size_t most = min_size(limit.rlim_max, MOST_DESCRIPTORS);
+    if (limit.rlim_cur < most) {
+        struct rlimit higher = { most, limit.rlim_max };
+
+        if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
+            limit = higher;
+    }
+    return min_size(limit.rlim_cur, MOST_DESCRIPTORS);
+}
