@@ -56,6 +56,15 @@ FLAGS = [
     ("--log-level loud", ["--log-level", '"loud"', "error warning info debug"]),
     ("--log-format xml", ["--log-format", '"xml"', "text json"]),
     ("--allow-loop=perhaps", ["--allow-loop", '"perhaps"', "write on or off"]),
+    # names
+    ("--resolver dns.example", ["--resolver", '"dns.example" is no name server', "IP or IP:PORT"]),
+    ("--resolver 10.0.0.1,", ["--resolver", '"" is no name server']),
+    ("--resolver 10.0.0.1:99999", ["--resolver", "is no name server"]),
+    ("--resolver unix:/dns", ["--resolver", "is no name server"]),
+    ("--resolver " + ",".join(f"10.0.0.{n}" for n in range(9)), ["--resolver", "more than 8 name servers"]),
+    ("--dns-family 4", ["--dns-family", '"4"', "any ipv4 ipv6"]),
+    ("--ipv4=on", ["--ipv4", "takes no value"]),
+    ("--dns-timeout 0", ["--dns-timeout", "out of bounds", "10ms to 1m"]),
     # addresses
     ("-l 70000", ["-l", '"70000" is not a port', "up to 65535"]),
     ("-l example.org:80", ["-l", '"example.org"', "IP address, localhost or *"]),
@@ -95,7 +104,7 @@ FLAGS = [
     ("--io splice", ["--io is not in this version"]),
     ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
     ("--drain-delay 5s", ["--drain-delay is not in this version"]),
-    ("-4", ["-4 is not in this version"]),
+    ("--source 10.0.0.1", ["--source is not in this version"]),
     ("-l tls://:443", ["-l", "tls:// is not in this version"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-r original-dst", ["-r", "original-dst is not in this version"]),
@@ -139,7 +148,8 @@ FILES = [
     ("shadow = a:1\n" + "x" * 5000, 2, ["longer than 4096 bytes"]),
     ("pid-file = /a\x01b", 1, ["control character"]),
     ("compare = hash", 1, ["compare is not in this version"]),
-    ("resolver = 10.0.0.1", 1, ["resolver is not in this version"]),
+    ("handshake-timeout = 1s", 1, ["handshake-timeout is not in this version"]),
+    ("resolver = 10.0.0.1, one.example", 1, ['"one.example" is no name server', "IP:PORT"]),
     ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
 ]
 

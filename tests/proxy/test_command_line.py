@@ -101,6 +101,12 @@ def test_a_list_of_flags_replaces_the_whole_list_of_the_file(tmp_path):
     assert re.findall(r"^address += (.*)$", said, re.MULTILINE) == ["g:1"]
 
 
+def test_the_later_choice_of_a_family_wins():
+    assert settings(*BASE)["global"]["dns-family"] == "any"
+    assert settings(*BASE, "-6", "-4")["global"]["dns-family"] == "ipv4"
+    assert settings(*BASE, "-4", variables={"DOPPEL_DNS_FAMILY": "ipv6"})["global"]["dns-family"] == "ipv4"
+
+
 def test_variables_alone_are_a_configuration(tmp_path):
     (tmp_path / "shadows").write_text("a:1,b:2\n")
     variables = {"DOPPEL_LISTEN": "8080,8081", "DOPPEL_PRIMARY": "p:1", "DOPPEL_SHADOW_FILE": "shadows",
@@ -128,6 +134,7 @@ def test_an_unknown_variable_is_a_warning_that_names_the_nearest():
     ("-s", "/tmp/an odd;name, really?"),
     ("--allow", "10.0.0.0/8,::1", "--idle-timeout", "0", "--connect-timeout", "1.5s", "-q"),
     ("--admin", "127.0.0.1:9901", "-w", "2", "--access-log", "off", "--pid-file", "/run/a b#c;d"),
+    ("--resolver", "10.0.0.2,10.0.0.3:54,::1,[2001:db8::2]:5353", "-6", "--dns-stale", "0"),
     ("--resolv-conf", "/a", "--hosts", "/b", "--sndbuf", "64k", "--rcvbuf", "64k", "--allow-loop"),
     ("-d", ",".join(f"shadow-with-a-long-name-{n}=" + "x" * 60 + ".example.internal:1" for n in range(16))),
     ("--pid-file", "/" + "/".join(["directory"] * 90)),

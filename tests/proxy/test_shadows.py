@@ -415,6 +415,24 @@ def test_S14_a_shadow_that_connects_late_gets_everything_from_the_first_byte(dop
     assert_same(late.connection().received, client.sent)
 
 
+def test_a_small_shadow_buffer_is_not_outrun_before_the_primary_is_open(doppel, server):
+    """No byte can leave for the primary yet, so nobody notices that the client waits."""
+    primary, copy = server(sink, state="black hole"), server(sink)
+    mirror = doppel(primary, "--connect-timeout", "30s", shadows=[shadow(copy, buffer="64k")])
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+    upload = client.start(client.send, pattern(2 * MIB))
+
+    mirror.wait_metric("doppel_buffered_bytes", 64 * KIB)
+
+    assert mirror.metric("doppel_bytes_total", direction="request") == 64 * KIB
+    assert mirror.shadow_closed("lag") == 0
+    primary.open()
+    upload.result()
+    client.finish()
+    assert client.drain() == "fin"
+
+
 # Many shadows, and what each of them is told.
 
 def test_sixteen_shadows_all_get_the_exact_stream(doppel, server):

@@ -7,19 +7,26 @@
  *
  *     short=N       move at most N bytes           errno=NAME   fail with that error
  *     p=0.x         with that probability          n=A..B, n=A  the A-th to B-th such call only
- *     who=all       in the supervisor too          fd=any       files and pipes too
- *                   (usual: its children only)                  (usual: sockets; short: streams)
+ *     who=all       in the supervisor too          n=told       the call that the test names
+ *                   (usual: its children only)     fd=any       files and pipes too
+ *     option=N      get- and setsockopt of that                 (usual: sockets; short: streams)
+ *                   option only                  answer=N     getsockopt: that value, unasked
+ *     jump=S        clock_gettime: the wall clock is S seconds off, gettimeofday, too
  *
- * "*" names all calls; EINTR strikes only those that can be interrupted (signal(7)).
+ * "*" names all calls but those for memory, time, processes and pipes; EINTR strikes only those that can be interrupted
+ * (signal(7)).  Memory is refused to the program itself, never to a library on its behalf: libev aborts
+ * without memory.
  *
- * FAULT_SHIM_CONTROL names a file shared with the test: the first word switches the shim on, and a
- * counter per rule says how often it struck.  A fault is only worth something when it happened.
+ * FAULT_SHIM_CONTROL names a file shared with the test (struct control): a switch, a round with which
+ * counting begins anew, and how often each rule struck.  A fault is only worth something when it
+ * happened.
  */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,16 +35,21 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MOST_RULES   16
 #define MOST_PIECES 64 /* of one readv or writev; more are cut off, which is a short call too */
 #define NO_LIMIT     SIZE_MAX
+#define NO_SOCKET    (-1) /* the call has none yet */
+#define NOT_ON_FILES (-2) /* what "*" does not name */
 
 struct control {
     uint32_t on;
-    uint32_t unused;
+    uint32_t round;
+    uint64_t told; /* what n=told means */
     uint64_t struck[MOST_RULES];
 };
 
@@ -47,6 +59,11 @@ struct rule {
     size_t   most;          /* bytes moved; NO_LIMIT: as asked */
     double   probability;
     uint64_t first, last;   /* ordinals of matching calls, from 1 */
+    int      option;        /* of a socket; 0: any */
+    int      answer;        /* of getsockopt */
+    long     jump;          /* seconds */
+    bool     is_told;       /* which call, by the control page */
+    bool     has_answer;
     bool     in_supervisor;
     bool     any_descriptor;
     uint64_t seen;
@@ -84,6 +101,8 @@ static struct rule     rules[MOST_RULES];
 static int             rule_count;
 static struct control  own_control = { .on = 1 };
 static struct control *control = &own_control;
+static uint32_t        round_seen;
+static uintptr_t       program_start, program_end;
 static pid_t           supervisor;
 static uint64_t        randomness = 88172645463325252u;
 
@@ -115,10 +134,19 @@ static void read_setting(struct rule *rule, char *setting)
         rule->error = error_number(value);
     } else if (strcmp(setting, "p") == 0) {
         rule->probability = strtod(value, NULL);
+    } else if (strcmp(setting, "n") == 0 && strcmp(value, "told") == 0) {
+        rule->is_told = true;
     } else if (strcmp(setting, "n") == 0) {
         const char *last = strstr(value, "..");
         rule->first = strtoull(value, NULL, 10);
         rule->last = last != NULL ? strtoull(last + 2, NULL, 10) : rule->first;
+    } else if (strcmp(setting, "option") == 0) {
+        rule->option = atoi(value);
+    } else if (strcmp(setting, "answer") == 0) {
+        rule->answer = atoi(value);
+        rule->has_answer = true;
+    } else if (strcmp(setting, "jump") == 0) {
+        rule->jump = strtol(value, NULL, 10);
     } else if (strcmp(setting, "who") == 0) {
         rule->in_supervisor = strcmp(value, "all") == 0;
     } else if (strcmp(setting, "fd") == 0) {
@@ -152,6 +180,22 @@ static void open_control(const char *path)
     close(fd);
 }
 
+/* The first object that the linker names is the program. */
+static int find_program(struct dl_phdr_info *object, size_t size, void *unused)
+{
+    (void)size;
+    (void)unused;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+
+        if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_X))
+            continue;
+        program_start = object->dlpi_addr + segment->p_vaddr;
+        program_end = program_start + segment->p_memsz;
+    }
+    return 1;
+}
+
 __attribute__((constructor)) static void start(void)
 {
     const char *path = getenv("FAULT_SHIM_CONTROL");
@@ -160,6 +204,7 @@ __attribute__((constructor)) static void start(void)
     char       *rest = NULL;
 
     supervisor = getpid();
+    dl_iterate_phdr(find_program, NULL);
     if (path != NULL)
         open_control(path);
     if (seed != NULL)
@@ -188,7 +233,12 @@ static bool names(const struct rule *rule, const char *call)
     char wanted[32];
 
     snprintf(wanted, sizeof wanted, ",%s,", call);
-    return strcmp(rule->calls, ",*,") == 0 || strstr(rule->calls, wanted) != NULL;
+    return strstr(rule->calls, wanted) != NULL;
+}
+
+static bool names_all(const struct rule *rule)
+{
+    return strcmp(rule->calls, ",*,") == 0;
 }
 
 /* A datagram that is cut short is lost, which is another fault: short= is for streams. */
@@ -217,28 +267,55 @@ static bool fits(const struct rule *rule, int fd)
     return rule->most == NO_LIMIT || is_stream(fd);
 }
 
-/* The rule that strikes this call, or NULL.  fd -1: the call has none. */
-static const struct rule *strike(const char *call, int fd)
+static void start_round(void)
+{
+    const uint32_t now = __atomic_load_n(&control->round, __ATOMIC_ACQUIRE);
+
+    if (now == round_seen)
+        return;
+    round_seen = now;
+    for (int i = 0; i < rule_count; i++)
+        rules[i].seen = 0;
+}
+
+/* Counts a call that the rule is about; true when this one is meant. */
+static bool is_due(struct rule *rule)
+{
+    const uint64_t first = rule->is_told ? control->told : rule->first;
+    const uint64_t last = rule->is_told ? control->told : rule->last;
+
+    rule->seen++;
+    return rule->seen >= first && rule->seen <= last &&
+           (rule->probability >= 1 || random_share() < rule->probability);
+}
+
+static bool is_about(const struct rule *rule, const char *call, int fd, int option)
+{
+    return (names(rule, call) || (fd != NOT_ON_FILES && names_all(rule))) &&
+           (rule->option == 0 || rule->option == option) && can_be(rule, call) && fits(rule, fd) &&
+           (rule->in_supervisor || getpid() != supervisor);
+}
+
+/* The rule that strikes this call, or NULL. */
+static const struct rule *strike_option(const char *call, int fd, int option)
 {
     const int kept = errno;
 
     for (int i = 0; i < rule_count && __atomic_load_n(&control->on, __ATOMIC_RELAXED); i++) {
-        struct rule *rule = &rules[i];
-
-        if (!names(rule, call) || !fits(rule, fd) ||
-            (!rule->in_supervisor && getpid() == supervisor))
-            continue;
-        rule->seen++;
-        if (rule->seen < rule->first || rule->seen > rule->last)
-            continue;
-        if (rule->probability < 1 && random_share() >= rule->probability)
+        start_round();
+        if (!is_about(&rules[i], call, fd, option) || !is_due(&rules[i]))
             continue;
         __atomic_add_fetch(&control->struck[i], 1, __ATOMIC_RELAXED);
         errno = kept;
-        return rule;
+        return &rules[i];
     }
     errno = kept;
     return NULL;
+}
+
+static const struct rule *strike(const char *call, int fd)
+{
+    return strike_option(call, fd, 0);
 }
 
 static bool fails(const struct rule *rule)
@@ -401,7 +478,7 @@ int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict lengt
 int socket(int family, int type, int protocol)
 {
     REAL(int, "socket", int, int, int);
-    return fails(strike("socket", -1)) ? -1 : real(family, type, protocol);
+    return fails(strike("socket", NO_SOCKET)) ? -1 : real(family, type, protocol);
 }
 
 /* An interrupted connect(2) goes on by itself, so the shim lets it begin. */
@@ -421,11 +498,111 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
 int setsockopt(int fd, int level, int option, const void *value, socklen_t size)
 {
     REAL(int, "setsockopt", int, int, int, const void *, socklen_t);
-    return fails(strike("setsockopt", fd)) ? -1 : real(fd, level, option, value, size);
+    return fails(strike_option("setsockopt", fd, option)) ? -1
+                                                          : real(fd, level, option, value, size);
 }
 
 int getsockopt(int fd, int level, int option, void *restrict value, socklen_t *restrict size)
 {
     REAL(int, "getsockopt", int, int, int, void *, socklen_t *);
-    return fails(strike("getsockopt", fd)) ? -1 : real(fd, level, option, value, size);
+    const struct rule *rule = strike_option("getsockopt", fd, option);
+
+    if (rule != NULL && rule->has_answer && *size >= sizeof rule->answer) {
+        memcpy(value, &rule->answer, sizeof rule->answer);
+        return 0;
+    }
+    return fails(rule) ? -1 : real(fd, level, option, value, size);
+}
+
+/* --- memory: glibc's own names are there before the dynamic linker can be asked --- */
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *memory, size_t size);
+
+static bool refuses_memory(const char *call, const void *caller)
+{
+    const uintptr_t from = (uintptr_t)caller;
+
+    if (rule_count == 0 || from < program_start || from >= program_end)
+        return false;
+    if (strike(call, NOT_ON_FILES) == NULL)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+void *malloc(size_t size)
+{
+    return refuses_memory("malloc", __builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return refuses_memory("calloc", __builtin_return_address(0)) ? NULL
+                                                                 : __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size)
+{
+    return refuses_memory("realloc", __builtin_return_address(0)) ? NULL
+                                                                  : __libc_realloc(memory, size);
+}
+
+char *strdup(const char *text)
+{
+    const size_t size = strlen(text) + 1;
+    char *copy = refuses_memory("strdup", __builtin_return_address(0)) ? NULL : __libc_malloc(size);
+
+    return copy == NULL ? NULL : memcpy(copy, text, size);
+}
+
+void *mmap(void *where, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    REAL(void *, "mmap", void *, size_t, int, int, int, off_t);
+    if (refuses_memory("mmap", __builtin_return_address(0)))
+        return MAP_FAILED;
+    return real(where, size, protection, flags, fd, offset);
+}
+
+/* --- processes and pipes --- */
+
+pid_t fork(void)
+{
+    REAL(pid_t, "fork", void);
+    return fails(strike("fork", NOT_ON_FILES)) ? -1 : real();
+}
+
+int pipe2(int ends[2], int flags)
+{
+    REAL(int, "pipe2", int *, int);
+    return fails(strike("pipe2", NOT_ON_FILES)) ? -1 : real(ends, flags);
+}
+
+/* --- time --- */
+
+static time_t jump(void)
+{
+    const struct rule *rule = strike("clock_gettime", NOT_ON_FILES);
+
+    return rule != NULL ? rule->jump : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    const int status = real(clock, now);
+
+    if (clock == CLOCK_REALTIME)
+        now->tv_sec += jump();
+    return status;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    REAL(int, "gettimeofday", struct timeval *, void *);
+    const int status = real(now, zone);
+
+    now->tv_sec += jump();
+    return status;
 }

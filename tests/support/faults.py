@@ -5,7 +5,8 @@ faults.py — system calls that fail on purpose: the LD_PRELOAD shim, and strace
     mirror = doppel(primary, env=fault.env, release=True)
     ...
     assert fault.struck() > 0           or nothing was tested
-    fault.off(); fault.on()             at any time, for running processes too
+    fault.off(); fault.on()             at any time, for running processes too; n= counts anew
+    fault.strike_call(7)                on, and n=told is the seventh call from now
 
 The grammar stands in fault_shim.c.  The release build is the usual victim: in a sanitized one the
 runtime's interceptors stand before the shim, which works, but is slower.
@@ -67,6 +68,7 @@ class Faults:
             "FAULT_SHIM_SEED": str(seed),
             "FAULT_SHIM_CONTROL": self._file.name,
         }
+        self._round = 0
         self._switch(on)
 
     def on(self):
@@ -75,9 +77,13 @@ class Faults:
     def off(self):
         self._switch(False)
 
+    def strike_call(self, number):
+        struct.pack_into("Q", self._page, 8, number)
+        self._switch(True)
+
     def struck(self, rule=None):
         """How often a rule struck, or all of them."""
-        counts = struct.unpack_from(f"{RULES}Q", self._page, 8)
+        counts = struct.unpack_from(f"{RULES}Q", self._page, 16)
         return sum(counts) if rule is None else counts[rule]
 
     def close(self):
@@ -85,7 +91,8 @@ class Faults:
         self._file.close()
 
     def _switch(self, on):
-        struct.pack_into("I", self._page, 0, int(on))
+        self._round += 1
+        struct.pack_into("II", self._page, 0, int(on), self._round)
 
 
 def strace_inject(*injections):

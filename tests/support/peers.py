@@ -37,6 +37,7 @@ PIECE = 256 * 1024
 ANSWER = 77         # the seed of what answer() and flood() send
 FIN = "fin"
 RST = "rst"
+IP_BIND_ADDRESS_NO_PORT = 24    # linux/in.h; the socket module does not know it yet
 
 
 class Ended(Exception):
@@ -246,7 +247,7 @@ class Client(Peer):
         connecting = socket.socket(family, socket.SOCK_STREAM)
         _set_buffers(connecting, rcvbuf, sndbuf)
         if source is not None:
-            connecting.bind((source, 0))
+            _bind_address(connecting, source)
         connecting.settimeout(patient(timeout))
         reset = False
         try:
@@ -314,13 +315,14 @@ class Server:
     Listens at once on a free port, and runs the behaviour for each connection.
 
     host    "127.0.0.1", "::1", or unix="/path"
+    port    a free one, unless it is given: the same as another server's, at another host
     rcvbuf  a small SO_RCVBUF for all its connections (sndbuf too)
     keep    connections keep their bytes: connection.received.bytes
     state   "listening", "refusing" (bound, nobody listens) or "black hole" (a SYN gets no answer)
     """
 
     def __init__(self, behaviour=None, host="127.0.0.1", unix=None, rcvbuf=None, sndbuf=None,
-                 keep=False, state="listening", name="server"):
+                 keep=False, state="listening", name="server", port=0):
         self.behaviour = behaviour
         self.keep = keep
         self.name = name
@@ -330,7 +332,7 @@ class Server:
         self._arrived = threading.Condition()
         self._thread = None
         self._filler = None
-        self._listener = self._bind(host, unix)
+        self._listener = self._bind(host, unix, port)
         self._unix = unix
         _set_buffers(self._listener, rcvbuf, sndbuf)
         self.where = unix or self._listener.getsockname()[:2]
@@ -407,7 +409,7 @@ class Server:
             os.unlink(self._unix)
 
     @staticmethod
-    def _bind(host, unix):
+    def _bind(host, unix, port):
         if unix:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(unix)
@@ -415,7 +417,7 @@ class Server:
         # Bound by number, or the port would be given up when refuse() shuts the listener down.
         with socket.socket(_family((host, 0))) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, 0))
+            probe.bind((host, port))
             listener = socket.socket(probe.family)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, probe.getsockname()[1]))
@@ -532,6 +534,12 @@ def _family(to):
     if isinstance(to, str):
         return socket.AF_UNIX
     return socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+
+
+def _bind_address(unconnected, source):
+    """The port is chosen on connecting (ip(7)), so that it need only be free towards the same peer."""
+    unconnected.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    unconnected.bind((source, 0))
 
 
 def _set_buffers(unconnected, rcvbuf, sndbuf):

@@ -21,6 +21,12 @@ def is_running(pid):
     return bool(fields) and fields[0] not in "ZX"
 
 
+def is_asleep(pid):
+    """It waits for something: for a process with one loop, for its next event."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == "S"
+
+
 def children(pid):
     """Living children, oldest first."""
     found = []

@@ -346,8 +346,13 @@ class Doppel:
             return len(lines) >= len(self.listens) and [line.fields["address"] for line in lines]
         said = eventually(ready, lambda: "listening:\n" + self.report())
         self.addresses = [parse_address(text) for text in said]
-        if self._is_quiet():
-            let_pass(0.1)   # until our own questions to /status are over
+        # A worker that sleeps has closed what it needed for its start; and our own questions to
+        # /status are over when only the listeners and the admin endpoint are left.
+        eventually(lambda: all(processes.is_asleep(pid) for pid in self.pids()), "all are at rest")
+        if self._log is None or self._is_quiet():
+            sockets = len(self.workers()) * len(self.listens) + 1
+            eventually(lambda: processes.descriptor_kinds(self.pid())["socket"] <= sockets,
+                       "the supervisor closes the connections of our questions")
         self.descriptors_at_start = {pid: processes.descriptor_kinds(pid) for pid in self.pids()}
 
     def report(self):

@@ -1,0 +1,325 @@
+"""
+test_access_log.py — one line a session, with the names that dashboards and scripts hold on to: a
+field whose value is unknown is absent.
+"""
+import json
+import re
+import signal
+
+import pytest
+
+from support.pattern import KIB, MIB, pattern
+from support.peers import answer, echo, hold, reset_after, sink
+from support.proxy import PAIR, shadow
+from support.waiting import eventually
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+NAME = re.compile(r"[0-9a-f]+-[0-9]+-[0-9a-f]+")     # start, worker, count
+LONGEST_LINE = 4096
+
+ALWAYS = ["time", "session", "listener", "client", "primary", "seconds", "connect_ms", "first_byte_ms",
+          "request_bytes", "response_bytes", "reason"]
+OF_A_SHADOW = ["name", "address", "result", "reason", "connect_ms", "first_byte_ms", "offered_bytes",
+               "sent_bytes", "lost_bytes", "unacked_bytes", "max_lag_bytes", "response_bytes"]
+
+
+def talk(mirror, size=4 * KIB):
+    """One session to its end; answers its client."""
+    client = mirror.connect()
+    client.exchange(pattern(size))
+    client.finish()
+    assert client.drain() == "fin"
+    client.close()
+    return client
+
+
+def flatten(session):
+    """The names and values of a JSON line as the text form has them."""
+    flat = {key: value for key, value in session.items() if key != "shadows"}
+    for number, entry in enumerate(session.get("shadows", [])):
+        flat.update({f"shadows.{number}.{key}": value for key, value in entry.items()})
+    return flat
+
+
+# The fields.
+
+def test_a_line_has_all_its_fields_in_their_order(doppel, server):
+    primary, mirrored = server(echo), server(echo)
+    mirror = doppel(primary, shadows=[shadow(mirrored, "canary")])
+    client = talk(mirror)
+
+    session = mirror.session(0)
+
+    assert list(session) == ALWAYS + ["shadows"]
+    assert TIME.fullmatch(session["time"]) and NAME.fullmatch(session["session"])
+    assert session["listener"] == "127.0.0.1:0"
+    assert session["client"] == "{}:{}".format(*client.local)
+    assert session["primary"] == primary.address
+    assert (session["request_bytes"], session["response_bytes"]) == (4 * KIB, 4 * KIB)
+    assert session["reason"] == "client_fin"
+    assert 0 <= session["connect_ms"] <= 1000 * session["seconds"] + 1
+    assert 0 <= session["first_byte_ms"] <= 1000 * session["seconds"] + 1
+
+    entry = mirror.shadow(0, "canary")
+    assert list(entry) == OF_A_SHADOW
+    assert entry["address"] == mirrored.address
+    assert (entry["result"], entry["reason"]) == ("mirrored", "fin")
+    assert entry["offered_bytes"] == entry["sent_bytes"] == entry["response_bytes"] == 4 * KIB
+    assert entry["lost_bytes"] == entry["unacked_bytes"] == 0
+    assert 0 < entry["max_lag_bytes"] <= 4 * KIB
+
+
+def test_without_shadows_there_is_no_list(doppel, server):
+    mirror = doppel(server(echo))
+    talk(mirror)
+
+    assert list(mirror.session(0)) == ALWAYS
+
+
+def test_a_shadow_that_was_not_mirrored_says_why_and_no_more(doppel, server):
+    mirrored = server(sink)
+    mirror = doppel(server(echo), shadows=[shadow(mirrored, "never", sample=0),
+                                           shadow(mirrored, "others", from_="10.0.0.0/8")])
+    talk(mirror)
+
+    for name, result in (("never", "sampled_out"), ("others", "filtered")):
+        entry = mirror.shadow(0, name)
+        assert entry["result"] == result
+        assert (entry["offered_bytes"], entry["sent_bytes"], entry["lost_bytes"]) == (4 * KIB, 0, 0)
+        assert not {"reason", "address", "connect_ms", "first_byte_ms", "max_lag_bytes"} & set(entry)
+
+
+def test_a_shadow_that_says_nothing_has_no_first_byte(doppel, server):
+    mirror = doppel(server(echo), shadows=[server(sink)])
+    talk(mirror)
+
+    entry = mirror.shadow(0, "shadow0")
+    assert "first_byte_ms" not in entry and entry["response_bytes"] == 0
+
+
+def test_a_primary_that_says_nothing_has_no_first_byte(doppel, server):
+    mirror = doppel(server(sink))
+    client = mirror.connect()
+    client.send(b"hello")
+    client.finish()
+    assert client.drain() == "fin"
+
+    session = mirror.session(0)
+    assert "first_byte_ms" not in session and session["connect_ms"] >= 0
+
+
+def test_a_session_name_stands_in_the_log_too(doppel, server):
+    mirror = doppel(server(echo), shadows=[server(state="refusing")])
+    talk(mirror)
+
+    warning = mirror.wait_log("shadow_detached", level="warning")[0]
+
+    assert warning.fields["session"] == mirror.session(0)["session"]
+
+
+def test_a_session_name_is_unique_across_workers_and_restarts(doppel, server):
+    primary = server(echo)
+    names = []
+
+    for _ in range(5):                      # several within one second
+        mirror = doppel(primary, workers=2)
+        mirror.expect(identity="none")      # the primary serves them all
+        for _ in range(4):
+            talk(mirror)
+        names += [session["session"] for session in mirror.access_log(4)]
+        assert mirror.stop() == 0
+
+    assert len(set(names)) == len(names) == 20
+
+
+def test_the_first_byte_counts_from_the_first_byte_of_the_client(doppel, server):
+    primary = server()
+    mirror = doppel(primary)
+    client = mirror.connect()
+    connection = primary.connection()
+    mirror.assert_not_spinning(0.5)         # half a second of silence that does not count
+
+    client.send(b"?")
+    connection.recv_exact(1)
+    connection.send(b"!")
+    client.recv_exact(1)
+    client.close()
+    connection.close()
+
+    session = mirror.session(0)
+    assert session["first_byte_ms"] < 1000 * session["seconds"] - 400
+
+
+# The forms.
+
+def test_the_text_form_has_the_same_names(doppel, server):
+    def lines_of(form):
+        mirror = doppel(server(echo), "--access-format", form,
+                        shadows=[shadow(server(echo), "canary"), shadow(server(echo), "never", sample=0)])
+        mirror.expect(access_log=False)     # the checks read JSON
+        talk(mirror)
+        eventually(lambda: mirror.access_lines, "the line")
+        return mirror.access_lines[0]
+
+    told = flatten(json.loads(lines_of("json")))
+    text = lines_of("text")
+    pairs = dict(PAIR.findall(text))
+
+    assert list(pairs) == list(told)
+    assert text == " ".join(f"{key}={value}" for key, value in pairs.items())
+    assert pairs["reason"] == "client_fin"
+    assert pairs["shadows.0.name"] == "canary"
+    assert pairs["shadows.0.sent_bytes"] == pairs["request_bytes"] == str(4 * KIB)
+    assert pairs["shadows.1.result"] == "sampled_out"
+
+
+def test_off_is_off(doppel, server):
+    mirror = doppel(server(echo), "--access-log", "off")
+    talk(mirror)
+
+    eventually(lambda: mirror.metric("doppel_sessions_closed_total", reason="client_fin") == 1, "its end")
+    assert mirror.stop() == 0
+    assert mirror.access_lines == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_gets_every_line_whole(doppel, server, tmp_path, workers):
+    path = tmp_path / "access.log"
+    path.write_text('{"kept":true}\n')
+    mirror = doppel(server(echo), "--access-log", str(path), shadows=[server(sink)], workers=workers)
+    clients = [mirror.connect() for _ in range(50)]
+    for number, client in enumerate(clients):
+        client.exchange(pattern(KIB, number))
+        client.close()
+
+    eventually(lambda: len(path.read_text().splitlines()) == 51, "51 lines")
+    kept, *sessions = [json.loads(line) for line in path.read_text().splitlines()]
+
+    assert kept == {"kept": True}           # a file is continued
+    assert {session["client"] for session in sessions} == {"{}:{}".format(*one.local) for one in clients}
+    assert mirror.access_lines == []
+
+
+def test_the_lines_of_two_workers_never_mix(doppel, server):
+    refusing = server(state="refusing")
+    mirror = doppel(server(echo), workers=2, shadows=[shadow(refusing, f"shadow-{n}") for n in range(8)])
+    clients = [mirror.connect() for _ in range(60)]
+
+    jobs = [client.start(client.exchange, pattern(KIB, number)) for number, client in enumerate(clients)]
+    for client, job in zip(clients, jobs):
+        job.result()
+        client.close()
+
+    for session in mirror.access_log(60):
+        assert len(session["shadows"]) == 8
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_line_that_would_be_too_long_counts_the_shadows_it_omits(doppel, server, form):
+    refusing = server(state="refusing")
+    names = [f"a-shadow-with-a-long-name-{number:02}" for number in range(30)]
+    mirror = doppel(server(echo), "--access-format", form, shadows=[shadow(refusing, name) for name in names])
+    mirror.expect(access_log=False)
+    talk(mirror)
+
+    eventually(lambda: mirror.access_lines, "the line")
+    line = mirror.access_lines[0]
+
+    assert len(line.encode()) < LONGEST_LINE
+    fields = flatten(json.loads(line)) if form == "json" else dict(PAIR.findall(line))
+    told = [value for key, value in fields.items() if re.fullmatch(r"shadows\.\d+\.name", key)]
+    assert told == names[:len(told)]
+    assert int(fields["shadows_omitted"]) == len(names) - len(told) > 0
+    assert fields["reason"] == "client_fin"
+
+
+# The reasons.
+
+def end_by_client(server, client):
+    client.finish()
+    server.connection().drain()
+    server.connection().close()
+
+
+def end_by_client_reset(server, client):
+    server.connection().recv_exact(5)
+    client.reset()
+
+
+def end_by_primary(server, client):
+    server.connection().recv_exact(5)
+    server.connection().finish()
+    client.recv()
+    client.finish()
+
+
+def end_by_primary_reset(server, client):
+    server.connection().recv_exact(5)
+    server.connection().reset()
+
+
+ENDS = {
+    "client_fin": end_by_client,
+    "client_rst": end_by_client_reset,
+    "primary_fin": end_by_primary,
+    "primary_rst": end_by_primary_reset,
+}
+
+
+@pytest.mark.parametrize("reason", list(ENDS))
+def test_each_end_has_its_reason(doppel, server, reason):
+    primary = server()
+    mirror = doppel(primary, shadows=[server(sink)])
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+    client.send(b"hello")
+
+    ENDS[reason](primary, client)
+
+    assert mirror.session(0)["reason"] == reason
+    assert mirror.metric("doppel_sessions_closed_total", reason=reason) == 1
+    assert mirror.metric("doppel_sessions_closed_total") == 1
+
+
+def test_a_failure_counts_more_than_the_good_end_before_it(doppel, server):
+    def read_all_and_reset(connection):
+        connection.drain()
+        connection.reset()
+
+    mirror = doppel(server(read_all_and_reset))
+    client = mirror.connect()
+    client.send(b"hello")
+    client.finish()
+
+    assert client.drain() == "rst"
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+
+def test_a_session_that_the_drain_cuts_says_so(doppel, server):
+    mirror = doppel(server(hold), "--drain-timeout", "200ms")
+    client = mirror.connect()
+    client.send(b"hello")
+    mirror.wait_metric("doppel_sessions_active", 1)
+
+    assert mirror.stop(signal.SIGTERM) == 0
+
+    assert mirror.session(0)["reason"] == "drain"
+
+
+def test_bytes_are_counted_as_they_were_moved(doppel, server):
+    def half_an_answer(connection):
+        answer(MIB, after=10)(connection)
+
+    mirror = doppel(server(half_an_answer), shadows=[shadow(server(reset_after(5)), "broken")])
+    client = mirror.connect()
+    client.send(b"0123456789")
+    client.recv_exact(MIB)
+    eventually(lambda: mirror.metric("doppel_shadow_closed_total", shadow="broken", reason="rst") == 1,
+               "the shadow is detached")
+    client.send(b"more")
+    client.close()
+
+    session = mirror.session(0)
+    assert (session["request_bytes"], session["response_bytes"]) == (14, MIB)
+    entry = mirror.shadow(0, "broken")
+    assert (entry["offered_bytes"], entry["sent_bytes"], entry["lost_bytes"]) == (14, 10, 4)
