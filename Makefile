@@ -157,7 +157,7 @@ format:
 
 RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
     DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
-    PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4
+    PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --dist loadgroup
 
 .PHONY: test unit e2e
 # pytest comes last, so that its closing line is the last one.
