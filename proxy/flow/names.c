@@ -30,7 +30,7 @@
 #define GRACE_SECONDS       0.05 /* for the other family, once one has answered (RFC 8305, 3) */
 #define PAUSE_LEAST_SECONDS 0.5  /* between failures: long enough not to be a storm, ... */
 #define PAUSE_MOST_SECONDS  5.0  /* ... short enough to see a name that has just been made */
-#define RETRY_SECONDS       30.0 /* for a family that failed while the other answered */
+#define HALF_MOST_SECONDS   30.0 /* for a family that fails while the other answers */
 #define RENEW_SECONDS       1.0  /* resolv.conf is looked at this often, while names are in use */
 
 /* What is known of a name in one family, and the question under way. */
@@ -57,6 +57,7 @@ struct name {
     enum lookup_result failure; /* the worst of this round */
     const char    *why_not;
     unsigned       failures;    /* rounds in a row */
+    unsigned       halves;      /* likewise, in which only one family failed */
     bool           is_stale;    /* counted as such */
     char           host[];
 };
@@ -130,13 +131,13 @@ static double kept_seconds(const struct names *names, unsigned ttl)
     return seconds > names->config->dns_ttl_min ? seconds : names->config->dns_ttl_min;
 }
 
-static double pause_seconds(unsigned failures)
+static double pause_seconds(unsigned failures, double most)
 {
     double seconds = PAUSE_LEAST_SECONDS;
 
-    for (unsigned i = 1; i < failures && seconds < PAUSE_MOST_SECONDS; i++)
+    for (unsigned i = 1; i < failures && seconds < most; i++)
         seconds *= 2;
-    return seconds < PAUSE_MOST_SECONDS ? seconds : PAUSE_MOST_SECONDS;
+    return seconds < most ? seconds : most;
 }
 
 static void learn(struct branch *branch, const struct address *addresses, size_t count,
@@ -176,17 +177,27 @@ static void count_round(const struct name *name)
     cell_add(&name->names->slot->counts[counters[name->found ? LOOKUP_OK : name->failure]], 1);
 }
 
-static void round_succeeded(struct name *name)
+/* A family that failed is not left out for as long as the other's answer is good. */
+static void settle_branches(struct name *name)
 {
-    double soon = clock_now() + RETRY_SECONDS;
+    bool is_half = false;
 
     for (size_t i = 0; i < BRANCHES; i++) {
         struct branch *branch = &name->branches[i];
         if (branch->result == LOOKUP_NOT_FOUND)
             branch->count = 0;
-        else if (branch->result != LOOKUP_OK && soon < name->due)
-            name->due = soon;
+        else if (branch->result != LOOKUP_OK)
+            is_half = true;
     }
+    name->halves = is_half ? name->halves + 1 : 0;
+    double soon = clock_now() + pause_seconds(name->halves, HALF_MOST_SECONDS);
+    if (is_half && soon < name->due)
+        name->due = soon;
+}
+
+static void round_succeeded(struct name *name)
+{
+    settle_branches(name);
     if (name->failures > 0)
         log_info("names", "name_resolves", "name=%s failures=%u", name->host, name->failures);
     name->failures = 0;
@@ -197,7 +208,7 @@ static void round_failed(struct name *name)
 {
     struct name_answer answer;
 
-    name->due = clock_now() + pause_seconds(++name->failures);
+    name->due = clock_now() + pause_seconds(++name->failures, PAUSE_MOST_SECONDS);
     answer_of(name, &answer);
     set_stale(name, answer.count > 0);
     if (name->failures == 1)

@@ -46,7 +46,7 @@ struct session {
     struct link                 all;
     struct link                 moved;
     struct transport           *client;
-    struct transport           *primary;  /* NULL only when it could not be dialled */
+    struct transport           *primary;  /* NULL: not dialled */
     struct stream              *request;
     struct stream              *response;
     struct cursor               to_primary;
@@ -228,9 +228,35 @@ static void fill_request(struct session *s, double now)
     }
 }
 
+static void session_dial(struct session *s, double now)
+{
+    const struct config *config = s->mirror->config;
+    struct dial_request  request = {
+        .targets = config->primaries,
+        .target_count = config->primary_count,
+        .timeout = config->connect_timeout,
+    };
+
+    s->primary = dial(s->mirror->dialer, &request, on_ready, s);
+    if (s->primary == NULL)
+        lose_primary(s, now);
+}
+
+/* The primary is dialled once the client's own connection is open.  A client that has gone by then
+ * without a word (a port scan) costs the primary nothing. */
+static void begin_with_primary(struct session *s, double now)
+{
+    if (s->primary != NULL || s->request_is_over)
+        return;
+    if (s->lost_at > 0 && stream_total(s->request) == 0)
+        s->request_is_over = true;
+    else if (transport_is_open(s->client))
+        session_dial(s, now);
+}
+
 static void deliver_request(struct session *s, double now)
 {
-    if (s->request_is_over)
+    if (s->request_is_over || s->primary == NULL)
         return;
     enum io io = deliver(&s->to_primary, s->primary);
     if (io == IO_END)
@@ -269,6 +295,7 @@ static void deliver_response(struct session *s, double now)
 static void session_relay(struct session *s, double now)
 {
     fill_request(s, now);
+    begin_with_primary(s, now);
     deliver_request(s, now);
     fill_response(s, now);
     deliver_response(s, now);
@@ -610,35 +637,11 @@ static void count_stillborn(struct mirror *mirror)
     give_place_back(mirror);
 }
 
-static void session_dial(struct session *s)
-{
-    const struct config *config = s->mirror->config;
-    struct dial_request  request = {
-        .targets = config->primaries,
-        .target_count = config->primary_count,
-        .timeout = config->connect_timeout,
-    };
-
-    s->primary = dial(s->mirror->dialer, &request, on_ready, s);
-    if (s->primary == NULL)
-        lose_primary(s, s->started);
-}
-
 /* Over before it began: nobody is told the end, so closing resets. */
 static void session_refuse(struct session *s, enum session_reason reason)
 {
     remember(s, reason);
     s->request_is_over = s->response_is_over = true;
-}
-
-/* A client that has already gone without a word (a port scan) costs the primary nothing. */
-static void session_begin(struct session *s)
-{
-    fill_request(s, s->started);
-    if (s->lost_at > 0 && stream_total(s->request) == 0)
-        s->request_is_over = true;
-    else
-        session_dial(s);
 }
 
 void session_open(struct mirror *mirror, int socket, const struct address *client,
@@ -670,8 +673,6 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
         session_refuse(s, SESSION_DENIED);
     else if (!enter_source(s, client))
         session_refuse(s, SESSION_LIMIT);
-    else
-        session_begin(s);
     session_advance(s);
 }
 

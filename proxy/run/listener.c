@@ -263,6 +263,8 @@ static void take_queue(struct listener *listener)
             return;
         close_listener(listener);
     }
+    if (listener->io.fd >= 0) /* the rest in later turns */
+        ev_io_start(listener->all->mirror->loop, &listener->io);
 }
 
 static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
