@@ -3,6 +3,7 @@ conftest.py — the fixtures of the end-to-end tests; support/__init__.py shows 
 
     doppel(primary, *flags, shadows=[...], workers=1, ...)   starts the proxy (support.proxy.Doppel)
     server(behaviour, ...)                                   starts a scripted peer (support.peers.Server)
+    authority                                                certificates (support.secure.Authority)
     network                                                  a namespace of the test's own (support.network)
     faults("read:short=1;...")                               the shim's environment (support.faults)
 
@@ -19,6 +20,7 @@ from support.faults import Faults
 from support.network import Network
 from support.peers import Job, Server
 from support.proxy import Doppel
+from support.secure import Authority
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -103,6 +105,12 @@ def finish(mirrors, servers):
     for mirror in mirrors:
         found += checks.check_identity(mirror)
     return found + checks.check_servers(servers)
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Certificates for this test, and who believes in them."""
+    return Authority(tmp_path)
 
 
 @pytest.fixture

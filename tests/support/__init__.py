@@ -22,6 +22,7 @@ fixtures end all peers in good order and then run the universal checks (support.
     support.waiting    eventually() and let_pass(), the only place that sleeps; deadlines
     support.pattern    bytes that show where they belong; tallies with running SHA-256
     support.peers      Server, Client and the behaviours: echo, sink, answer(n), hold, ...
+    support.secure     certificates, and TLS for peers
     support.proxy      Doppel: start, metrics, logs, signals; small buffers
     support.checks     what must hold at the end of every test
     support.processes  descriptors, CPU ticks and sockets as /proc shows them

@@ -31,6 +31,7 @@ import struct
 import threading
 
 from support.pattern import Received, Sent, pattern
+from support.secure import secured
 from support.waiting import eventually, patient
 
 PIECE = 256 * 1024
@@ -277,6 +278,7 @@ class Connection(Peer):
         super().__init__(accepted, keep)
         self.server = server
         self.script_ended = threading.Event()
+        self.tls_error = None       # why its handshake failed
 
     def wait_released(self, timeout=None):
         """Until the server is released (the end of the test, or server.release())."""
@@ -318,12 +320,16 @@ class Server:
     port    a free one, unless it is given: the same as another server's, at another host
     rcvbuf  a small SO_RCVBUF for all its connections (sndbuf too)
     keep    connections keep their bytes: connection.received.bytes
+    tls     an ssl.SSLContext: behaviours begin behind its handshake, and the address is tls://...
+    query   what doppel is told behind the address, as "?verify=off"
     state   "listening", "refusing" (bound, nobody listens) or "black hole" (a SYN gets no answer)
     """
 
     def __init__(self, behaviour=None, host="127.0.0.1", unix=None, rcvbuf=None, sndbuf=None,
-                 keep=False, state="listening", name="server", port=0):
-        self.behaviour = behaviour
+                 keep=False, state="listening", name="server", port=0, tls=None, query=""):
+        self.behaviour = behaviour if tls is None else secured(tls, behaviour)
+        self.tls = tls
+        self.query = query
         self.keep = keep
         self.name = name
         self.connections = []
@@ -351,7 +357,8 @@ class Server:
         if self._unix:
             return f"unix:{self._unix}"
         host, port = self.where
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        scheme = "tls://" if self.tls else ""
+        return scheme + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") + self.query
 
     # Listening.
 

@@ -71,7 +71,8 @@ def shadow(target, name=None, **options):
     """shadow(server, "canary", buffer="64k", max_sessions=2, from_="10.0.0.0/8") for shadows=[...]."""
     address = target.address if isinstance(target, Server) else target
     query = "&".join(f"{key.strip('_').replace('_', '-')}={value}" for key, value in options.items())
-    text = (f"{name}=" if name else "") + address + (f"?{query}" if query else "")
+    mark = "&" if "?" in address else "?"
+    text = (f"{name}=" if name else "") + address + (f"{mark}{query}" if query else "")
     return ShadowTarget(text, target if isinstance(target, Server) else None, name)
 
 

@@ -1,0 +1,176 @@
+"""
+secure.py — TLS for scripted peers, and the certificates they show.
+
+    authority = Authority(tmp_path)                   (the fixture)
+    authority.certificate("shop.example")             PEM file with key, chain and certificate
+    authority.server_context("127.0.0.1")             for server(echo, tls=...)
+    authority.client_context()                        trusts it
+    secure(client, context, "shop.example")           a peer goes on in TLS; client.socket.version()
+
+A TlsSocket stands in for the socket of a peer.  Unlike ssl.SSLSocket it can end its own direction with
+close_notify and FIN and go on reading, and it tells an end without close_notify: .truncated.
+"""
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import trustme
+
+RECORD = 16384
+
+
+class TlsSocket:
+    def __init__(self, raw, context, server_side=False, name=None, session=None):
+        self.raw = raw
+        self.truncated = False
+        self.family = raw.family
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, name, session)
+        self._lock = threading.Lock()           # the object
+        self._sending = threading.Lock()        # what it wrote leaves in order
+        self._ended = False
+
+    def __getattr__(self, name):
+        """version(), cipher(), selected_alpn_protocol(), getpeercert(), session, session_reused, and what
+        plain sockets have: fileno, settimeout, setsockopt, getsockname, close."""
+        if hasattr(self._object, name):
+            return getattr(self._object, name)
+        return getattr(self.raw, name)
+
+    def handshake(self):
+        while True:
+            try:
+                self._object.do_handshake()
+                self._flush()
+                return
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._receive()
+            except ssl.SSLError:
+                self._flush()                   # the alert
+                raise
+
+    def send(self, data, _flags=0):
+        with self._sending:
+            with self._lock:
+                moved = self._object.write(data[:RECORD])
+            self.raw.sendall(self._outgoing.read())
+        return moved
+
+    def recv(self, most, flags=0):
+        if flags:
+            return self.raw.recv(most, flags)
+        while not self._ended:
+            try:
+                with self._lock:
+                    return self._object.read(most)
+            except ssl.SSLWantReadError:
+                self._receive()
+            except ssl.SSLZeroReturnError:
+                self._ended = True
+            except ssl.SSLEOFError:
+                self._ended = self.truncated = True
+        return b""
+
+    def shutdown(self, how):
+        if how == socket.SHUT_WR:
+            self.notify()
+        self.raw.shutdown(how)
+
+    def notify(self):
+        """close_notify, and no FIN."""
+        try:
+            with self._lock:
+                self._object.unwrap()
+        except ssl.SSLError:
+            pass                                # it would like to hear the other side's
+        self._flush()
+
+    def _flush(self):
+        with self._sending:
+            data = self._outgoing.read()
+            if data:
+                self.raw.sendall(data)
+
+    def _receive(self):
+        data = self.raw.recv(65536)
+        with self._lock:
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+
+
+def secure(peer, context, name=None, session=None):
+    """The peer speaks TLS from here on; raises ssl.SSLError when the handshake fails."""
+    peer.socket = TlsSocket(peer.socket, context, name=name, session=session)
+    peer.socket.handshake()
+    return peer
+
+
+def secured(context, behaviour):
+    """The behaviour behind a handshake; one that fails is kept in connection.tls_error."""
+    def script(connection):
+        connection.socket = TlsSocket(connection.socket, context, server_side=True)
+        try:
+            connection.socket.handshake()
+        except ssl.SSLError as error:
+            connection.tls_error = error
+            return
+        behaviour(connection)
+    return script
+
+
+class Authority:
+    """A certificate authority with files in a directory of the test's own."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self._authority = trustme.CA()
+        self._count = 0
+        self.file = self._path("authority")
+        self._authority.cert_pem.write_to_path(self.file)
+
+    def _path(self, name):
+        self._count += 1
+        return str(self.directory / f"{self._count}-{name.replace('*', 'any')}.pem")
+
+    def certificate(self, *names, **options):
+        """The path of one PEM with key and chain."""
+        path = self._path(names[0])
+        issued = self._authority.issue_cert(*names, **options)
+        issued.private_key_and_cert_chain_pem.write_to_path(path)
+        return path
+
+    def pair(self, *names):
+        """The paths of certificate and key, each in a file of its own."""
+        certificate, key = self._path(names[0]), self._path(f"{names[0]}-key")
+        issued = self._authority.issue_cert(*names)
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+    def server_context(self, *names, alpn=(), client_ca=None, most=None, **options):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate(*names, **options))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        if client_ca:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        if most:
+            context.maximum_version = most
+        context.asked = []
+        context.sni_callback = lambda _, name, __: context.asked.append(name)
+        return context
+
+    def client_context(self, alpn=(), most=None, certificate=None):
+        context = ssl.create_default_context(cafile=self.file)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        if most:
+            context.maximum_version = most
+        if certificate:
+            context.load_cert_chain(certificate)
+        return context
