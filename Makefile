@@ -35,7 +35,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Ws
             -Wmissing-prototypes -Wpointer-arith -Wvla -Wswitch-enum
 LANGUAGE := -std=gnu11 -D_GNU_SOURCE -I. -Iproxy -DDOPPEL_VERSION='"$(VERSION)"'
 ALL_C    := $(LANGUAGE) $(WARNINGS) -MMD -MP
-LIBS     := -lev -lcares -linih -lmicrohttpd -ljansson -lm
+LIBS     := -lev -lcares -linih -lmicrohttpd -ljansson -lssl -lcrypto -lm
 
 hardening_x86_64  := -fstack-clash-protection -fcf-protection
 hardening_aarch64 := -mbranch-protection=standard

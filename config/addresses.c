@@ -230,6 +230,8 @@ static bool read_pair(char *pair, enum option_place place, void *base, const str
     for (char *c = value; option_is_list(option) && *c != '\0'; c++)
         if (*c == '+')
             *c = ',';
+    if (option->scope == SCOPE_TARGET && place == PLACE_SHADOW_QUERY)
+        base = &((struct shadow_config *)base)->target;
     if (!unescape(value, &why) || !value_set(option, base, value, &why))
         return fault_set(fault, "%s of " QUOTED ": %s", pair, item->address, why.text);
     return true;
@@ -246,6 +248,27 @@ static bool read_query(const struct item *item, enum option_place place, void *b
         if (!read_pair(pair, place, base, item, seen, fault))
             return false;
     return true;
+}
+
+/* ---- targets */
+
+static void set_target_defaults(struct target_config *target)
+{
+    const struct option *option;
+
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_TARGET)
+            value_set(option, target, option->initial, NULL);
+}
+
+static void free_target(struct target_config *target)
+{
+    const struct option *option;
+
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_TARGET)
+            value_free(option, target);
+    free(target->name);
 }
 
 /* ---- lists */
@@ -292,9 +315,12 @@ static bool add_primary(struct config *config, const struct item *item, struct f
         return fault_set(fault, "more than %d primaries; leave some out", MOST_PRIMARIES);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
+    set_target_defaults(&primary);
     if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
-        !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault))
+        !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault)) {
+        free_target(&primary);
         return false;
+    }
     primary.name = label_of(item, &primary.endpoint);
     config->primaries = grown(config->primaries, config->primary_count, sizeof primary);
     config->primaries[config->primary_count++] = primary;
@@ -334,6 +360,7 @@ struct shadow_config *addresses_add_section(struct config *config,
     copy_networks(&shadow->from);
     shadow->name = xstrdup(name);
     shadow->target = (struct target_config){ 0 };
+    set_target_defaults(&shadow->target);
     return shadow;
 }
 
@@ -429,7 +456,7 @@ void addresses_free_listens(struct config *config)
 void addresses_free_primaries(struct config *config)
 {
     for (size_t i = 0; i < config->primary_count; i++)
-        free(config->primaries[i].name);
+        free_target(&config->primaries[i]);
     free(config->primaries);
     config->primaries = NULL;
     config->primary_count = 0;
@@ -439,7 +466,7 @@ void addresses_free_shadows(struct config *config)
 {
     for (size_t i = 0; i < config->shadow_count; i++) {
         free(config->shadows[i].name);
-        free(config->shadows[i].target.name);
+        free_target(&config->shadows[i].target);
         free(config->shadows[i].from.networks);
     }
     free(config->shadows);
@@ -451,7 +478,8 @@ void addresses_free_shadows(struct config *config)
 
 static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
-    return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
+    return a->kind == b->kind && a->port == b->port && a->tls == b->tls &&
+           strcmp(a->host, b->host) == 0;
 }
 
 /* A label that is the address itself needs no name in front. */
@@ -479,4 +507,49 @@ void addresses_print_listen(const struct listen_config *listen, FILE *to)
 void addresses_print_target(const struct target_config *target, FILE *to)
 {
     print_labelled(target->name, &target->endpoint, ENDPOINT_CONNECT, to);
+}
+
+/* What would mean something else in a query; + separates the items of a list. */
+static void print_value(const struct option *option, const char *value, FILE *to)
+{
+    for (; *value != '\0'; value++) {
+        if (*value == ',' && option_is_list(option))
+            fputc('+', to);
+        else if (needs_escape(*value))
+            fprintf(to, "%%%02X", (unsigned char)*value);
+        else
+            fputc(*value, to);
+    }
+}
+
+/* Only what differs from the default. */
+static bool print_option(const struct option *option, const struct target_config *target,
+                         char separator, FILE *to)
+{
+    char *value = NULL;
+    size_t size;
+    FILE *text = open_memstream(&value, &size);
+
+    if (text == NULL)
+        die(1, "no memory for a query");
+    value_print(option, target, text);
+    fclose(text);
+    bool is_said = strcmp(value, option->initial) != 0;
+    if (is_said) {
+        fprintf(to, "%c%s=", separator, option->key);
+        print_value(option, value, to);
+    }
+    free(value);
+    return is_said;
+}
+
+void addresses_print_primary(const struct target_config *target, FILE *to)
+{
+    const struct option *option;
+    char separator = '?';
+
+    addresses_print_target(target, to);
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_TARGET && print_option(option, target, separator, to))
+            separator = '&';
 }

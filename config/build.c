@@ -157,13 +157,14 @@ static bool apply_in_section(struct build *build, const struct setting *setting,
 {
     const struct option *option = setting->option;
     struct shadow_config *shadow = last_shadow(build);
+    void *base = option->scope == SCOPE_TARGET ? (void *)&shadow->target : shadow;
     bool is_first = !build->said[option_index(option)];
 
     build->said[option_index(option)] = true;
     if (option->kind == KIND_SHADOWS)
         return addresses_set_target(&shadow->target, setting->text, why);
-    return is_first ? value_set(option, shadow, setting->text, why)
-                    : value_add(option, shadow, setting->text, why);
+    return is_first ? value_set(option, base, setting->text, why)
+                    : value_add(option, base, setting->text, why);
 }
 
 static bool apply_shadow(struct build *build, const struct setting *setting)
@@ -247,6 +248,70 @@ static bool listeners_differ(const struct build *build)
     return true;
 }
 
+/* ---- TLS */
+
+static bool listeners_have_certificates(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->listen_count; i++)
+        if (config->listens[i].endpoint.tls && config->tls_certs.count == 0)
+            return fault_set(build->fault,
+                             "--listen %.200s needs a certificate; say --tls-cert FILE",
+                             config->listens[i].name);
+    if (config->tls_keys.count != 0 && config->tls_keys.count != config->tls_certs.count)
+        return fault_set(build->fault,
+                         "there are %zu --tls-key for %zu --tls-cert; give one for each, or none "
+                         "when the keys are in the same files",
+                         config->tls_keys.count, config->tls_certs.count);
+    return true;
+}
+
+static bool is_initial(const struct option *option, const void *base)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    if (to == NULL)
+        die(1, "no memory to look at %s", option->key);
+    value_print(option, base, to);
+    fclose(to);
+    bool same = strcmp(text, option->initial) == 0;
+    free(text);
+    return same;
+}
+
+static bool target_fits(const struct build *build, const struct target_config *target)
+{
+    const struct option *option;
+
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_TARGET && option->group == GROUP_TLS && !target->endpoint.tls &&
+            !is_initial(option, target))
+            return fault_set(build->fault,
+                             "%s of \"%.200s\" is for tls:// targets only; leave it out, or write "
+                             "tls:// in front",
+                             option->key, target->name);
+    if (target->key != NULL && target->cert == NULL)
+        return fault_set(build->fault, "key of \"%.200s\" is without its cert; say cert=FILE, too",
+                         target->name);
+    return true;
+}
+
+static bool targets_fit(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->primary_count; i++)
+        if (!target_fits(build, &config->primaries[i]))
+            return false;
+    for (size_t i = 0; i < config->shadow_count; i++)
+        if (!target_fits(build, &config->shadows[i].target))
+            return false;
+    return true;
+}
+
 static bool is_complete(const struct build *build)
 {
     if (build->config->listen_count == 0)
@@ -255,7 +320,7 @@ static bool is_complete(const struct build *build)
     if (build->config->primary_count == 0)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
-    return listeners_differ(build);
+    return listeners_differ(build) && listeners_have_certificates(build) && targets_fit(build);
 }
 
 static bool build_all(struct build *build)

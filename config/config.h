@@ -15,6 +15,11 @@
 #include "base/line.h" /* enum log_format */
 #include "base/log.h"  /* enum log_level */
 
+struct text_list {
+    char **texts;
+    size_t count;
+};
+
 struct listen_config {
     char           *name;     /* as the operator wrote it, without the query: the label in logs */
     struct endpoint endpoint;
@@ -24,6 +29,14 @@ struct listen_config {
 struct target_config {
     char           *name;     /* as the operator wrote it, without the query */
     struct endpoint endpoint;
+
+    /* Of tls:// targets. */
+    bool             verify;
+    char            *ca;      /* file; NULL: the system's authorities */
+    char            *sni;     /* NULL: the client's, or the host */
+    struct text_list alpn;    /* none: the client's */
+    char            *cert;    /* files of our own certificate and key; NULL: we show none */
+    char            *key;     /* NULL: in cert */
 };
 
 struct network_list {
@@ -41,6 +54,16 @@ enum dns_family {
     DNS_ANY, /* IPv4 first */
     DNS_IPV4,
     DNS_IPV6,
+};
+
+enum client_auth {
+    CLIENT_AUTH_REQUIRED,
+    CLIENT_AUTH_OPTIONAL,
+};
+
+enum tls_min {
+    TLS_MIN_12,
+    TLS_MIN_13,
 };
 
 enum shadow_overflow {
@@ -96,6 +119,18 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+
+    double           handshake_timeout;
+    uint64_t         max_handshakes;      /* with clients, over all workers */
+    struct text_list tls_certs;           /* files, chosen by SNI; the first one is the default */
+    struct text_list tls_keys;            /* one for each of them, or none: the key is beside it */
+    char            *tls_key_passphrase_file; /* NULL: none */
+    char            *tls_client_ca;       /* file; NULL: clients need no certificate */
+    enum client_auth tls_client_auth;
+    enum tls_min     tls_min;
+    char            *tls_ciphers;         /* NULL: OpenSSL's */
+    struct text_list tls_alpn;            /* none: ALPN is ignored */
+    bool             tls_strict_eof;
 
     struct address_list resolvers;        /* name servers with ports; none: those of resolv.conf */
     enum dns_family     dns_family;

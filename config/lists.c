@@ -12,6 +12,7 @@
 #include "config/config.h"
 
 #define MOST_NETWORKS 1024 /* each session looks at all of them */
+#define MOST_TEXTS    256  /* certificates: each handshake looks at all of them */
 #define MOST_SERVERS  8    /* each gets its share of --dns-timeout */
 #define DNS_PORT      53
 #define QUOTED        "\"%.120s\""
@@ -66,7 +67,8 @@ static bool parse_server(struct address *server, const char *text)
     if (address_parse(server, text, DNS_PORT))
         return true;
     return endpoint_parse(&endpoint, text, ENDPOINT_CONNECT, NULL) &&
-           endpoint.kind == ENDPOINT_TCP && address_parse(server, endpoint.host, endpoint.port);
+           endpoint.kind == ENDPOINT_TCP && !endpoint.tls &&
+           address_parse(server, endpoint.host, endpoint.port);
 }
 
 static bool add_server(void *servers, const char *text, struct fault *fault)
@@ -142,4 +144,51 @@ void lists_print_servers(const struct address_list *list, const char *nothing, F
         address_print(&list->addresses[i], text);
         fprintf(to, "%s%s", i > 0 ? "," : "", text);
     }
+}
+
+static bool add_text(void *texts, const char *text, struct fault *fault)
+{
+    struct text_list *list = texts;
+
+    if (text[0] == '\0')
+        return fault_set(fault, "an item of the list is empty; leave out a comma");
+    if (list->count == MOST_TEXTS)
+        return fault_set(fault, "more than %d items; leave some out", MOST_TEXTS);
+    list->texts = widened(list->texts, list->count, sizeof list->texts[0]);
+    list->texts[list->count++] = xstrdup(text);
+    return true;
+}
+
+bool lists_add_texts(struct text_list *list, const char *text, const char *nothing,
+                     struct fault *fault)
+{
+    return add_items(list, text, nothing, add_text, fault);
+}
+
+bool lists_set_texts(struct text_list *list, const char *text, const char *nothing,
+                     struct fault *fault)
+{
+    struct text_list fresh = { 0 };
+    bool fine = lists_add_texts(&fresh, text, nothing, fault);
+
+    lists_free_texts(fine ? list : &fresh);
+    if (fine)
+        *list = fresh;
+    return fine;
+}
+
+void lists_print_texts(const struct text_list *list, const char *nothing, FILE *to)
+{
+    if (list->count == 0)
+        fputs(nothing, to);
+    for (size_t i = 0; i < list->count; i++)
+        fprintf(to, "%s%s", i > 0 ? "," : "", list->texts[i]);
+}
+
+void lists_free_texts(struct text_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->texts[i]);
+    free(list->texts);
+    *list = (struct text_list){ 0 };
 }

@@ -1,8 +1,9 @@
 /*
- * lists.h — values that are lists with commas: networks of clients, name servers.
+ * lists.h — values that are lists with commas: networks of clients, name servers, files.
  *
  *     10.0.0.0/8,::1              struct network_list
  *     10.0.0.2,[2001:db8::2]:54   struct address_list
+ *     a.pem,b.pem                 struct text_list
  *
  * Adding lets a list grow; a list that was filled in part when an item is wrong stays so.
  */
@@ -15,6 +16,7 @@
 struct address_list;
 struct fault;
 struct network_list;
+struct text_list;
 
 /* nothing is the word for an empty list.  False: the fault says which item, and what would be
  * right. */
@@ -29,5 +31,10 @@ bool lists_set_servers(struct address_list *, const char *text, const char *noth
                        struct fault *);
 void lists_print_networks(const struct network_list *, const char *nothing, FILE *);
 void lists_print_servers(const struct address_list *, const char *nothing, FILE *);
+
+bool lists_add_texts(struct text_list *, const char *text, const char *nothing, struct fault *);
+bool lists_set_texts(struct text_list *, const char *text, const char *nothing, struct fault *);
+void lists_print_texts(const struct text_list *, const char *nothing, FILE *);
+void lists_free_texts(struct text_list *);
 
 #endif

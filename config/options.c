@@ -24,6 +24,7 @@
 #define GLOBAL(member) .scope = SCOPE_GLOBAL, .field = offsetof(struct config, member)
 #define SHADOW(member) .scope = SCOPE_SHADOW, .field = offsetof(struct shadow_config, member)
 #define LISTEN(member) .scope = SCOPE_LISTEN, .field = offsetof(struct listen_config, member)
+#define TARGET(member) .scope = SCOPE_TARGET, .field = offsetof(struct target_config, member)
 #define COMMAND        .scope = SCOPE_COMMAND
 
 /* A row is to be seen at once; clang-format would give each member a line of its own. */
@@ -32,7 +33,8 @@ static const struct option options[] = {
     { .name = "listen", .letter = 'l', .group = GROUP_LISTENING, .kind = KIND_LISTENS,
       GLOBAL(listens), .metavar = "ADDR",
       .help = "where clients connect: PORT, HOST:PORT, [IPv6]:PORT or unix:/path; repeatable; "
-              "PORT alone is every address; unix:/path?mode=0660 sets a socket's permissions" },
+              "PORT alone is every address; tls://HOST:PORT terminates TLS; unix:/path?mode=0660 "
+              "sets a socket's permissions" },
     { .key = "mode", .group = GROUP_LISTENING, .kind = KIND_MODE, LISTEN(mode), .initial = "0660",
       .most = 0777, .metavar = "MODE",
       .help = "permissions of a unix socket" },
@@ -45,8 +47,8 @@ static const struct option options[] = {
 
     { .name = "primary", .aliases = { "relay" }, .letter = 'r', .group = GROUP_FORWARDING,
       .kind = KIND_PRIMARIES, GLOBAL(primaries), .metavar = "ADDR",
-      .help = "who answers the client: HOST:PORT, [IPv6]:PORT or unix:/path; several, with "
-              "commas or repeated, are tried in order" },
+      .help = "who answers the client: HOST:PORT, [IPv6]:PORT, tls://HOST:PORT or unix:/path; "
+              "several, with commas or repeated, are tried in order" },
     { .name = "socket", .letter = 's', .group = GROUP_FORWARDING, .kind = KIND_SOCKET,
       GLOBAL(primaries), .metavar = "PATH",
       .help = "the same as --primary unix:PATH, and it wins over --primary" },
@@ -97,6 +99,57 @@ static const struct option options[] = {
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
 
+    { .name = "tls-cert", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_certs), .initial = "",
+      .nothing = "", .metavar = "FILE",
+      .help = "certificate chain of tls:// listeners, in PEM, with its key or without; repeatable: "
+              "the name that the client asks for (SNI) chooses, and for others the first one "
+              "serves" },
+    { .name = "tls-key", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_keys), .initial = "",
+      .nothing = "", .metavar = "FILE",
+      .help = "its private key, when it is not in the same file; repeatable: one for each "
+              "--tls-cert, in the same order" },
+    { .name = "tls-key-passphrase-file", .group = GROUP_TLS, .kind = KIND_TEXT,
+      GLOBAL(tls_key_passphrase_file), .initial = "", .metavar = "FILE",
+      .help = "its first line opens encrypted private keys" },
+    { .name = "tls-min", .group = GROUP_TLS, .kind = KIND_CHOICE, GLOBAL(tls_min), .initial = "1.2",
+      .choices = "1.2 1.3", .metavar = "1.2|1.3",
+      .help = "the oldest version of TLS that clients may speak" },
+    { .name = "tls-ciphers", .group = GROUP_TLS, .kind = KIND_TEXT, GLOBAL(tls_ciphers),
+      .initial = "ECDHE+AESGCM:ECDHE+CHACHA20", .metavar = "LIST",
+      .help = "cipher suites for clients, in OpenSSL's words; TLS_... names are those of TLS 1.3" },
+    { .name = "tls-alpn", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_alpn), .initial = "",
+      .nothing = "", .metavar = "LIST",
+      .help = "protocols that clients may choose from (ALPN), the best one first, as in "
+              "h2,http/1.1; empty: ALPN is ignored" },
+    { .name = "tls-client-ca", .group = GROUP_TLS, .kind = KIND_TEXT, GLOBAL(tls_client_ca),
+      .initial = "", .metavar = "FILE",
+      .help = "authorities of client certificates, in PEM; empty: clients are asked for none" },
+    { .name = "tls-client-auth", .group = GROUP_TLS, .kind = KIND_CHOICE, GLOBAL(tls_client_auth),
+      .initial = "required", .choices = "required optional", .metavar = "required|optional",
+      .help = "with --tls-client-ca: optional lets clients without a certificate in, too" },
+    { .name = "tls-strict-eof", .group = GROUP_TLS, .kind = KIND_SWITCH, GLOBAL(tls_strict_eof),
+      .initial = "off",
+      .help = "treat a TLS connection that ends without close_notify as broken off" },
+    { .key = "verify", .group = GROUP_TLS, .kind = KIND_SWITCH, TARGET(verify), .initial = "on",
+      .metavar = "on|off",
+      .help = "a tls:// target must show a certificate that is good, and for its host or sni" },
+    { .key = "ca", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(ca), .initial = "",
+      .metavar = "FILE",
+      .help = "who may have signed it, in PEM; empty: the system's authorities" },
+    { .key = "sni", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(sni), .initial = "",
+      .metavar = "NAME",
+      .help = "the name to ask for, which the certificate must be for; empty: ask for the client's "
+              "name, or for the host" },
+    { .key = "alpn", .group = GROUP_TLS, .kind = KIND_TEXTS, TARGET(alpn), .initial = "",
+      .nothing = "", .metavar = "LIST",
+      .help = "protocols to offer (ALPN); empty: what was chosen with the client" },
+    { .key = "cert", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(cert), .initial = "",
+      .metavar = "FILE",
+      .help = "our own certificate for this target, in PEM" },
+    { .key = "key", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(key), .initial = "",
+      .metavar = "FILE",
+      .help = "its private key, when it is not in the same file" },
+
     { .name = "resolver", .group = GROUP_NAMES, .kind = KIND_SERVERS, GLOBAL(resolvers),
       .initial = "auto", .nothing = "auto", .metavar = "IP[:PORT]",
       .help = "the name servers to ask, several with commas; auto: those of /etc/resolv.conf, "
@@ -138,6 +191,13 @@ static const struct option options[] = {
     { .name = "connect-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(connect_timeout),
       .initial = "5s", .least = 1, .most = HOUR, .metavar = "TIME",
       .help = "how long the primary may take to answer, per address" },
+    { .name = "handshake-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME,
+      GLOBAL(handshake_timeout), .initial = "10s", .least = 1, .most = HOUR, .metavar = "TIME",
+      .help = "how long a client's TLS handshake may take" },
+    { .name = "max-handshakes", .group = GROUP_LIMITS, .kind = KIND_COUNT, GLOBAL(max_handshakes),
+      .initial = "1024", .least = 1, .most = MOST_SESSIONS, .metavar = "N",
+      .help = "TLS handshakes of clients at the same time, over all workers; at the limit tls:// "
+              "listeners pause" },
     { .name = "idle-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(idle_timeout),
       .initial = "1h", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
       .help = "ends a session when both directions are quiet; 0 or off: never" },
@@ -227,10 +287,8 @@ static const char *const withheld_names[] = {
     "compare",
     "drain-delay",
     "group",
-    "handshake-timeout",
     "health",
     "io",
-    "max-handshakes",
     "proxy",
     "proxy-trust",
     "record",
@@ -247,16 +305,14 @@ static const char *const withheld_names[] = {
     "shadow-rate",
     "shadow-source",
     "source",
-    "tls-*",
     "transparent",
     "user",
 };
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "accept-proxy", "alpn",        "breaker", "ca",        "cert",  "compare",
-    "for",          "greeting",    "key",     "max-bytes", "proxy", "ramp",
-    "rate",         "sample-seed", "sni",     "source",    "tls-*", "verify",
+    "accept-proxy", "breaker", "compare", "for",         "greeting", "max-bytes",
+    "proxy",        "ramp",    "rate",    "sample-seed", "source",
 };
 
 const struct option *option_at(size_t index)
@@ -271,7 +327,8 @@ size_t option_index(const struct option *option)
 
 static bool has_field(const struct option *option)
 {
-    return option->scope == SCOPE_GLOBAL || option->scope == SCOPE_SHADOW;
+    return option->scope == SCOPE_GLOBAL || option->scope == SCOPE_SHADOW ||
+           option->scope == SCOPE_TARGET;
 }
 
 const char *option_name(const struct option *option, enum option_place place)
@@ -288,9 +345,9 @@ const char *option_name(const struct option *option, enum option_place place)
     case PLACE_LISTEN_QUERY:
         return option->scope == SCOPE_LISTEN ? option->key : NULL;
     case PLACE_PRIMARY_QUERY:
-        return NULL;
+        return option->scope == SCOPE_TARGET ? option->key : NULL;
     case PLACE_SHADOW_QUERY:
-        return option->scope == SCOPE_SHADOW ? option->key : NULL;
+        return option->scope == SCOPE_SHADOW || option->scope == SCOPE_TARGET ? option->key : NULL;
     }
     return NULL;
 }
@@ -375,7 +432,8 @@ const char *option_nearest(enum option_place place, const char *name)
         if (option_name(&options[i], place) == NULL || options[i].hidden)
             continue;
         size_t far = distance_to(&options[i], place, name);
-        if (far < best) {
+        /* With every letter replaced, anything is like a short name. */
+        if (far < best && far < strlen(option_name(&options[i], place))) {
             best = far;
             nearest = option_name(&options[i], place);
         }
@@ -405,7 +463,7 @@ bool option_is_list(const struct option *option)
 {
     return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
            option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS ||
-           option->kind == KIND_SERVERS;
+           option->kind == KIND_SERVERS || option->kind == KIND_TEXTS;
 }
 
 bool option_is_bare(const struct option *option)

@@ -19,6 +19,8 @@ enum option_scope {
     SCOPE_GLOBAL,  /* a field of struct config */
     SCOPE_SHADOW,  /* of struct shadow_config: the flag is every shadow's default */
     SCOPE_LISTEN,  /* of struct listen_config: said in the address's query only */
+    SCOPE_TARGET,  /* of struct target_config: said in the query of a primary or shadow, or in the
+                      shadow's section */
     SCOPE_COMMAND, /* no field: it steers the command line itself */
 };
 
@@ -34,6 +36,7 @@ enum option_kind {
     KIND_TEXT,      /* char *, NULL when empty */
     KIND_NETWORKS,  /* struct network_list */
     KIND_SERVERS,   /* struct address_list: name servers */
+    KIND_TEXTS,     /* struct text_list */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,
@@ -48,12 +51,13 @@ enum option_group {
     GROUP_LISTENING,
     GROUP_FORWARDING,
     GROUP_SHADOWS,
+    GROUP_TLS,
     GROUP_NAMES,
     GROUP_LIMITS,
     GROUP_LOGS,
     GROUP_OPERATING,
 };
-#define OPTION_GROUPS 7
+#define OPTION_GROUPS 8
 
 struct option {
     const char        *name;       /* without dashes; NULL: no flag */
@@ -90,7 +94,7 @@ enum option_place {
 const struct option *option_at(size_t index);
 /* Where the row is: a number below OPTION_ROOM. */
 size_t option_index(const struct option *);
-#define OPTION_ROOM 64
+#define OPTION_ROOM 96
 
 /* What the option is called there; NULL: it cannot be said there. */
 const char          *option_name(const struct option *, enum option_place);

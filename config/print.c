@@ -41,6 +41,18 @@ static void print_networks(const char *key, const struct option *option, const v
     }
 }
 
+/* The same for texts. */
+static void print_texts(const char *key, const struct option *option, const void *base, FILE *to)
+{
+    const struct text_list *list =
+        (const struct text_list *)(const void *)((const char *)base + option->field);
+
+    if (list->count == 0)
+        fprintf(to, "%-*s =\n", KEY_WIDTH, key);
+    for (size_t i = 0; i < list->count; i++)
+        fprintf(to, "%-*s = %s\n", KEY_WIDTH, key, list->texts[i]);
+}
+
 /* The caller frees it. */
 static char *text_of(const struct option *option, const void *base)
 {
@@ -59,6 +71,10 @@ static void print_setting(const char *key, const struct option *option, const vo
 {
     if (option->kind == KIND_NETWORKS) {
         print_networks(key, option, base, to);
+        return;
+    }
+    if (option->kind == KIND_TEXTS) {
+        print_texts(key, option, base, to);
         return;
     }
     char *text = text_of(option, base);
@@ -85,7 +101,7 @@ static void print_addresses(const struct config *config, FILE *to)
     }
     for (size_t i = 0; i < config->primary_count; i++) {
         fprintf(to, "%-*s = ", KEY_WIDTH, "primary");
-        addresses_print_target(&config->primaries[i], to);
+        addresses_print_primary(&config->primaries[i], to);
         fputc('\n', to);
     }
 }
@@ -100,6 +116,8 @@ static void print_shadow(const struct shadow_config *shadow, FILE *to)
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_SHADOW)
             print_setting(option_name(option, PLACE_SECTION), option, shadow, to);
+        else if (option->scope == SCOPE_TARGET && shadow->target.endpoint.tls)
+            print_setting(option_name(option, PLACE_SECTION), option, &shadow->target, to);
 }
 
 void config_print(const struct config *config, FILE *to)
@@ -172,6 +190,16 @@ static void print_flag(const struct option *option, FILE *to)
     free(sentence);
 }
 
+static void print_target_option(const struct option *option, FILE *to)
+{
+    int column = fprintf(to, "      %s=%s", option->key, option->metavar);
+
+    fprintf(to, "%*s", HELP_COLUMN - column, "");
+    char *sentence = sentence_of(option);
+    print_wrapped(sentence, HELP_COLUMN, HELP_COLUMN, "", to);
+    free(sentence);
+}
+
 static bool is_shown(const struct option *option)
 {
     return option->name != NULL && !option->hidden;
@@ -186,6 +214,8 @@ static const char *title_of(enum option_group group)
         return "Forwarding";
     case GROUP_SHADOWS:
         return "Shadows";
+    case GROUP_TLS:
+        return "TLS";
     case GROUP_NAMES:
         return "Names";
     case GROUP_LIMITS:
@@ -215,6 +245,12 @@ void config_print_help(FILE *to)
             if (is_shown(option) && option->group == group)
                 print_flag(option, to);
     }
+    fputs(
+        "\nOf a tls:// primary or shadow, behind its address (tls://HOST:PORT?OPTION=VALUE&...):\n",
+        to);
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_TARGET)
+            print_target_option(option, to);
     fputs("\nTimes: 250ms 5s 2m 1h (a bare number is seconds).  Sizes: 64k 1m 1g.  Percent: 12.5\n"
           "A switch --x is undone by --no-x.  Every long flag that sets something is also a key of "
           "the\n"
@@ -332,6 +368,6 @@ void config_print_sample(FILE *to)
         "[shadow canary]\n\n# who gets the copy\naddress = localhost:8082\n",
         to);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
-        if (option->scope == SCOPE_SHADOW)
+        if (option->scope == SCOPE_SHADOW || option->scope == SCOPE_TARGET)
             print_key(option, PLACE_SECTION, NULL, to);
 }

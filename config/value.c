@@ -330,6 +330,20 @@ static bool set_text(const struct option *option, char **field, const char *text
     return true;
 }
 
+/* Each item must be sayable in a file, too. */
+static bool add_texts(const struct option *option, struct text_list *list, const char *text,
+                      bool is_first, struct fault *fault)
+{
+    if (!is_sayable(text))
+        return fault_set(fault,
+                         QUOTED
+                         " cannot be said; leave out control characters, outer blanks, \" ;\" "
+                         "and \" #\"",
+                         text);
+    return is_first ? lists_set_texts(list, text, option->nothing, fault)
+                    : lists_add_texts(list, text, option->nothing, fault);
+}
+
 static bool set_admin(struct config *config, const char *text, struct fault *fault)
 {
     char *address;
@@ -345,6 +359,8 @@ static bool set_admin(struct config *config, const char *text, struct fault *fau
     free(address);
     if (!fine)
         return false;
+    if (endpoint.tls)
+        return fault_set(fault, QUOTED ": the admin endpoint has no TLS; write HOST:PORT", text);
     config->admin_on = true;
     config->admin = endpoint;
     return true;
@@ -387,6 +403,8 @@ bool value_add(const struct option *option, void *base, const char *text, struct
         return lists_add_networks(field, text, option->nothing, fault);
     case KIND_SERVERS:
         return lists_add_servers(field, text, option->nothing, fault);
+    case KIND_TEXTS:
+        return add_texts(option, field, text, false, fault);
     case KIND_ADMIN:
         return set_admin(base, text, fault);
     case KIND_LISTENS:
@@ -407,6 +425,8 @@ bool value_set(const struct option *option, void *base, const char *text, struct
         return lists_set_networks(field_of(option, base), text, option->nothing, fault);
     if (option->kind == KIND_SERVERS)
         return lists_set_servers(field_of(option, base), text, option->nothing, fault);
+    if (option->kind == KIND_TEXTS)
+        return add_texts(option, field_of(option, base), text, true, fault);
     return value_add(option, base, text, fault);
 }
 
@@ -445,6 +465,9 @@ void value_print(const struct option *option, const void *base, FILE *to)
     case KIND_SERVERS:
         lists_print_servers(field, option->nothing, to);
         break;
+    case KIND_TEXTS:
+        lists_print_texts(field, option->nothing, to);
+        break;
     case KIND_ADMIN:
         print_admin(base, to);
         break;
@@ -471,6 +494,8 @@ void value_free(const struct option *option, void *base)
         free(list->networks);
         *list = (struct network_list){ 0 };
     }
+    if (option->kind == KIND_TEXTS)
+        lists_free_texts(field_of(option, base));
     if (option->kind == KIND_SERVERS) {
         struct address_list *list = field_of(option, base);
         free(list->addresses);

@@ -49,7 +49,7 @@ static int use(const struct config *config, enum config_action action)
 {
     struct fault fault = { { 0 } };
 
-    if (!loops_check(config, &fault))
+    if (!loops_check(config, &fault) || !supervisor_check(config, &fault))
         return refuse(&fault);
     if (action == CONFIG_RUN)
         return supervisor_run(config);

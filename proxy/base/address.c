@@ -381,8 +381,9 @@ static bool parse_scheme(struct endpoint *endpoint, const char *text, enum endpo
 {
     const char *mark = strstr(text, "://");
 
-    if (starts_with(text, "tls://"))
-        return fault_set(fault, QUOTED ": tls:// is not in this version; write HOST:PORT", text);
+    endpoint->tls = starts_with(text, "tls://");
+    if (endpoint->tls)
+        return parse_tcp(endpoint, text + strlen("tls://"), use, fault);
     if (starts_with(text, "file:"))
         return fault_set(fault, QUOTED ": file: is not in this version; write HOST:PORT", text);
     if (strcasecmp(text, "original-dst") == 0)
@@ -390,9 +391,10 @@ static bool parse_scheme(struct endpoint *endpoint, const char *text, enum endpo
     if (starts_with(text, "tcp://"))
         return parse_tcp(endpoint, text + strlen("tcp://"), use, fault);
     if (mark != NULL)
-        return fault_set(
-            fault, QUOTED " has an unknown scheme; write HOST:PORT, tcp://HOST:PORT or unix:/path",
-            text);
+        return fault_set(fault,
+                         QUOTED " has an unknown scheme; write HOST:PORT, tcp://HOST:PORT, "
+                                "tls://HOST:PORT or unix:/path",
+                         text);
     return parse_tcp(endpoint, text, use, fault);
 }
 
@@ -414,12 +416,15 @@ bool endpoint_parse(struct endpoint *endpoint, const char *text, enum endpoint_u
 
 void endpoint_print(const struct endpoint *endpoint, char text[ENDPOINT_TEXT])
 {
+    const char *scheme = endpoint->tls ? "tls://" : "";
+    unsigned port = endpoint->port;
+
     if (endpoint->kind == ENDPOINT_UNIX)
         snprintf(text, ENDPOINT_TEXT, "unix:%s", endpoint->host);
     else if (strchr(endpoint->host, ':') != NULL)
-        snprintf(text, ENDPOINT_TEXT, "[%s]:%u", endpoint->host, (unsigned)endpoint->port);
+        snprintf(text, ENDPOINT_TEXT, "%s[%s]:%u", scheme, endpoint->host, port);
     else
-        snprintf(text, ENDPOINT_TEXT, "%s:%u", endpoint->host, (unsigned)endpoint->port);
+        snprintf(text, ENDPOINT_TEXT, "%s%s:%u", scheme, endpoint->host, port);
 }
 
 /* ---- networks */

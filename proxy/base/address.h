@@ -3,7 +3,7 @@
  *
  *     PORT  :PORT  *:PORT   (listen only)      endpoint    what an operator wrote
  *     HOST:PORT  [V6]:PORT  tcp://HOST:PORT       │ names are resolved elsewhere
- *     unix:/path                                  ▼
+ *     tls://HOST:PORT  unix:/path                 ▼
  *                                              address     what a socket call takes
  *
  * A v4-mapped IPv6 address (::ffff:10.0.0.9) is the IPv4 address everywhere.
@@ -33,6 +33,7 @@ enum endpoint_use {
 struct endpoint {
     enum endpoint_kind kind;
     uint16_t           port;      /* TCP; 0 only to listen: the kernel chooses */
+    bool               tls;       /* tls:// was in front */
     char host[256]; /* TCP: a name or a bare numeric address, "" = every address; unix: the path */
 };
 

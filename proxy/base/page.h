@@ -56,6 +56,7 @@ struct page {
     _Atomic bool
         is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
     _Atomic double   drain_deadline;     /* CLOCK_MONOTONIC seconds; 0: no limit */
+    _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
     double           started;            /* wall clock, seconds */
     size_t           shadow_count;

@@ -23,6 +23,11 @@
            "the primary did not answer in time, or its host vanished")                             \
     REASON(PRIMARY_UNREACHABLE, "primary_unreachable", "there is no way to the primary's address") \
     REASON(PRIMARY_DNS, "primary_dns", "the primary's name did not resolve")                       \
+    REASON(TLS_CLIENT, "tls_client",                                                               \
+           "TLS with the client failed: handshake, certificate or record")                         \
+    REASON(TLS_PRIMARY, "tls_primary",                                                             \
+           "TLS with the primary failed: handshake, certificate or record")                        \
+    REASON(TLS_EOF, "tls_eof", "TLS ended without close_notify, with --tls-strict-eof")            \
     REASON(DENIED, "denied", "the client is in no network of --allow")                             \
     REASON(LIMIT, "limit", "the client's address had --max-sessions-per-source sessions already") \
     REASON(IDLE, "idle", "both directions were quiet for --idle-timeout")                          \
@@ -53,6 +58,7 @@
     REASON(UNREACHABLE, "unreachable", "there is no way to its address")                           \
     REASON(CONNECT_TIMEOUT, "connect_timeout", "it did not answer in time")                        \
     REASON(DNS, "dns", "its name did not resolve")                                                 \
+    REASON(TLS, "tls", "TLS failed: handshake, certificate or record")                             \
     REASON(LAG, "lag", "it fell further behind than its buffer")                                   \
     REASON(STALL, "stall", "it took no byte for the stall timeout, or did not close in time")      \
     REASON(MEMORY, "memory", "all shadows together reached --shadow-memory, or memory ran out")    \
@@ -87,6 +93,32 @@
     COUNT(DNS_FAILED, "doppel_dns_lookups_total", "result=\"failed\"", COUNTER, "")                \
     COUNT(DNS_STALE, "doppel_dns_stale", "", GAUGE,                                                \
           "names served from an old answer, because a newer one cannot be had")                    \
+    COUNT(TLS_CLIENT_OK, "doppel_tls_handshakes_total", "side=\"client\",result=\"ok\"", COUNTER,  \
+          "TLS handshakes by whom they were made with")                                            \
+    COUNT(TLS_CLIENT_RESUMED, "doppel_tls_handshakes_total", "side=\"client\",result=\"resumed\"", \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_CLIENT_FAILED, "doppel_tls_handshakes_total", "side=\"client\",result=\"failed\"",   \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_CLIENT_TIMEOUT, "doppel_tls_handshakes_total", "side=\"client\",result=\"timeout\"", \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_PRIMARY_OK, "doppel_tls_handshakes_total", "side=\"primary\",result=\"ok\"",         \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_PRIMARY_RESUMED, "doppel_tls_handshakes_total",                                      \
+          "side=\"primary\",result=\"resumed\"", COUNTER, "")                                      \
+    COUNT(TLS_PRIMARY_FAILED, "doppel_tls_handshakes_total", "side=\"primary\",result=\"failed\"", \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_PRIMARY_TIMEOUT, "doppel_tls_handshakes_total",                                      \
+          "side=\"primary\",result=\"timeout\"", COUNTER, "")                                      \
+    COUNT(TLS_SHADOW_OK, "doppel_tls_handshakes_total", "side=\"shadow\",result=\"ok\"", COUNTER,  \
+          "")                                                                                      \
+    COUNT(TLS_SHADOW_RESUMED, "doppel_tls_handshakes_total", "side=\"shadow\",result=\"resumed\"", \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_SHADOW_FAILED, "doppel_tls_handshakes_total", "side=\"shadow\",result=\"failed\"",   \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_SHADOW_TIMEOUT, "doppel_tls_handshakes_total", "side=\"shadow\",result=\"timeout\"", \
+          COUNTER, "")                                                                             \
+    COUNT(TLS_EOF, "doppel_tls_eof_total", "", COUNTER,                                            \
+          "TLS connections that ended without close_notify")                                       \
     COUNT(ACCEPT_NO_DESCRIPTOR, "doppel_accept_errors_total", "error=\"no_descriptor\"", COUNTER,  \
           "accept(2) failed")                                                                      \
     COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \

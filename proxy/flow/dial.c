@@ -2,7 +2,7 @@
  * dial.c — one dialling at a time goes through targets and addresses until one connects.
  *
  *     begin_target ──known──▶ try_address ──connect(2)──▶ on_connect ──▶ succeed
- *         │                     ▲   ▲                         │
+ *         │                     ▲   ▲                         │     └── tls:// ──▶ handshake.h
  *         │                     │   └─────── go_on ◀──────────┘ refused, timed out, ...
  *         └──wait──▶ on_name ───┘                 └── no target left ──▶ transport_fail
  *
@@ -158,6 +158,11 @@ static struct ev_loop *loop_of(const struct dialling *d)
     return reactor_loop(d->dialer->reactor);
 }
 
+static const struct endpoint *endpoint_of(const struct dialling *d)
+{
+    return &d->request.targets[d->target - 1].endpoint;
+}
+
 /* The socket is the caller's again; -1: there was none. */
 static int release_socket(struct dialling *d)
 {
@@ -227,6 +232,25 @@ static void conclude(struct dialling *d)
         transport_tell(transport);
 }
 
+/* The transport goes on opening, without us. */
+static void hand_over(struct dialling *d, int socket, const struct address *peer)
+{
+    struct handshake_request request = {
+        .target = &d->request.targets[d->target - 1],
+        .hints = d->request.hints,
+        .side = d->request.side,
+        .timeout = d->request.timeout,
+    };
+
+    if (handshake_connect(d->dialer->settings.handshakes, &request, d->transport, socket, peer)) {
+        dialling_free(d);
+        return;
+    }
+    socket_reset(socket);
+    transport_fail(d->transport, FAILURE_NO_MEMORY, "no memory");
+    conclude(d);
+}
+
 static void succeed(struct dialling *d)
 {
     struct address peer = d->addresses[d->address - 1];
@@ -236,10 +260,15 @@ static void succeed(struct dialling *d)
         socket_reset(socket);
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
         transport_fail(d->transport, d->failure, d->why);
-    } else {
-        avoided_forget(&d->dialer->avoided, &peer);
-        transport_opened(d->transport, socket, &peer);
+        conclude(d);
+        return;
     }
+    avoided_forget(&d->dialer->avoided, &peer);
+    if (endpoint_of(d)->tls) {
+        hand_over(d, socket, &peer);
+        return;
+    }
+    transport_opened(d->transport, socket, &peer);
     conclude(d);
 }
 
@@ -306,11 +335,6 @@ static bool try_address(struct dialling *d, const struct address *address)
     ev_io_set(&d->connecting, fd, EV_WRITE);
     ev_io_start(loop_of(d), &d->connecting);
     return true;
-}
-
-static const struct endpoint *endpoint_of(const struct dialling *d)
-{
-    return &d->request.targets[d->target - 1].endpoint;
 }
 
 static bool was_tried(const struct dialling *d, const struct address *address)

@@ -2,6 +2,7 @@
  * dial.h — a target becomes a transport that opens itself: resolve, connect, next address on failure.
  *
  *     targets ──▶ [name ──names──▶] addresses ──connect(2), each within its timeout──▶ OPEN
+ *                                                            tls:// ──handshake──────────▲
  *
  * The caller gets the transport at once, still opening, and needs no states of its own.  Two kinds
  * of connections are never made: to one of our own listeners (a loop) and to the connecting socket
@@ -14,6 +15,7 @@
 #include <stddef.h>
 
 #include "config/config.h"
+#include "flow/handshake.h"
 #include "flow/transport.h"
 
 struct dialer;
@@ -26,6 +28,7 @@ struct dial_settings {
     bool                  allow_loop;
     enum dns_family       family;
     struct socket_settings sockets;
+    struct handshakes    *handshakes; /* for tls:// targets; NULL: there is none */
 };
 
 struct dialer *dialer_new(struct reactor *, struct names *, const struct dial_settings *);
@@ -37,6 +40,8 @@ struct dial_request {
     double                      timeout;      /* seconds, for each address */
     double user_timeout; /* TCP_USER_TIMEOUT instead of the dialer's; 0: the dialer's */
     size_t send_buffer;  /* SO_SNDBUF instead of the dialer's; 0: the dialer's */
+    enum tls_side    side;  /* who they are, for the counters of TLS */
+    struct tls_hints hints; /* for tls:// targets; lives as long as the targets */
 };
 
 /* The targets are borrowed until the transport is open, failed or closed.  NULL: no memory.  What

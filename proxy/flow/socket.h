@@ -17,6 +17,8 @@ enum failure {
     FAILURE_NO_DESCRIPTOR,
     FAILURE_NO_PORT,
     FAILURE_NO_MEMORY,
+    FAILURE_TLS,             /* the handshake, a certificate, or a record */
+    FAILURE_TLS_EOF,         /* TLS ended without close_notify, with --tls-strict-eof */
     FAILURE_LOOP,            /* it led back to ourselves */
     FAILURE_LOCAL,           /* another system call failed */
 };

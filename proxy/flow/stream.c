@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/pool.h"
 
@@ -281,6 +282,16 @@ enum io cursor_drain(struct cursor *cursor, struct transport *to)
 uint64_t stream_total(const struct stream *stream)
 {
     return stream->end;
+}
+
+size_t stream_peek(const struct stream *stream, void *room, size_t most)
+{
+    size_t inside = stream->begin % CHUNK_SIZE;
+    size_t length = min_size(most, min_size(CHUNK_SIZE - inside, stream_buffered(stream)));
+
+    if (length > 0)
+        memcpy(room, stream->chunks[stream->begin / CHUNK_SIZE % stream->slots] + inside, length);
+    return length;
 }
 
 size_t stream_buffered(const struct stream *stream)

@@ -77,6 +77,8 @@ bool stream_settle(struct stream *);
 size_t   stream_room(const struct stream *);
 bool     stream_wants_more(const struct stream *);  /* room, and not ended */
 uint64_t stream_total(const struct stream *);       /* bytes that ever entered */
+/* Copies the first bytes that are kept, as far as they lie together; answers how many. */
+size_t   stream_peek(const struct stream *, void *room, size_t most);
 size_t   stream_buffered(const struct stream *);    /* bytes kept */
 /* Memory that only cursors that may be detached still need, as of the last stream_settle(). */
 size_t   stream_spared(const struct stream *);

@@ -1,12 +1,13 @@
 /*
- * transport.c — plain TCP and unix sockets as would-block bytes; wake-ups; quiet and loud endings.
+ * transport.c — TCP and unix sockets as would-block bytes; wake-ups; quiet and loud endings.
  *
  *     socket ──event──▶ readable / writable ──ready()──▶ owner tries everything it wants
  *                            ▲       │
  *                            └───────┴── cleared by EAGAIN and by short reads and writes
  *
- * The two bits make trying free of needless system calls.  Two things live beside the usual read and
- * write:
+ * The two bits make trying free of needless system calls.  With TLS (flow/tls.h) over the socket, a read
+ * may have to wait for the socket to be writable, and the other way round: which event means which bit
+ * is asked for each time.  Two things live beside the usual read and write:
  *
  *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
  *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
@@ -30,6 +31,7 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "flow/closing.h"
+#include "flow/tls.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
@@ -67,7 +69,8 @@ struct transport {
     ev_io            io;
     opening_cancel  *cancel;  /* while opening */
     void            *opening;
-    char            *why;     /* after a failed opening */
+    char            *why;     /* NULL: errno says it */
+    struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
     int              error;   /* errno of the failure */
     enum failure     failure;
@@ -77,6 +80,7 @@ struct transport {
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
     bool ended : 1;           /* our end has been said, or will be */
+    bool is_ending : 1;       /* close_notify waits for room */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
     bool in_resets : 1;       /* in the reset watch's set */
@@ -265,6 +269,51 @@ const char *reactor_version(void)
     return text;
 }
 
+void reactor_let_go(struct reactor *reactor, int socket)
+{
+    int bytes = 0;
+
+    shutdown(socket, SHUT_WR);
+    if (ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0)
+        closings_add(&reactor->closings, socket); /* close(2) would reset at once */
+    else
+        close(socket);
+}
+
+/* --- TLS --------------------------------------------------------------------------------- */
+
+static int event_for_reading(const struct transport *t)
+{
+    return t->tls != NULL && tls_read_waits_for_room(t->tls) ? EV_WRITE : EV_READ;
+}
+
+static int event_for_writing(const struct transport *t)
+{
+    return t->tls != NULL && tls_write_waits_for_bytes(t->tls) ? EV_READ : EV_WRITE;
+}
+
+/* Not the socket's failure, but TLS's own. */
+static enum io tls_failed(struct transport *t)
+{
+    if (tls_error(t->tls) != 0)
+        return failed(t, tls_error(t->tls));
+    t->failure = tls_is_truncated(t->tls) ? FAILURE_TLS_EOF : FAILURE_TLS;
+    t->broken = true;
+    free(t->why);
+    t->why = strdup(tls_why(t->tls));
+    return IO_FAILED;
+}
+
+/* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
+static void say_end(struct transport *t)
+{
+    t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
+    if (t->is_ending)
+        t->writable = false;
+    else
+        shutdown(t->io.fd, SHUT_WR);
+}
+
 /* --- transports -------------------------------------------------------------------------- */
 
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
@@ -276,8 +325,10 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
         failed(t, ENOMEM);
         t->at_end = true;
     }
-    t->readable |= (events & EV_READ) != 0;
-    t->writable |= (events & EV_WRITE) != 0;
+    t->readable |= (events & event_for_reading(t)) != 0;
+    t->writable |= (events & event_for_writing(t)) != 0;
+    if (t->is_ending && t->writable)
+        say_end(t);
     t->ready(t->owner);
 }
 
@@ -322,16 +373,37 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     return t;
 }
 
-void transport_opened(struct transport *t, int socket, const struct address *peer)
+static void open_with(struct transport *t, int socket)
 {
     assert(t->state == TRANSPORT_OPENING);
     t->state = TRANSPORT_OPEN;
     t->opening = NULL;
     t->writable = true;
-    peer_set(&t->peer, peer);
     ev_io_set(&t->io, socket, 0);
     if (t->ended)
-        shutdown(socket, SHUT_WR);
+        say_end(t);
+}
+
+void transport_opened(struct transport *t, int socket, const struct address *peer)
+{
+    peer_set(&t->peer, peer);
+    open_with(t, socket);
+}
+
+void transport_hand_over(struct transport *t, opening_cancel *cancel, void *opening,
+                         const struct address *peer)
+{
+    assert(t->state == TRANSPORT_OPENING);
+    t->cancel = cancel;
+    t->opening = opening;
+    peer_set(&t->peer, peer);
+}
+
+void transport_secured(struct transport *t, int socket, struct tls *tls)
+{
+    t->tls = tls;
+    t->readable = true; /* bytes may have come along with the end of the handshake */
+    open_with(t, socket);
 }
 
 void transport_fail(struct transport *t, enum failure failure, const char *why)
@@ -399,6 +471,20 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
     return failed(t, errno);
 }
 
+static enum io tls_read_result(struct transport *t, enum io io)
+{
+    if (io == IO_AGAIN) {
+        t->readable = false;
+        return t->broken ? read_end(t) : IO_AGAIN;
+    }
+    if (io == IO_END)
+        return read_end(t);
+    if (io == IO_OK)
+        return IO_OK; /* still readable: only IO_AGAIN means that there is no more */
+    t->at_end = true;
+    return tls_failed(t);
+}
+
 static size_t total(const struct iovec *pieces, int count)
 {
     size_t sum = 0;
@@ -421,6 +507,8 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
     enum io io = may_try(t, t->readable);
     if (io != IO_OK)
         return io;
+    if (t->tls != NULL)
+        return tls_read_result(t, tls_read(t->tls, space, count, moved));
     return read_result(t, readv(t->io.fd, space, count), total(space, count), moved);
 }
 
@@ -435,6 +523,8 @@ enum io transport_discard(struct transport *t, size_t most, size_t *moved)
     enum io io = may_try(t, t->readable);
     if (io != IO_OK)
         return io;
+    if (t->tls != NULL)
+        return tls_read_result(t, tls_discard(t->tls, most, moved));
     if (t->peer.family == AF_UNIX) { /* MSG_TRUNC without a buffer is EFAULT there */
         most = most < sizeof scratch ? most : sizeof scratch;
         n = recv(t->io.fd, scratch, most, 0);
@@ -444,12 +534,26 @@ enum io transport_discard(struct transport *t, size_t most, size_t *moved)
     return read_result(t, n, most, moved);
 }
 
+static enum io write_securely(struct transport *t, const struct iovec *bytes, int count,
+                              size_t *moved)
+{
+    enum io io = tls_write(t->tls, bytes, count, moved);
+
+    t->writable = *moved == total(bytes, count);
+    if (io != IO_FAILED)
+        return io;
+    t->readable = true;
+    return tls_failed(t);
+}
+
 enum io transport_write(struct transport *t, const struct iovec *bytes, int count, size_t *moved)
 {
     *moved = 0;
     enum io io = may_try(t, t->writable);
     if (io != IO_OK)
         return io;
+    if (t->tls != NULL)
+        return write_securely(t, bytes, count, moved);
     ssize_t n = writev(t->io.fd, bytes, count);
     if (n >= 0) {
         *moved = (size_t)n;
@@ -475,7 +579,12 @@ void transport_end(struct transport *t)
         return;
     t->ended = true;
     if (t->state == TRANSPORT_OPEN)
-        shutdown(t->io.fd, SHUT_WR);
+        say_end(t);
+}
+
+bool transport_is_ending(const struct transport *t)
+{
+    return t->is_ending && t->state == TRANSPORT_OPEN && !t->broken;
 }
 
 void transport_abort(struct transport *t)
@@ -526,6 +635,7 @@ void transport_close(struct transport *t)
         list_remove(&t->starved);
         ev_io_stop(t->reactor->loop, &t->io);
         t->io.fd = -1;
+        tls_close(t->tls);
         close_as_told(t, socket);
         break;
     case TRANSPORT_CLOSED:
@@ -546,8 +656,19 @@ void transport_free(struct transport *t)
     transport_close(t);
     if (t->peer.family == AF_UNIX)
         free(t->peer.path);
+    tls_free(t->tls);
     free(t->why);
     free(t);
+}
+
+static void watch_for(struct transport *t, int events)
+{
+    if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
+        return;
+    ev_io_stop(t->reactor->loop, &t->io);
+    ev_io_modify(&t->io, events);
+    if (events != 0)
+        ev_io_start(t->reactor->loop, &t->io);
 }
 
 void transport_want(struct transport *t, bool read, bool write)
@@ -555,17 +676,13 @@ void transport_want(struct transport *t, bool read, bool write)
     if (t->state != TRANSPORT_OPEN)
         return;
     read = read && !t->at_end && !list_holds(&t->starved);
-    write = write && !t->broken && !list_holds(&t->starved);
-    int events = (read ? EV_READ : 0) | (write ? EV_WRITE : 0);
+    write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
 
     if (!read && !t->broken)
         watch_for_reset(t);
-    if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
-        return;
-    ev_io_stop(t->reactor->loop, &t->io);
-    ev_io_modify(&t->io, events);
-    if (events != 0)
-        ev_io_start(t->reactor->loop, &t->io);
+    watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
+    if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
+        ev_feed_event(t->reactor->loop, &t->io, event_for_reading(t));
 }
 
 void transport_look_again(struct transport *t)
@@ -587,6 +704,11 @@ bool transport_is_open(const struct transport *t)
 bool transport_is_broken(const struct transport *t)
 {
     return t->broken;
+}
+
+const struct tls *transport_tls(const struct transport *t)
+{
+    return t->tls;
 }
 
 enum failure transport_failure(const struct transport *t)

@@ -22,6 +22,7 @@
 struct ev_loop;
 struct fault;
 struct reactor;
+struct tls;
 struct transport;
 
 enum io {
@@ -38,6 +39,8 @@ struct reactor *reactor_new(struct ev_loop *, struct fault *);
 void            reactor_free(struct reactor *);
 struct ev_loop *reactor_loop(const struct reactor *);
 size_t          reactor_closing(const struct reactor *);
+/* Takes a socket that nobody needs any more; what was written to it still arrives. */
+void            reactor_let_go(struct reactor *, int socket);
 /* "libev 4.33": running and compiled.  Static memory. */
 const char     *reactor_version(void);
 
@@ -56,8 +59,11 @@ enum io transport_write(struct transport *, const struct iovec *bytes, int count
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
 enum io transport_discard(struct transport *, size_t most, size_t *moved);
 
-/* No more bytes from us: FIN.  While opening it is remembered; said again it does nothing. */
+/* No more bytes from us: FIN, and close_notify before it.  While opening it is remembered; said
+ * again it does nothing. */
 void transport_end(struct transport *);
+/* close_notify has found no room yet: ready() will be called when it has. */
+bool transport_is_ending(const struct transport *);
 /* Closing will reset the peer, but only once it has acknowledged what was written, or after 5 s.
  * While opening it gives the opening up. */
 void transport_abort(struct transport *);
@@ -84,12 +90,14 @@ bool         transport_is_broken(const struct transport *);
 enum failure transport_failure(const struct transport *);
 /* The failure as one sentence part, such as "connection refused"; "" without failure. */
 const char  *transport_why(const struct transport *);
+/* What TLS knows of the connection; NULL: it is plain, or not open yet.  Valid after closing, too. */
+const struct tls *transport_tls(const struct transport *);
 /* The peer's address; length 0 while it is not known.  Valid after closing, too. */
 void         transport_peer(const struct transport *, struct address *);
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t       transport_unacknowledged(const struct transport *);
 
-/* For what opens transports (flow/dial.c). */
+/* For what opens transports (flow/dial.c, flow/handshake.c). */
 
 typedef void opening_cancel(void *opening);
 
@@ -98,6 +106,11 @@ struct transport *transport_opening(struct reactor *, opening_cancel *, void *op
                                     transport_ready *, void *owner);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
 void transport_opened(struct transport *, int socket, const struct address *peer);
+/* The opening goes on elsewhere, with a socket that is connected to this peer. */
+void transport_hand_over(struct transport *, opening_cancel *cancel, void *opening,
+                         const struct address *peer);
+/* As transport_opened(), after transport_hand_over(): takes the TLS that runs over the socket. */
+void transport_secured(struct transport *, int socket, struct tls *);
 /* The opening failed; why is copied. */
 void transport_fail(struct transport *, enum failure, const char *why);
 /* Calls ready(): only from a loop callback, as the last thing. */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
+#include "flow/tls.h"
 #include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/shadow.h"
@@ -81,6 +82,15 @@ static void line_milliseconds(struct line *line, const char *key, double seconds
         line_decimal(line, key, seconds * 1000, 1);
 }
 
+static void line_tls(struct line *line, const struct tls *tls)
+{
+    if (tls == NULL)
+        return;
+    line_text(line, "tls", tls_protocol_version(tls));
+    if (tls_server_name(tls) != NULL)
+        line_text(line, "sni", tls_server_name(tls));
+}
+
 static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)
 {
     bool     mirrored = was_mirrored(sh);
@@ -132,6 +142,7 @@ static void write_line(const struct account *account)
     line_text(&line, "session", strchr(name, '=') + 1);
     line_text(&line, "listener", account->listener->name);
     line_address(&line, "client", account->client);
+    line_tls(&line, transport_tls(account->client));
     line_address(&line, "primary", account->primary);
     line_decimal(&line, "seconds", account->seconds, 3);
     line_milliseconds(&line, "connect_ms", account->connect_seconds);

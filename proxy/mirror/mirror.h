@@ -18,6 +18,7 @@
 struct config;
 struct dialer;
 struct ev_loop;
+struct handshakes;
 struct page;
 struct reactor;
 struct slot;
@@ -36,12 +37,14 @@ struct mirror {
     struct ev_loop       *loop;
     struct reactor       *reactor;
     struct dialer        *dialer;
+    struct handshakes    *handshakes;
     struct pool           chunks;
     const struct config  *config;
     struct page          *page;
     struct slot          *slot;           /* this worker's cells */
     struct shadow_limits *shadow_limits;  /* one per shadow */
     struct log_limit      primary_limits[SESSION_REASON_COUNT];
+    struct log_limit      client_limit;   /* of lines about TLS with clients */
     const char           *session_prefix; /* of session ids: start time and worker serial */
 
     struct link     sessions;             /* all of this worker */

@@ -13,6 +13,10 @@ enum session_reason reason_of_client(enum failure failure)
         return SESSION_CLIENT_RST;
     case FAILURE_TIMED_OUT:
         return SESSION_CLIENT_TIMEOUT;
+    case FAILURE_TLS:
+        return SESSION_TLS_CLIENT;
+    case FAILURE_TLS_EOF:
+        return SESSION_TLS_EOF;
     case FAILURE_REFUSED:
     case FAILURE_UNREACHABLE:
     case FAILURE_CONNECT_TIMEOUT:
@@ -47,6 +51,10 @@ enum session_reason reason_of_primary(enum failure failure)
         return SESSION_NO_DESCRIPTOR;
     case FAILURE_NO_PORT:
         return SESSION_NO_PORT;
+    case FAILURE_TLS:
+        return SESSION_TLS_PRIMARY;
+    case FAILURE_TLS_EOF:
+        return SESSION_TLS_EOF;
     case FAILURE_LOOP:
         return SESSION_LOOP;
     case FAILURE_LOCAL:
@@ -77,6 +85,9 @@ enum shadow_reason reason_of_shadow(enum failure failure)
         return SHADOW_NO_DESCRIPTOR;
     case FAILURE_NO_PORT:
         return SHADOW_NO_PORT;
+    case FAILURE_TLS:
+    case FAILURE_TLS_EOF:
+        return SHADOW_TLS;
     case FAILURE_LOOP:
         return SHADOW_LOOP;
     case FAILURE_LOCAL:

@@ -23,6 +23,7 @@
 #include "base/sources.h"
 #include "config/config.h"
 #include "flow/dial.h"
+#include "flow/handshake.h"
 #include "flow/stream.h"
 #include "flow/transport.h"
 #include "mirror/account.h"
@@ -121,6 +122,19 @@ static void warn_of_primary(const struct session *s, double now)
                 s->primary != NULL ? transport_why(s->primary) : "no memory", suppressed);
 }
 
+/* Port scans and wrong clients: nothing that anybody must act upon. */
+static void tell_of_client(const struct session *s, double now)
+{
+    char     name[SESSION_NAME];
+    uint64_t suppressed;
+
+    if (!log_limit_passes(&s->mirror->client_limit, now, WARNING_EVERY, &suppressed))
+        return;
+    session_name(s->mirror, s->number, name);
+    log_info(name, "client_failed", "reason=%s why=%s suppressed=%" PRIu64,
+             session_reason_name(s->reason), transport_why(s->client), suppressed);
+}
+
 /* Nobody is left to answer.  What the client sent before is still read, for the others. */
 static void lose_client(struct session *s, double now)
 {
@@ -128,6 +142,8 @@ static void lose_client(struct session *s, double now)
         return;
     s->lost_at = now;
     remember(s, reason_of_client(transport_failure(s->client)));
+    if (s->reason == SESSION_TLS_CLIENT)
+        tell_of_client(s, now);
     stream_break(s->response);
     stream_detach(&s->to_client);
     s->response_is_over = true;
@@ -156,6 +172,19 @@ static void lose_primary(struct session *s, double now)
 
 /* --- one turn ---------------------------------------------------------------------------- */
 
+/* What the client asked for is asked of the others. */
+static struct tls_hints hints_of(const struct session *s)
+{
+    const struct tls *tls = transport_tls(s->client);
+    struct tls_hints  hints = { 0 };
+
+    if (tls != NULL) {
+        hints.server_name = tls_server_name(tls);
+        hints.protocol = tls_protocol(tls);
+    }
+    return hints;
+}
+
 static struct shadow_turn turn_of(struct session *s, double now)
 {
     return (struct shadow_turn){
@@ -164,6 +193,7 @@ static struct shadow_turn turn_of(struct session *s, double now)
             s->state == SESSION_RELAYING && s->primary != NULL && transport_is_open(s->primary),
         .now = now,
         .first_byte_at = s->first_byte_at,
+        .hints = hints_of(s),
         .ready = on_ready,
         .owner = s,
     };
@@ -211,7 +241,25 @@ static enum io deliver(struct cursor *cursor, struct transport *to)
         transport_abort(to);
     else
         transport_end(to);
-    return IO_END;
+    return transport_is_ending(to) ? IO_AGAIN : IO_END;
+}
+
+/* TLS that only passes through is noise to a shadow; said once for each listener. */
+static void warn_of_hello(const struct session *s)
+{
+    static const unsigned char handshake = 0x16, version = 3, client_hello = 1; /* RFC 8446, 5.1 */
+    size_t                     listener = (size_t)(s->listener - s->mirror->config->listens);
+    unsigned char              start[6];
+    uint64_t                   bit = (uint64_t)1 << listener;
+
+    if (s->shadow_count == 0 || s->listener->endpoint.tls ||
+        stream_peek(s->request, start, sizeof start) < sizeof start || start[0] != handshake ||
+        start[1] != version || start[5] != client_hello)
+        return;
+    if ((atomic_fetch_or(&s->mirror->page->hellos, bit) & bit) == 0)
+        log_warning("listener", "tls_passes_through", "listener=%s why=%s", s->listener->name,
+                    "a client speaks TLS to the primary, so shadows see noise; listen on tls:// to "
+                    "mirror what is inside");
 }
 
 static void fill_request(struct session *s, double now)
@@ -223,6 +271,7 @@ static void fill_request(struct session *s, double now)
     if (io == IO_FAILED || transport_is_broken(s->client))
         lose_client(s, now);
     if (s->first_byte_at == 0 && stream_total(s->request) > 0) {
+        warn_of_hello(s);
         s->first_byte_at = now;
         s->greeting_bytes = stream_total(s->response);
     }
@@ -235,6 +284,8 @@ static void session_dial(struct session *s, double now)
         .targets = config->primaries,
         .target_count = config->primary_count,
         .timeout = config->connect_timeout,
+        .side = TLS_PRIMARY,
+        .hints = hints_of(s),
     };
 
     s->primary = dial(s->mirror->dialer, &request, on_ready, s);
@@ -607,7 +658,8 @@ static bool is_allowed(const struct network_list *allow, const struct address *c
 }
 
 /* NULL: no memory; the socket is closed in any case then. */
-static struct session *session_new(struct mirror *mirror, int socket, const struct address *client)
+static struct session *session_new(struct mirror *mirror, int socket, const struct address *client,
+                                   const struct listen_config *listener)
 {
     size_t          shadows = mirror->config->shadow_count;
     struct session *s = calloc(1, sizeof *s + shadows * sizeof s->shadows[0]);
@@ -617,9 +669,12 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
         return NULL;
     }
     s->mirror = mirror;
+    s->listener = listener;
     s->request = stream_new(&mirror->chunks);
     s->response = stream_new(&mirror->chunks);
-    s->client = transport_accepted(mirror->reactor, socket, client, on_ready, s);
+    s->client = listener->endpoint.tls
+                    ? handshake_accept(mirror->handshakes, socket, client, on_ready, s)
+                    : transport_accepted(mirror->reactor, socket, client, on_ready, s);
     if (s->request == NULL || s->response == NULL || s->client == NULL) {
         session_free(s);
         return NULL;
@@ -647,13 +702,12 @@ static void session_refuse(struct session *s, enum session_reason reason)
 void session_open(struct mirror *mirror, int socket, const struct address *client,
                   const struct listen_config *listener)
 {
-    struct session *s = session_new(mirror, socket, client);
+    struct session *s = session_new(mirror, socket, client, listener);
 
     if (s == NULL) {
         count_stillborn(mirror);
         return;
     }
-    s->listener = listener;
     s->number = ++mirror->session_count;
     s->started = s->moved_at = clock_now();
     s->connect_seconds = s->first_byte_seconds = -1;

@@ -169,6 +169,8 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .timeout = config->connect_timeout,
         .user_timeout = config->stall_timeout,
         .send_buffer = config->buffer < AUTOTUNED_FROM ? config->buffer : 0,
+        .side = TLS_SHADOW,
+        .hints = turn->hints,
     };
 
     if (page_sum_shadow(sh->mirror->page, sh->index, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {

@@ -20,6 +20,7 @@
 
 #include "base/stats.h"
 #include "flow/stream.h"
+#include "flow/tls.h"
 #include "flow/transport.h"
 
 struct address;
@@ -66,6 +67,7 @@ struct shadow_turn {
     bool             primary_open;   /* no byte leaves, and nothing is dialled, before */
     double           now;            /* CLOCK_MONOTONIC seconds */
     double           first_byte_at;  /* when the client's first byte came; 0: not yet */
+    struct tls_hints hints;          /* of the client, for tls:// shadows */
     transport_ready *ready;
     void            *owner;
 };

@@ -91,6 +91,7 @@ _Noreturn static void become_worker(struct place *place, int lifeline, int ready
         .sockets = place->crew->sockets,
         .bound = settings->bound,
         .limits = settings->limits,
+        .tls = settings->tls,
         .sources = place->crew->sources,
         .lifeline = lifeline,
         .ready = ready,
@@ -258,7 +259,8 @@ static void on_death(struct place *place, int status)
     page_retire_slot(crew->settings.page, place->slot);
     if (crew->sources != NULL)
         sources_forget(crew->sources, place->index);
-    atomic_store(&crew->settings.page->is_full[place->index], true); /* nobody takes clients there */
+    atomic_store(&crew->settings.page->is_full[place->index],
+                 true); /* nobody takes clients there */
     place->slot = NULL;
     if (status != 0 || crew->state != CREW_RETIRING)
         log_death(status);

@@ -21,6 +21,7 @@ struct crew;
 struct ev_loop;
 struct limits;
 struct page;
+struct tls_contexts;
 
 /* Borrowed, must outlive the crew. */
 struct crew_settings {
@@ -29,6 +30,7 @@ struct crew_settings {
     struct page          *page;
     const struct address *bound;        /* where the listeners are */
     const struct limits  *limits;
+    struct tls_contexts  *tls;
     void (*on_ready)(void *owner);      /* all workers serve, for the first time */
     void (*on_gone)(void *owner, int status); /* none is left: 0 in good order, 1 otherwise */
     void *owner;

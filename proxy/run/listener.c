@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
+#include "flow/handshake.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
 
@@ -81,6 +82,13 @@ static bool is_ours(const struct listener *listener)
     return watcher == all->settings.place;
 }
 
+/* A client of tls:// costs a handshake before anything else. */
+static bool has_room(const struct listener *listener)
+{
+    return !listener->config->endpoint.tls ||
+           handshakes_have_room(listener->all->mirror->handshakes);
+}
+
 /* What is watched follows from the page, and from whether we may accept. */
 static void rearm(struct listener *listener)
 {
@@ -88,7 +96,7 @@ static void rearm(struct listener *listener)
 
     if (listener->io.fd < 0)
         return;
-    if (is_ours(listener) && !listener->all->is_paused)
+    if (is_ours(listener) && has_room(listener) && !listener->all->is_paused)
         ev_io_start(loop, &listener->io);
     else
         ev_io_stop(loop, &listener->io);
@@ -224,6 +232,10 @@ static bool accept_one(struct listener *listener)
     struct address          client;
     socklen_t               length = sizeof storage;
 
+    if (!has_room(listener)) { /* listeners_watch() follows when there is some */
+        rearm(listener);
+        return false;
+    }
     if (!take_place(listener->all)) {
         pause_accepting(listener->all, LIMIT_RETRY);
         return false;
@@ -259,7 +271,7 @@ static void take_queue(struct listener *listener)
     for (int n = 0; n < ACCEPTS_PER_WAKE && listener->io.fd >= 0; n++) {
         if (accept_one(listener))
             continue;
-        if (listener->all->is_paused)
+        if (listener->all->is_paused || !has_room(listener))
             return;
         close_listener(listener);
     }
@@ -305,6 +317,18 @@ struct listeners *listeners_new(const struct listeners_settings *settings)
     }
     listeners_watch(all);
     return all;
+}
+
+void listeners_have_room(void *owner)
+{
+    struct listeners *all = owner;
+
+    if (!all->is_draining) {
+        listeners_watch(all);
+        return;
+    }
+    for (size_t i = 0; i < all->count; i++)
+        take_queue(&all->listeners[i]);
 }
 
 bool listeners_are_closed(const struct listeners *all)

@@ -33,6 +33,8 @@ void listeners_watch(struct listeners *);
 void listeners_resume(void *owner);
 /* Ports or descriptors have run out: wait a little.  owner is the struct listeners. */
 void listeners_back_off(void *owner);
+/* There is room for handshakes again: go on with tls:// listeners.  owner is the struct listeners. */
+void listeners_have_room(void *owner);
 /* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
  * until clients leave. */
 void listeners_drain(struct listeners *);

@@ -26,6 +26,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/socket.h"
+#include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/crew.h"
@@ -46,6 +47,7 @@ struct supervisor {
     struct address        *bound;     /* one per listener */
     struct bound_listener *listeners; /* the same for the admin endpoint */
     struct limits          limits;
+    struct tls_contexts   *tls;       /* made before any worker, so that all have the same keys */
     bool                   is_ready;
     bool                   is_draining;
     bool                   wrote_pid_file; /* and removes it at the end */
@@ -327,6 +329,7 @@ static void make_crew(struct supervisor *sup)
         .page = sup->page,
         .bound = sup->bound,
         .limits = &sup->limits,
+        .tls = sup->tls,
         .on_ready = on_crew_ready,
         .on_gone = on_crew_gone,
         .owner = sup,
@@ -354,6 +357,7 @@ static void log_start(const struct supervisor *sup)
 {
     const struct config *config = sup->config;
 
+    tls_contexts_warn(config);
     log_info("supervisor", "starting",
              "version=%s workers=%" PRIu64 " max_sessions=%zu most_buffer_bytes=%.0f shadows=%zu",
              stats_version(), config->workers, sup->limits.sessions,
@@ -376,6 +380,9 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
     if (!open_logs(config, fault) || !make_page(sup, fault))
+        return false;
+    sup->tls = tls_contexts_new(config, fault);
+    if (sup->tls == NULL)
         return false;
     sup->limits = limits_choose(config, limits_raise_descriptors());
     make_crew(sup);
@@ -409,9 +416,18 @@ static void supervisor_free(struct supervisor *sup)
     if (sup->loop != NULL)
         ev_loop_destroy(sup->loop);
     page_free(sup->page);
+    tls_contexts_free(sup->tls);
     free(sup->listeners);
     free(sup->bound);
     free(sup);
+}
+
+bool supervisor_check(const struct config *config, struct fault *fault)
+{
+    struct tls_contexts *tls = tls_contexts_new(config, fault);
+
+    tls_contexts_free(tls);
+    return tls != NULL;
 }
 
 int supervisor_run(const struct config *config)

@@ -4,7 +4,14 @@
 #ifndef RUN_SUPERVISOR_H
 #define RUN_SUPERVISOR_H
 
+#include <stdbool.h>
+
 struct config;
+struct fault;
+
+/* Certificates, keys and authorities that running would use can be used.  False: the fault says
+ * which one cannot, and why. */
+bool supervisor_check(const struct config *, struct fault *);
 
 /* Binds, starts the workers and serves until it is told to stop.  Answers the exit status: 0 after
  * a drain in good order, 1 when it could not run (the reason is on stderr) or was hurried. */

@@ -5,9 +5,11 @@
 
 #include "base/stats.h"
 #include "flow/resolver.h"
+#include "flow/tls_contexts.h"
 #include "flow/transport.h"
 
 void version_print(FILE *out)
 {
-    fprintf(out, "doppel %s\n%s\n%s\n", stats_version(), reactor_version(), resolver_version());
+    fprintf(out, "doppel %s\n%s\n%s\n%s\n", stats_version(), reactor_version(), resolver_version(),
+            tls_library_version());
 }

@@ -24,6 +24,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/dial.h"
+#include "flow/handshake.h"
 #include "flow/names.h"
 #include "flow/transport.h"
 #include "mirror/mirror.h"
@@ -105,8 +106,10 @@ static void worker_dismantle(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
+    handshakes_watch_room(w->mirror.handshakes, NULL, NULL);
     listeners_free(w->listeners);
     dialer_free(w->mirror.dialer);
+    handshakes_free(w->mirror.handshakes);
     names_free(w->names);
     reactor_free(w->mirror.reactor);
     pool_close(&w->mirror.chunks);
@@ -198,6 +201,22 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     log_flush();
 }
 
+/* --max-handshakes is shared out: a worker that cannot take one more leaves its sockets' queues be. */
+static struct handshakes *make_handshakes(const struct worker *w)
+{
+    const struct worker_start *start = w->start;
+    size_t                     most = start->config->max_handshakes / start->config->workers;
+    struct handshake_settings  settings = {
+        .reactor = w->mirror.reactor,
+        .contexts = start->tls,
+        .slot = start->slot,
+        .most = most > 0 ? most : 1,
+        .timeout = start->config->handshake_timeout,
+    };
+
+    return handshakes_new(&settings);
+}
+
 static void make_mirror(struct worker *w, struct fault *fault)
 {
     const struct worker_start *start = w->start;
@@ -217,6 +236,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
     mirror->reactor = reactor_new(mirror->loop, fault);
     if (mirror->reactor == NULL)
         die(1, "%s", fault->text);
+    mirror->handshakes = dialling.handshakes = make_handshakes(w);
     w->names = names_new(mirror->loop, config, start->slot, fault);
     if (w->names == NULL)
         die(1, "%s", fault->text);
@@ -295,6 +315,7 @@ _Noreturn void worker_run(const struct worker_start *start)
     w->mirror.on_client_gone = listeners_resume;
     w->mirror.on_exhausted = listeners_back_off;
     w->mirror.owner = w->listeners;
+    handshakes_watch_room(w->mirror.handshakes, listeners_have_room, w->listeners);
     start_watching(w);
     say_ready(w);
     log_debug(w->name, "ready", "pid=%d", (int)getpid());

@@ -14,6 +14,7 @@ struct limits;
 struct page;
 struct slot;
 struct sources;
+struct tls_contexts;
 
 struct worker_start {
     const struct config  *config;
@@ -25,6 +26,7 @@ struct worker_start {
     const int            *sockets;        /* place by place, one listening socket per listener */
     const struct address *bound;          /* where the listeners are, with their real ports */
     const struct limits  *limits;
+    struct tls_contexts  *tls;
     struct sources       *sources;        /* NULL: nobody counts them; its table is the place */
     int                   lifeline;       /* end-of-file: finish, by the page's drain deadline */
     int                   ready;          /* takes one byte when the worker serves */

@@ -98,14 +98,17 @@ FLAGS = [
     ("-c /", ["-c", "cannot read", "directory"]),
     # later versions
     ("--compare hash", ["--compare is not in this version"]),
-    ("--tls-cert x.pem", ["--tls-cert is not in this version"]),
+    ("--tls-cert /none/x.pem", ["certificate /none/x.pem: No such file"]),
+    ("--tls-min 1.1", ["--tls-min", "1.2 1.3"]),
+    ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
+    ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
     ("--no-transparent", ["--no-transparent is not in this version"]),
     ("--user nobody", ["--user is not in this version"]),
     ("--io splice", ["--io is not in this version"]),
     ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
     ("--drain-delay 5s", ["--drain-delay is not in this version"]),
     ("--source 10.0.0.1", ["--source is not in this version"]),
-    ("-l tls://:443", ["-l", "tls:// is not in this version"]),
+    ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-r original-dst", ["-r", "original-dst is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
@@ -127,7 +130,7 @@ VARIABLES = [
     ({"DOPPEL_BUFFER_FILE": "/dev/zero"}, ["DOPPEL_BUFFER_FILE", "more than 1 MiB"]),
     ({"DOPPEL_CONFIG": "/nonexistent"}, ["DOPPEL_CONFIG", "/nonexistent", "No such file"]),
     ({"DOPPEL_COMPARE": "hash"}, ["DOPPEL_COMPARE is not in this version"]),
-    ({"DOPPEL_TLS_CERT": "x"}, ["DOPPEL_TLS_CERT is not in this version"]),
+    ({"DOPPEL_TLS_CERT": "/none/x"}, ["certificate /none/x: No such file"]),
 ]
 
 FILES = [
@@ -148,7 +151,7 @@ FILES = [
     ("shadow = a:1\n" + "x" * 5000, 2, ["longer than 4096 bytes"]),
     ("pid-file = /a\x01b", 1, ["control character"]),
     ("compare = hash", 1, ["compare is not in this version"]),
-    ("handshake-timeout = 1s", 1, ["handshake-timeout is not in this version"]),
+    ("handshake-timeout = 0", 1, ["1ms to 1h"]),
     ("resolver = 10.0.0.1, one.example", 1, ['"one.example" is no name server', "IP:PORT"]),
     ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
 ]

@@ -1,0 +1,223 @@
+/*
+ * handshake.c — one watcher and one timer around tls_handshake().
+ *
+ *     begin ──▶ on_event ──IO_AGAIN──▶ wait for what TLS needs ──▶ on_event ...
+ *                  ├──IO_OK──▶ transport_secured
+ *                  └──IO_FAILED, on_timeout──▶ transport_fail; the alert still arrives
+ */
+#include "handshake.h"
+
+#include <assert.h>
+#include <ev.h>
+#include <stdlib.h>
+
+#include "base/fault.h"
+#include "base/page.h"
+#include "flow/tls_contexts.h"
+
+struct handshakes {
+    struct handshake_settings settings;
+    size_t                    clients; /* under way */
+    void (*on_room)(void *owner);
+    void *owner;
+};
+
+enum result {
+    RESULT_FULL,
+    RESULT_WAS_RESUMED,
+    RESULT_FAILED,
+    RESULT_TIMEOUT,
+};
+#define RESULTS 4
+
+struct handshake {
+    struct handshakes *all;
+    struct transport  *transport;
+    struct tls        *tls;
+    ev_io              io;
+    ev_timer           timer;
+    enum tls_side      side;
+};
+
+struct handshakes *handshakes_new(const struct handshake_settings *settings)
+{
+    struct handshakes *all = xcalloc(1, sizeof *all);
+
+    all->settings = *settings;
+    tls_contexts_count_truncations(settings->contexts, &settings->slot->counts[COUNT_TLS_EOF]);
+    return all;
+}
+
+void handshakes_free(struct handshakes *all)
+{
+    free(all);
+}
+
+bool handshakes_have_room(const struct handshakes *all)
+{
+    return all->clients < all->settings.most;
+}
+
+void handshakes_watch_room(struct handshakes *all, void (*on_room)(void *owner), void *owner)
+{
+    all->on_room = on_room;
+    all->owner = owner;
+}
+
+/* The rows of stats.h stand in the order of sides and results. */
+static void count(const struct handshake *h, enum result result)
+{
+    _Static_assert(COUNT_TLS_SHADOW_TIMEOUT == COUNT_TLS_CLIENT_OK + RESULTS * 3 - 1,
+                   "their order");
+    cell_add(&h->all->settings.slot->counts[COUNT_TLS_CLIENT_OK + RESULTS * h->side + result], 1);
+}
+
+/* --- one handshake ----------------------------------------------------------------------- */
+
+static struct ev_loop *loop_of(const struct handshake *h)
+{
+    return reactor_loop(h->all->settings.reactor);
+}
+
+/* Neither the socket nor the TLS over it. */
+static void handshake_free(struct handshake *h)
+{
+    struct handshakes *all = h->all;
+    bool               was_client = h->side == TLS_CLIENT;
+    bool               was_full = !handshakes_have_room(all);
+
+    ev_io_stop(loop_of(h), &h->io);
+    ev_timer_stop(loop_of(h), &h->timer);
+    free(h);
+    all->clients -= was_client;
+    if (was_client && was_full && all->on_room != NULL)
+        all->on_room(all->owner);
+}
+
+static void on_cancel(void *opening)
+{
+    struct handshake *h = opening;
+    int               socket = h->io.fd;
+
+    count(h, RESULT_FAILED);
+    tls_free(h->tls);
+    handshake_free(h);
+    socket_reset(socket);
+}
+
+static void succeed(struct handshake *h)
+{
+    struct transport *transport = h->transport;
+    int               socket = h->io.fd;
+
+    count(h, tls_was_resumed(h->tls) ? RESULT_WAS_RESUMED : RESULT_FULL);
+    ev_io_stop(loop_of(h), &h->io); /* before the transport watches the same socket */
+    transport_secured(transport, socket, h->tls);
+    handshake_free(h);
+    transport_tell(transport);
+}
+
+static void fail(struct handshake *h, enum result result, const char *why)
+{
+    struct transport *transport = h->transport;
+    struct reactor   *reactor = h->all->settings.reactor;
+    int               socket = h->io.fd;
+
+    count(h, result);
+    transport_fail(transport, FAILURE_TLS, why);
+    tls_free(h->tls);
+    handshake_free(h);
+    reactor_let_go(reactor, socket);
+    transport_tell(transport);
+}
+
+static void wait_for(struct handshake *h, int events)
+{
+    if (events == (h->io.events & (EV_READ | EV_WRITE)))
+        return;
+    ev_io_stop(loop_of(h), &h->io);
+    ev_io_modify(&h->io, events);
+    ev_io_start(loop_of(h), &h->io);
+}
+
+static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct handshake *h = watcher->data;
+
+    (void)loop;
+    if (events & EV_ERROR) { /* epoll_ctl(2) failed: libev has stopped the watcher */
+        fail(h, RESULT_FAILED, "no memory");
+        return;
+    }
+    switch (tls_handshake(h->tls)) {
+    case IO_OK:
+        succeed(h);
+        break;
+    case IO_AGAIN:
+        wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
+        break;
+    case IO_END:
+    case IO_FAILED:
+        fail(h, RESULT_FAILED, tls_why(h->tls));
+        break;
+    }
+}
+
+static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    fail(timer->data, RESULT_TIMEOUT, "the handshake took too long");
+}
+
+/* events: what the first step waits for. */
+static void begin(struct handshake *h, int socket, int events, double timeout)
+{
+    ev_io_init(&h->io, on_event, socket, events);
+    ev_timer_init(&h->timer, on_timeout, timeout, 0);
+    h->io.data = h->timer.data = h;
+    ev_io_start(loop_of(h), &h->io);
+    ev_timer_start(loop_of(h), &h->timer);
+}
+
+struct transport *handshake_accept(struct handshakes *all, int socket, const struct address *peer,
+                                   transport_ready *ready, void *owner)
+{
+    struct handshake *h = calloc(1, sizeof *h);
+    struct tls       *tls = tls_accept(all->settings.contexts, socket);
+    struct transport *transport =
+        h != NULL && tls != NULL
+            ? transport_opening(all->settings.reactor, on_cancel, h, ready, owner)
+            : NULL;
+
+    if (transport == NULL) {
+        tls_free(tls);
+        free(h);
+        socket_reset(socket);
+        return NULL;
+    }
+    *h = (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = TLS_CLIENT };
+    transport_hand_over(transport, on_cancel, h, peer);
+    all->clients++;
+    begin(h, socket, EV_READ, all->settings.timeout);
+    return transport;
+}
+
+bool handshake_connect(struct handshakes *all, const struct handshake_request *request,
+                       struct transport *transport, int socket, const struct address *peer)
+{
+    struct handshake *h = calloc(1, sizeof *h);
+    struct tls *tls = tls_connect(all->settings.contexts, request->target, &request->hints, socket);
+
+    assert(request->side != TLS_CLIENT);
+    if (h == NULL || tls == NULL) {
+        tls_free(tls);
+        free(h);
+        return false;
+    }
+    *h =
+        (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = request->side };
+    transport_hand_over(transport, on_cancel, h, peer);
+    begin(h, socket, EV_WRITE, request->timeout);
+    return true;
+}

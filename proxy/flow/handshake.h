@@ -1,0 +1,60 @@
+/*
+ * handshake.h — a connected socket becomes an open transport that speaks TLS.
+ *
+ *     accepted socket ──┐
+ *                       ├──handshake, within its time──▶ OPEN, or failed with FAILURE_TLS
+ *     dialled socket ───┘
+ *
+ * The transport stays in its opening until then, so that its owner waits as for a connect.
+ */
+#ifndef FLOW_HANDSHAKE_H
+#define FLOW_HANDSHAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "flow/tls.h"
+#include "flow/transport.h"
+
+struct handshakes;
+struct slot;
+
+/* What all handshakes of a worker share; borrowed, must outlive them. */
+struct handshake_settings {
+    struct reactor      *reactor;
+    struct tls_contexts *contexts;
+    struct slot         *slot;    /* its counters */
+    size_t               most;    /* with clients, at the same time */
+    double               timeout; /* seconds, for clients */
+};
+
+struct handshakes *handshakes_new(const struct handshake_settings *);
+void               handshakes_free(struct handshakes *);
+/* One more client may begin its handshake now; when the answer has become true, on_room(owner) is
+ * called. */
+bool handshakes_have_room(const struct handshakes *);
+void handshakes_watch_room(struct handshakes *, void (*on_room)(void *owner), void *owner);
+
+/* As transport_accepted(): takes the non-blocking socket of a client.  NULL: no memory, it is closed. */
+struct transport *handshake_accept(struct handshakes *, int socket, const struct address *peer,
+                                   transport_ready *, void *owner);
+
+enum tls_side {
+    TLS_CLIENT,
+    TLS_PRIMARY,
+    TLS_SHADOW,
+};
+
+struct handshake_request {
+    const struct target_config *target;
+    struct tls_hints            hints;
+    enum tls_side               side;
+    double                      timeout; /* seconds */
+};
+
+/* Goes on with the opening of a transport whose socket is connected to this peer; takes the socket.
+ * False: no memory, nothing was taken. */
+bool handshake_connect(struct handshakes *, const struct handshake_request *, struct transport *,
+                       int socket, const struct address *peer);
+
+#endif

@@ -1,0 +1,510 @@
+/*
+ * tls.c — SSL_read(3) and SSL_write(3) with their rules, as would-block bytes.
+ *
+ * The rules (SSL_get_error(3), SSL_write(3)):
+ *  - the error queue must be empty before each call, or an old error is taken for a new one;
+ *  - a write that could not be finished is tried again with the same length: `unfinished`;
+ *  - nothing more is said after a failure, close_notify included.
+ * Reading goes on while a write is unfinished; otherwise two peers that both send would wait for
+ * each other for ever.
+ *
+ * One call reads or writes as many records as there is room for; what the last of them answered is
+ * kept for the next call when others had moved bytes.
+ */
+#include "tls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/tls_contexts.h"
+
+#define RECORD_MOST 16384 /* bytes in one record (RFC 8446, 5.1) */
+
+struct tls {
+    const struct tls_contexts *contexts;
+    struct upstream           *upstream;    /* NULL: accepted */
+    SSL                       *ssl;         /* NULL: closed */
+    const char                *version;
+    char                      *server_name;
+    char                      *protocol;
+    char                      *why;
+    size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
+    int                        error;
+    enum io                    read_end;    /* IO_OK: reading goes on */
+    bool                       read_waits_for_room : 1;
+    bool                       write_waits_for_bytes : 1;
+    bool                       has_failed : 1; /* nothing may be said any more */
+    bool                       is_truncated : 1;
+    bool                       owes_ticket : 1;
+    bool                       was_resumed : 1;
+};
+
+/* --- failures ---------------------------------------------------------------------------- */
+
+/* What is wrong with the peer's certificate, and when it is too weak for us, by which measure. */
+static void tell_verification(struct tls *tls, long result)
+{
+    const char *text = X509_verify_cert_error_string(result);
+    bool is_too_weak = result == X509_V_ERR_EE_KEY_TOO_SMALL ||
+                       result == X509_V_ERR_CA_KEY_TOO_SMALL || result == X509_V_ERR_CA_MD_TOO_WEAK;
+    int length = is_too_weak
+                     ? asprintf(&tls->why, "certificate verify failed: %s at security level %d",
+                                text, SSL_get_security_level(tls->ssl))
+                     : asprintf(&tls->why, "certificate verify failed: %s", text);
+
+    if (length < 0)
+        tls->why = NULL;
+}
+
+static void tell(struct tls *tls, unsigned long error)
+{
+    long        verification = SSL_get_verify_result(tls->ssl);
+    const char *text = ERR_reason_error_string(error);
+
+    if (ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED && verification != X509_V_OK)
+        tell_verification(tls, verification);
+    else if (ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        tls->why = strdup("the connection ended without close_notify");
+    else
+        tls->why = strdup(text != NULL ? text : "a failure without a reason");
+}
+
+/* Forgets what only the first failure may say. */
+static enum io failed(struct tls *tls, int kind, int error)
+{
+    unsigned long code = ERR_peek_error();
+
+    tls->has_failed = true;
+    free(tls->why);
+    tls->why = NULL;
+    if (kind == SSL_ERROR_SYSCALL && error != 0) {
+        tls->error = error;
+        tls->why = strdup(strerrordesc_np(error));
+        return IO_FAILED;
+    }
+    tls->error = 0;
+    tls->is_truncated = code == 0 || (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+                                      ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING);
+    tell(tls,
+         tls->is_truncated ? ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING) : code);
+    ERR_clear_error();
+    return IO_FAILED;
+}
+
+/* What an operation on the SSL object answered that moved nothing. */
+static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *waits_for_bytes)
+{
+    int error = errno;
+    int kind = SSL_get_error(tls->ssl, result);
+
+    switch (kind) {
+    case SSL_ERROR_WANT_READ:
+        *waits_for_bytes = true;
+        return IO_AGAIN;
+    case SSL_ERROR_WANT_WRITE:
+        *waits_for_room = true;
+        return IO_AGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        return IO_END;
+    default:
+        return failed(tls, kind, error);
+    }
+}
+
+/* --- making one -------------------------------------------------------------------------- */
+
+static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context, int socket)
+{
+    struct tls *tls = calloc(1, sizeof *tls);
+
+    if (tls == NULL)
+        return NULL;
+    tls->contexts = contexts;
+    tls->ssl = SSL_new(context);
+    if (tls->ssl == NULL || SSL_set_fd(tls->ssl, socket) != 1) {
+        tls_free(tls);
+        return NULL;
+    }
+    SSL_set_app_data(tls->ssl, tls);
+    return tls;
+}
+
+struct tls *tls_accept(const struct tls_contexts *contexts, int socket)
+{
+    struct tls *tls = tls_new(contexts, contexts->servers[0].context, socket);
+
+    if (tls != NULL)
+        SSL_set_accept_state(tls->ssl);
+    return tls;
+}
+
+static struct upstream *upstream_of(struct tls_contexts *contexts,
+                                    const struct target_config *target)
+{
+    size_t i = 0;
+
+    while (contexts->upstreams[i].target != target) {
+        i++;
+        assert(i < contexts->upstream_count);
+    }
+    return &contexts->upstreams[i];
+}
+
+/* Kept for the next connection: on_session() is called for each ticket that comes. */
+static int on_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct tls      *tls = SSL_get_app_data(ssl);
+    struct upstream *upstream = tls->upstream;
+    char *name = tls->server_name != NULL ? strdup(tls->server_name) : NULL;
+
+    if ((tls->server_name != NULL && name == NULL) || SSL_SESSION_is_resumable(session) != 1) {
+        free(name);
+        return 0;
+    }
+    SSL_SESSION_free(upstream->session);
+    free(upstream->session_name);
+    upstream->session = session;
+    upstream->session_name = name;
+    return 1;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* A session is resumed only with the name it was made with, or a server with several certificates
+ * would be taken for another one. */
+static void offer_session(struct tls *tls)
+{
+    struct upstream *upstream = tls->upstream;
+
+    SSL_CTX_sess_set_new_cb(upstream->context, on_session);
+    if (upstream->session != NULL && same_name(upstream->session_name, tls->server_name))
+        SSL_set_session(tls->ssl, upstream->session);
+}
+
+/* Whom the certificate must be for is the operator's word alone, not the client's. */
+static bool expect_peer(struct tls *tls, const struct target_config *target)
+{
+    const char    *expected = target->sni != NULL ? target->sni : target->endpoint.host;
+    struct address numeric;
+
+    if (!target->verify)
+        return true;
+    if (address_parse(&numeric, expected, 0))
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls->ssl), expected) == 1;
+    SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    return SSL_set1_host(tls->ssl, expected) == 1;
+}
+
+/* Addresses are no server names (RFC 6066, 3). */
+static bool say_server_name(struct tls *tls, const struct target_config *target, const char *hint)
+{
+    const char    *name = target->sni != NULL ? target->sni : hint;
+    struct address numeric;
+
+    if (name == NULL)
+        name = target->endpoint.host;
+    if (address_parse(&numeric, name, 0))
+        return true;
+    tls->server_name = strdup(name);
+    return tls->server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
+}
+
+static bool say_protocol(struct tls *tls, const struct target_config *target, const char *hint)
+{
+    unsigned char one[256];
+
+    if (hint == NULL || target->alpn.count > 0)
+        return true;
+    one[0] = (unsigned char)strlen(hint);
+    memcpy(&one[1], hint, one[0]);
+    return SSL_set_alpn_protos(tls->ssl, one, one[0] + 1U) == 0;
+}
+
+struct tls *tls_connect(struct tls_contexts *contexts, const struct target_config *target,
+                        const struct tls_hints *hints, int socket)
+{
+    struct upstream *upstream = upstream_of(contexts, target);
+    struct tls      *tls = tls_new(contexts, upstream->context, socket);
+
+    if (tls == NULL)
+        return NULL;
+    tls->upstream = upstream;
+    SSL_set_connect_state(tls->ssl);
+    if (!expect_peer(tls, target) || !say_server_name(tls, target, hints->server_name) ||
+        !say_protocol(tls, target, hints->protocol)) {
+        tls_free(tls);
+        return NULL;
+    }
+    offer_session(tls);
+    return tls;
+}
+
+/* Marked as ended in good order: a session whose connection broke off could not be resumed. */
+void tls_close(struct tls *tls)
+{
+    if (tls == NULL || tls->ssl == NULL)
+        return;
+    SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(tls->ssl);
+    tls->ssl = NULL;
+}
+
+void tls_free(struct tls *tls)
+{
+    if (tls == NULL)
+        return;
+    tls_close(tls);
+    free(tls->server_name);
+    free(tls->protocol);
+    free(tls->why);
+    free(tls);
+}
+
+/* --- handshake and end ------------------------------------------------------------------- */
+
+static void note_facts(struct tls *tls)
+{
+    const char          *name = SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name);
+    const unsigned char *protocol;
+    unsigned             length;
+
+    tls->version = SSL_get_version(tls->ssl);
+    tls->was_resumed = SSL_session_reused(tls->ssl) == 1;
+    if (tls->upstream == NULL && name != NULL)
+        tls->server_name = strdup(name);
+    SSL_get0_alpn_selected(tls->ssl, &protocol, &length);
+    if (length > 0)
+        tls->protocol = strndup((const char *)protocol, length);
+    tls->owes_ticket = tls->upstream == NULL && SSL_version(tls->ssl) >= TLS1_3_VERSION;
+    if (!tls->contexts->strict_eof)
+        SSL_set_options(tls->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+}
+
+enum io tls_handshake(struct tls *tls)
+{
+    bool waits_for_bytes = false;
+    bool waits_for_room = false;
+
+    ERR_clear_error();
+    errno = 0;
+    int     result = SSL_do_handshake(tls->ssl);
+    enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    tls->read_waits_for_room = waits_for_room;
+    if (io == IO_OK)
+        note_facts(tls);
+    if (tls->is_truncated) {
+        free(tls->why);
+        tls->why = strdup("the peer closed the connection during the handshake");
+    }
+    return io == IO_END ? IO_FAILED : io;
+}
+
+enum io tls_end(struct tls *tls)
+{
+    bool waits_for_bytes = false;
+    bool waits_for_room = false;
+
+    if (tls->has_failed)
+        return IO_FAILED;
+    ERR_clear_error();
+    errno = 0;
+    int result = SSL_shutdown(tls->ssl);
+    if (result >= 0)
+        return IO_OK;
+    /* It never waits for the peer's answer: only its own words may find no room. */
+    enum io io = outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    return io == IO_AGAIN && waits_for_room ? IO_AGAIN : IO_FAILED;
+}
+
+/* --- bytes ------------------------------------------------------------------------------- */
+
+/* What one read answers that found no byte.  With SSL_OP_IGNORE_UNEXPECTED_EOF an end without
+ * close_notify looks like one with it, and writing can go on; the socket knows the difference. */
+static enum io read_nothing(struct tls *tls, int result)
+{
+    bool waits_for_room = false;
+    bool waits_for_bytes = false;
+    enum io io = outcome(tls, result, &waits_for_room, &waits_for_bytes);
+
+    tls->read_waits_for_room = waits_for_room;
+    if (io == IO_END && BIO_eof(SSL_get_rbio(tls->ssl)))
+        tls->is_truncated = true;
+    if (tls->is_truncated && tls->contexts->truncations != NULL)
+        cell_add(tls->contexts->truncations, 1);
+    if (io != IO_AGAIN)
+        tls->read_end = io;
+    return io;
+}
+
+static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *moved)
+{
+    size_t filled = 0;
+
+    while (filled < space->iov_len) {
+        size_t length;
+
+        ERR_clear_error();
+        errno = 0;
+        tls->read_waits_for_room = false;
+        int result = SSL_read_ex(tls->ssl, (char *)space->iov_base + filled,
+                                 space->iov_len - filled, &length);
+        if (result != 1) {
+            *moved += filled;
+            return read_nothing(tls, result);
+        }
+        filled += length;
+    }
+    *moved += filled;
+    return IO_OK;
+}
+
+enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *moved)
+{
+    enum io io = tls->read_end;
+
+    *moved = 0;
+    for (int i = 0; i < count && io == IO_OK; i++)
+        io = read_piece(tls, &space[i], moved);
+    return *moved > 0 ? IO_OK : io;
+}
+
+enum io tls_discard(struct tls *tls, size_t most, size_t *moved)
+{
+    static char scratch[RECORD_MOST];
+    enum io     io = tls->read_end;
+
+    *moved = 0;
+    while (*moved < most && io == IO_OK) {
+        struct iovec space = { scratch, most - *moved };
+
+        if (space.iov_len > sizeof scratch)
+            space.iov_len = sizeof scratch;
+        io = read_piece(tls, &space, moved);
+    }
+    return *moved > 0 ? IO_OK : io;
+}
+
+/* One record at most; one that was begun is finished first. */
+static enum io write_record(struct tls *tls, const char *bytes, size_t length, size_t *moved)
+{
+    bool waits_for_room = false;
+    bool waits_for_bytes = false;
+
+    assert(length >= tls->unfinished);
+    if (tls->unfinished > 0)
+        length = tls->unfinished;
+    else if (length > RECORD_MOST)
+        length = RECORD_MOST;
+    ERR_clear_error();
+    errno = 0;
+    int result = SSL_write_ex(tls->ssl, bytes, length, moved);
+    if (result == 1) {
+        tls->unfinished = 0;
+        tls->write_waits_for_bytes = false;
+        return IO_OK;
+    }
+    *moved = 0;
+    enum io io = outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    tls->write_waits_for_bytes = waits_for_bytes;
+    if (io == IO_AGAIN)
+        tls->unfinished = length;
+    return io == IO_END ? IO_FAILED : io;
+}
+
+/* The first answer brings the ticket along; see set_resumption() of tls_contexts.c.  That is a second
+ * handshake to OpenSSL, for which it takes a buffer to read that it would keep. */
+static enum io write_with_ticket(struct tls *tls, const char *bytes, size_t length, size_t *moved)
+{
+    tls->owes_ticket = false;
+    SSL_new_session_ticket(tls->ssl);
+    enum io io = write_record(tls, bytes, length, moved);
+    if (io == IO_OK)
+        SSL_free_buffers(tls->ssl);
+    return io;
+}
+
+enum io tls_write(struct tls *tls, const struct iovec *bytes, int count, size_t *moved)
+{
+    enum io io = IO_OK;
+
+    *moved = 0;
+    if (tls->has_failed)
+        return IO_FAILED;
+    for (int i = 0; i < count && io == IO_OK; i++) {
+        const char *piece = bytes[i].iov_base;
+
+        for (size_t done = 0; done < bytes[i].iov_len && io == IO_OK;) {
+            size_t written = 0;
+
+            io = (tls->owes_ticket ? write_with_ticket : write_record)(
+                tls, piece + done, bytes[i].iov_len - done, &written);
+            done += written;
+            *moved += written;
+        }
+    }
+    return *moved > 0 ? IO_OK : io;
+}
+
+/* --- what is known ----------------------------------------------------------------------- */
+
+bool tls_read_waits_for_room(const struct tls *tls)
+{
+    return tls->read_waits_for_room;
+}
+
+bool tls_write_waits_for_bytes(const struct tls *tls)
+{
+    return tls->write_waits_for_bytes;
+}
+
+bool tls_has_pending(const struct tls *tls)
+{
+    return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0);
+}
+
+int tls_error(const struct tls *tls)
+{
+    return tls->error;
+}
+
+bool tls_is_truncated(const struct tls *tls)
+{
+    return tls->is_truncated;
+}
+
+const char *tls_why(const struct tls *tls)
+{
+    return tls->why != NULL ? tls->why : "";
+}
+
+const char *tls_protocol_version(const struct tls *tls)
+{
+    return tls->version;
+}
+
+const char *tls_server_name(const struct tls *tls)
+{
+    return tls->server_name;
+}
+
+const char *tls_protocol(const struct tls *tls)
+{
+    return tls->protocol;
+}
+
+bool tls_was_resumed(const struct tls *tls)
+{
+    return tls->was_resumed;
+}

@@ -1,0 +1,67 @@
+/*
+ * tls.h — TLS over one connected socket, in the words of a transport.
+ *
+ *     clear bytes ──tls_write──▶ records ──▶ socket        tls_handshake() first, until IO_OK
+ *     clear bytes ◀──tls_read─── records ◀── socket
+ *
+ * Nothing blocks and nothing waits: after IO_AGAIN, tls_read_waits_for_room() and its like say what
+ * the socket must be ready for.  The socket stays the caller's.
+ */
+#ifndef FLOW_TLS_H
+#define FLOW_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "flow/transport.h"
+
+struct target_config;
+struct tls;
+struct tls_contexts;
+
+/* The server's side of an accepted socket.  NULL: no memory. */
+struct tls *tls_accept(const struct tls_contexts *, int socket);
+
+/* What the client said to us, for the target; each may be NULL. */
+struct tls_hints {
+    const char *server_name; /* unless the target has sni= */
+    const char *protocol;    /* unless the target has alpn= */
+};
+/* The client's side of a socket that is connected to this tls:// target.  NULL: no memory. */
+struct tls *tls_connect(struct tls_contexts *, const struct target_config *,
+                        const struct tls_hints *, int socket);
+/* Says nothing to the peer; what is known of the connection stays known.  NULL is fine. */
+void        tls_close(struct tls *);
+void        tls_free(struct tls *);
+
+/* As their namesakes of transport.h; IO_END is the peer's close_notify, or an end without one unless
+ * --tls-strict-eof.  After IO_FAILED see tls_error() and tls_why(). */
+enum io tls_handshake(struct tls *);
+enum io tls_read(struct tls *, const struct iovec *space, int count, size_t *moved);
+enum io tls_discard(struct tls *, size_t most, size_t *moved);
+/* What was tried and answered IO_AGAIN must be tried again, with at least as many bytes. */
+enum io tls_write(struct tls *, const struct iovec *bytes, int count, size_t *moved);
+/* Sends close_notify.  Reading goes on. */
+enum io tls_end(struct tls *);
+
+/* The last read (handshake included) answered IO_AGAIN and waits for the socket to take bytes. */
+bool tls_read_waits_for_room(const struct tls *);
+/* The last write answered IO_AGAIN and waits for the socket to have bytes. */
+bool tls_write_waits_for_bytes(const struct tls *);
+/* A read would find something although the socket has nothing. */
+bool tls_has_pending(const struct tls *);
+
+/* errno of the failure; 0: it was none of a system call. */
+int         tls_error(const struct tls *);
+/* It ended without close_notify. */
+bool        tls_is_truncated(const struct tls *);
+/* The failure as one sentence part; "" without. */
+const char *tls_why(const struct tls *);
+
+/* Known after the handshake; NULL: there is none. */
+const char *tls_protocol_version(const struct tls *); /* "TLSv1.3" */
+const char *tls_server_name(const struct tls *);      /* whom the client asked for */
+const char *tls_protocol(const struct tls *);         /* chosen by ALPN */
+bool        tls_was_resumed(const struct tls *);
+
+#endif

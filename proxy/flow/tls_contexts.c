@@ -1,0 +1,477 @@
+/*
+ * tls_contexts.c — OpenSSL's SSL_CTX objects, made from the configuration.
+ *
+ *     tls-cert 1, tls-cert 2, ...  ──▶ servers     the name the client asks for (SNI) chooses
+ *     each tls:// target           ──▶ upstream    its own trust, certificate and last session
+ *
+ * Tickets are made with the keys of the first server context, whichever certificate serves, so that
+ * every worker resumes what another one began.  Servers keep no sessions of their own.
+ */
+#include "tls_contexts.h"
+
+#include <dirent.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "config/config.h"
+
+#define PASSPHRASE_ROOM 1024
+#define PROTOCOL_LENGTH 255 /* RFC 7301 */
+
+/* What OpenSSL asks for while it reads a key. */
+struct passphrase {
+    const char *file;     /* NULL: none was given */
+    bool        was_asked;
+    char        text[PASSPHRASE_ROOM];
+};
+
+static const unsigned char session_context[] = "doppel";
+
+/* The first error of the queue, the cause of the others, in words; empties the queue. */
+static const char *reason(void)
+{
+    unsigned long error = ERR_peek_error();
+    const char   *text = ERR_reason_error_string(error);
+
+    if (ERR_SYSTEM_ERROR(error))
+        text = strerrordesc_np(ERR_GET_REASON(error));
+    else if (ERR_GET_REASON(error) == PEM_R_NO_START_LINE && ERR_GET_LIB(error) == ERR_LIB_PEM)
+        text = "it holds none in PEM format";
+    ERR_clear_error();
+    return text != NULL ? text : "it cannot be used";
+}
+
+static bool refuse(struct fault *fault, const char *what, const char *file)
+{
+    return fault_set(fault, "%s %.300s: %s", what, file, reason());
+}
+
+/* --- keys -------------------------------------------------------------------------------- */
+
+static bool read_passphrase(struct passphrase *passphrase, struct fault *fault)
+{
+    if (passphrase->file == NULL)
+        return true;
+    FILE *file = fopen(passphrase->file, "re");
+    bool  fine = file != NULL && fgets(passphrase->text, sizeof passphrase->text, file) != NULL;
+
+    if (file != NULL)
+        fclose(file);
+    passphrase->text[strcspn(passphrase->text, "\r\n")] = '\0';
+    return fine ||
+           fault_set(fault, "--tls-key-passphrase-file %.300s: it cannot be read, or is empty",
+                     passphrase->file);
+}
+
+/* pem_password_cb(3) */
+static int on_passphrase(char *room, int size, int writing, void *owner)
+{
+    struct passphrase *passphrase = owner;
+    int                length = (int)strlen(passphrase->text);
+
+    (void)writing;
+    passphrase->was_asked = true;
+    if (passphrase->file == NULL || length > size)
+        return -1;
+    memcpy(room, passphrase->text, (size_t)length);
+    return length;
+}
+
+static bool use_key(SSL_CTX *context, const char *what, const char *file,
+                    struct passphrase *passphrase, struct fault *fault)
+{
+    passphrase->was_asked = false;
+    SSL_CTX_set_default_passwd_cb(context, on_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, passphrase);
+    bool fine = SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) == 1;
+    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+    SSL_CTX_set_default_passwd_cb(context, NULL);
+    if (fine)
+        return true;
+    if (passphrase->was_asked) {
+        ERR_clear_error();
+        return fault_set(fault, "%s %.300s: the key is encrypted, and %s", what, file,
+                         passphrase->file == NULL ? "there is no --tls-key-passphrase-file"
+                                                  : "the passphrase does not open it");
+    }
+    return refuse(fault, what, file);
+}
+
+/* A certificate chain and its key; without a file of its own the key is in the chain's. */
+static bool use_certificate(SSL_CTX *context, const char *file, const char *key_file,
+                            struct passphrase *passphrase, struct fault *fault)
+{
+    if (SSL_CTX_use_certificate_chain_file(context, file) != 1)
+        return refuse(fault, "certificate", file);
+    return use_key(context, "private key", key_file != NULL ? key_file : file, passphrase, fault);
+}
+
+/* --- what clients and servers share ------------------------------------------------------ */
+
+static SSL_CTX *new_context(const SSL_METHOD *method, struct fault *fault)
+{
+    SSL_CTX *context = SSL_CTX_new(method);
+
+    if (context == NULL) {
+        fault_set(fault, "OpenSSL cannot start: %s", reason());
+        return NULL;
+    }
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    return context;
+}
+
+/* The list as the extension has it: each name with its length in front.  NULL: one is too long. */
+static unsigned char *protocols_of(const struct text_list *list, size_t *length)
+{
+    unsigned char *protocols = xcalloc(list->count + 1, PROTOCOL_LENGTH + 1);
+
+    *length = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        size_t size = strlen(list->texts[i]);
+
+        if (size == 0 || size > PROTOCOL_LENGTH) {
+            free(protocols);
+            return NULL;
+        }
+        protocols[(*length)++] = (unsigned char)size;
+        memcpy(&protocols[*length], list->texts[i], size);
+        *length += size;
+    }
+    return protocols;
+}
+
+/* --- servers ----------------------------------------------------------------------------- */
+
+static SSL_CTX *server_for(const struct tls_contexts *contexts, const char *name, unsigned flags)
+{
+    for (size_t i = 0; i < contexts->server_count; i++) {
+        SSL_CTX *context = contexts->servers[i].context;
+
+        if (X509_check_host(SSL_CTX_get0_certificate(context), name, 0, flags, NULL) == 1)
+            return context;
+    }
+    return NULL;
+}
+
+/* The client has named whom it wants: a certificate with that very name, then one with a wildcard
+ * that matches; otherwise the first one stays. */
+static int on_server_name(SSL *ssl, int *alert, void *owner)
+{
+    const struct tls_contexts *contexts = owner;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    (void)alert;
+    if (name == NULL)
+        return SSL_TLSEXT_ERR_NOACK;
+    SSL_CTX *found = server_for(contexts, name, X509_CHECK_FLAG_NO_WILDCARDS);
+    if (found == NULL)
+        found = server_for(contexts, name, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (found != NULL)
+        SSL_set_SSL_CTX(ssl, found);
+    ERR_clear_error();
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* Our order counts.  A client that offers none of ours is told so (RFC 7301, 3.2). */
+static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *length,
+                        const unsigned char *offered, unsigned offered_length, void *owner)
+{
+    const struct tls_contexts *contexts = owner;
+    unsigned char             *found;
+
+    (void)ssl;
+    if (SSL_select_next_proto(&found, length, contexts->protocols,
+                              (unsigned)contexts->protocols_length, offered,
+                              offered_length) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *chosen = found;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* TLS 1.3 suites begin with TLS_ and have a list of their own.  The words of one kind; the caller
+ * frees the text. */
+static char *ciphers_of(const char *ciphers, bool is_13)
+{
+    char  *list = NULL;
+    size_t size;
+    FILE  *to = open_memstream(&list, &size);
+
+    if (to == NULL)
+        die(1, "no memory for --tls-ciphers");
+    while (*ciphers != '\0') {
+        size_t length = strcspn(ciphers, ":");
+
+        if ((strncmp(ciphers, "TLS_", strlen("TLS_")) == 0) == is_13)
+            fprintf(to, "%s%.*s", ftell(to) > 0 ? ":" : "", (int)length, ciphers);
+        ciphers += length + (ciphers[length] == ':');
+    }
+    fclose(to);
+    return list;
+}
+
+/* A kind that is not named stays as it is. */
+static bool set_ciphers(SSL_CTX *context, const char *ciphers, struct fault *fault)
+{
+    char *suites = ciphers_of(ciphers, true);
+    char *older = ciphers_of(ciphers, false);
+
+    bool fine = (suites[0] == '\0' || SSL_CTX_set_ciphersuites(context, suites) == 1) &&
+                (older[0] == '\0' || SSL_CTX_set_cipher_list(context, older) == 1);
+    free(suites);
+    free(older);
+    return fine || fault_set(fault, "--tls-ciphers %.300s: %s", ciphers, reason());
+}
+
+static bool set_client_authority(SSL_CTX *context, const struct config *config, struct fault *fault)
+{
+    const char *file = config->tls_client_ca;
+
+    if (file == NULL)
+        return true;
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
+    if (names == NULL || SSL_CTX_load_verify_file(context, file) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return refuse(fault, "--tls-client-ca", file);
+    }
+    SSL_CTX_set_client_CA_list(context, names);
+    SSL_CTX_set_verify(
+        context,
+        SSL_VERIFY_PEER |
+            (config->tls_client_auth == CLIENT_AUTH_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+        NULL);
+    return true;
+}
+
+/* A ticket at the handshake would cost a client that only writes its connection: what it leaves
+ * unread makes its kernel reset.  tls.c sends one with the first answer. */
+static void set_resumption(SSL_CTX *context)
+{
+    SSL_CTX_set_session_id_context(context, session_context, sizeof session_context - 1);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(context, 0);
+}
+
+static bool set_up_server(struct tls_contexts *contexts, SSL_CTX *context,
+                          const struct config *config, struct fault *fault)
+{
+    SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    if (config->tls_min == TLS_MIN_13)
+        SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
+    SSL_CTX_set_tlsext_servername_callback(context, on_server_name);
+    SSL_CTX_set_tlsext_servername_arg(context, contexts);
+    if (contexts->protocols_length > 0)
+        SSL_CTX_set_alpn_select_cb(context, on_protocols, contexts);
+    set_resumption(context);
+    return (config->tls_ciphers == NULL || set_ciphers(context, config->tls_ciphers, fault)) &&
+           set_client_authority(context, config, fault);
+}
+
+static bool add_server(struct tls_contexts *contexts, const struct config *config, size_t index,
+                       struct passphrase *passphrase, struct fault *fault)
+{
+    const char *key = config->tls_keys.count > 0 ? config->tls_keys.texts[index] : NULL;
+    SSL_CTX    *context = new_context(TLS_server_method(), fault);
+
+    if (context == NULL)
+        return false;
+    contexts->servers[contexts->server_count++].context = context;
+    return use_certificate(context, config->tls_certs.texts[index], key, passphrase, fault) &&
+           set_up_server(contexts, context, config, fault);
+}
+
+static bool add_servers(struct tls_contexts *contexts, const struct config *config,
+                        struct fault *fault)
+{
+    struct passphrase passphrase = { .file = config->tls_key_passphrase_file };
+    bool              fine = read_passphrase(&passphrase, fault);
+
+    contexts->servers = xcalloc(config->tls_certs.count + 1, sizeof contexts->servers[0]);
+    contexts->protocols = protocols_of(&config->tls_alpn, &contexts->protocols_length);
+    if (contexts->protocols == NULL)
+        fine = fault_set(fault, "--tls-alpn: a protocol's name has 1 to 255 bytes");
+    for (size_t i = 0; fine && i < config->tls_certs.count; i++)
+        fine = add_server(contexts, config, i, &passphrase, fault);
+    OPENSSL_cleanse(&passphrase, sizeof passphrase);
+    return fine;
+}
+
+/* --- upstreams --------------------------------------------------------------------------- */
+
+static bool has_files(const char *folder)
+{
+    DIR           *open = opendir(folder);
+    struct dirent *entry = NULL;
+
+    while (open != NULL && (entry = readdir(open)) != NULL && entry->d_name[0] == '.')
+        ;
+    if (open != NULL)
+        closedir(open);
+    return entry != NULL;
+}
+
+static const char *said_or(const char *variable, const char *usual)
+{
+    const char *said = getenv(variable);
+
+    return said != NULL ? said : usual;
+}
+
+/* OpenSSL itself does not mind when there are none: then nothing would ever be verified. */
+static bool has_system_authorities(void)
+{
+    return access(said_or(X509_get_default_cert_file_env(), X509_get_default_cert_file()), R_OK) ==
+               0 ||
+           has_files(said_or(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()));
+}
+
+static bool set_trust(SSL_CTX *context, const struct target_config *target, struct fault *fault)
+{
+    if (!target->verify)
+        return true;
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    if (target->ca != NULL)
+        return SSL_CTX_load_verify_file(context, target->ca) == 1 ||
+               refuse(fault, "certificates of ca", target->ca);
+    if (has_system_authorities())
+        return SSL_CTX_set_default_verify_paths(context) == 1 ||
+               refuse(fault, "certificates of the system for", target->name);
+    return fault_set(fault,
+                     "%.200s cannot be verified: this system has no CA certificates in %s; install "
+                     "ca-certificates, or say ca=FILE, or verify=off",
+                     target->name, X509_get_default_cert_dir());
+}
+
+static bool set_protocols(SSL_CTX *context, const struct target_config *target, struct fault *fault)
+{
+    size_t         length;
+    unsigned char *protocols = protocols_of(&target->alpn, &length);
+    bool           fine = protocols != NULL;
+
+    if (fine && length > 0)
+        fine = SSL_CTX_set_alpn_protos(context, protocols, (unsigned)length) == 0;
+    free(protocols);
+    return fine ||
+           fault_set(fault, "alpn of %.200s: a protocol's name has 1 to 255 bytes", target->name);
+}
+
+static bool add_upstream(struct tls_contexts *contexts, const struct config *config,
+                         const struct target_config *target, struct fault *fault)
+{
+    struct passphrase passphrase = { .file = config->tls_key_passphrase_file };
+
+    if (!target->endpoint.tls)
+        return true;
+    SSL_CTX *context = new_context(TLS_client_method(), fault);
+    if (context == NULL)
+        return false;
+    contexts->upstreams[contexts->upstream_count++] =
+        (struct upstream){ .target = target, .context = context };
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    bool fine = read_passphrase(&passphrase, fault) && set_trust(context, target, fault) &&
+                set_protocols(context, target, fault) &&
+                (target->cert == NULL ||
+                 use_certificate(context, target->cert, target->key, &passphrase, fault));
+    OPENSSL_cleanse(&passphrase, sizeof passphrase);
+    return fine;
+}
+
+static bool add_upstreams(struct tls_contexts *contexts, const struct config *config,
+                          struct fault *fault)
+{
+    size_t most = config->primary_count + config->shadow_count;
+
+    contexts->upstreams = xcalloc(most + 1, sizeof contexts->upstreams[0]);
+    for (size_t i = 0; i < config->primary_count; i++) {
+        if (!add_upstream(contexts, config, &config->primaries[i], fault))
+            return false;
+    }
+    for (size_t i = 0; i < config->shadow_count; i++) {
+        if (!add_upstream(contexts, config, &config->shadows[i].target, fault))
+            return false;
+    }
+    return true;
+}
+
+/* --- all of it --------------------------------------------------------------------------- */
+
+struct tls_contexts *tls_contexts_new(const struct config *config, struct fault *fault)
+{
+    struct tls_contexts *contexts = xcalloc(1, sizeof *contexts);
+
+    contexts->strict_eof = config->tls_strict_eof;
+    if (add_servers(contexts, config, fault) && add_upstreams(contexts, config, fault))
+        return contexts;
+    tls_contexts_free(contexts);
+    return NULL;
+}
+
+void tls_contexts_free(struct tls_contexts *contexts)
+{
+    if (contexts == NULL)
+        return;
+    for (size_t i = 0; i < contexts->server_count; i++)
+        SSL_CTX_free(contexts->servers[i].context);
+    for (size_t i = 0; i < contexts->upstream_count; i++) {
+        SSL_SESSION_free(contexts->upstreams[i].session);
+        SSL_CTX_free(contexts->upstreams[i].context);
+        free(contexts->upstreams[i].session_name);
+    }
+    free(contexts->servers);
+    free(contexts->protocols);
+    free(contexts->upstreams);
+    free(contexts);
+}
+
+static void warn_of_key(const char *file)
+{
+    struct stat status;
+
+    if (file != NULL && stat(file, &status) == 0 && (status.st_mode & S_IROTH))
+        log_warning("tls", "key_is_public", "file=%s why=%s", file,
+                    "everybody on this machine may read this private key; chmod o-r");
+}
+
+static void warn_of_target(const struct target_config *target)
+{
+    if (target->cert != NULL)
+        warn_of_key(target->key != NULL ? target->key : target->cert);
+}
+
+void tls_contexts_warn(const struct config *config)
+{
+    const struct text_list *keys =
+        config->tls_keys.count > 0 ? &config->tls_keys : &config->tls_certs;
+
+    for (size_t i = 0; i < keys->count; i++)
+        warn_of_key(keys->texts[i]);
+    for (size_t i = 0; i < config->primary_count; i++)
+        warn_of_target(&config->primaries[i]);
+    for (size_t i = 0; i < config->shadow_count; i++)
+        warn_of_target(&config->shadows[i].target);
+}
+
+void tls_contexts_count_truncations(struct tls_contexts *contexts, _Atomic uint64_t *cell)
+{
+    contexts->truncations = cell;
+}
+
+const char *tls_library_version(void)
+{
+    static char text[96];
+
+    snprintf(text, sizeof text, "OpenSSL %s, compiled with %s",
+             OpenSSL_version(OPENSSL_VERSION_STRING), OPENSSL_VERSION_STR);
+    return text;
+}

@@ -1,0 +1,426 @@
+"""
+test_tls.py — clients speak TLS to us: handshakes, certificates, endings, and what shadows see of it.
+"""
+import ssl
+import subprocess
+
+import pytest
+
+from support.checks import assert_same
+from support.pattern import KIB, MIB, pattern
+from support.peers import ANSWER, Ended, answer, echo, finish_early, greet, hold, sink
+from support.programs import run
+from support.proxy import SMALL, binary, clean_environment, shadow
+from support.secure import Authority, TlsSocket, secure
+from support.waiting import eventually, let_pass, patient
+
+ANY = "tls://127.0.0.1:0"
+HANDSHAKES = "doppel_tls_handshakes_total"
+
+
+@pytest.fixture
+def terminating(doppel, authority):
+    """terminating(primary, *flags, ...): doppel with a tls:// listener and a certificate."""
+    def start(primary, *flags, certificates=None, **options):
+        files = certificates or [authority.certificate("localhost", "127.0.0.1")]
+        words = [word for file in files for word in ("--tls-cert", file)]
+        return doppel(primary, *words, *flags, listens=(ANY,), **options)
+    return start
+
+
+def client_of(mirror, authority, name="localhost", session=None, keep=False, **options):
+    return secure(mirror.connect(keep=keep), authority.client_context(**options), name, session)
+
+
+@pytest.mark.parametrize("shadows", [0, 1, 3])
+@pytest.mark.parametrize("inside", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("outside", [False, True], ids=["plain", "tls"])
+def test_T26_bytes_are_the_same_in_every_combination_of_plain_and_tls(doppel, server, authority, outside,
+                                                                      inside, shadows):
+    context = authority.server_context("127.0.0.1") if outside else None
+    query = f"?ca={authority.file}" if outside else ""
+    primary = server(echo, tls=context, query=query)
+    copies = [server(sink, tls=context, query=query) for _ in range(shadows)]
+    flags = ["--tls-cert", authority.certificate("localhost")] if inside else []
+    mirror = doppel(primary, *flags, shadows=copies, listens=(ANY if inside else "127.0.0.1:0",))
+
+    client = mirror.connect()
+    if inside:
+        secure(client, authority.client_context(), "localhost")
+    assert client.exchange(pattern(3 * MIB)) == pattern(3 * MIB)
+    client.finish()
+    assert client.drain() == "fin"
+    client.close()
+
+    session = mirror.session(0)
+    assert session["reason"] == "client_fin"
+    assert session.get("tls") == ("TLSv1.3" if inside else None)
+    assert [entry["reason"] for entry in session.get("shadows", [])] == ["fin"] * shadows
+    for copy in copies:
+        assert_same(copy.connection(0).received, client.sent)
+        assert not outside or not copy.connection(0).socket.truncated
+
+
+def test_T01_a_handshake_that_never_ends_is_cut_and_the_primary_never_dialled(terminating, server):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, "--handshake-timeout", "200ms", shadows=[copy])
+    silent, half = mirror.connect(), mirror.connect()
+    half.send(b"\x16\x03\x01\x02\x00\x01")
+
+    assert silent.drain() in ("fin", "rst") and half.drain() in ("fin", "rst")
+    assert [line["reason"] for line in mirror.access_log(2)] == ["tls_client"] * 2
+    assert mirror.metric(HANDSHAKES, side="client", result="timeout") == 2
+    assert primary.connections == [] and copy.connections == []
+    mirror.expect(identity="none", books=False)
+
+
+def test_T02_a_client_hello_that_comes_byte_by_byte_is_answered(terminating, server, authority):
+    mirror = terminating(server(echo))
+    client = mirror.connect()
+    raw = client.socket
+
+    class Trickle:
+        """Sends each byte on its own."""
+        def __getattr__(self, name):
+            return getattr(raw, name)
+
+        def sendall(self, data):
+            for byte in data:
+                raw.sendall(bytes([byte]))
+    client.socket = TlsSocket(Trickle(), authority.client_context(), name="localhost")
+    client.socket.handshake()
+    assert client.exchange(b"hello") == b"hello"
+
+
+def test_T03_renegotiation_is_refused(terminating, server, authority):
+    mirror = terminating(server(echo))
+    host, port = mirror.addresses[0]
+    with_input = run(f"timeout 5 sh -c \"(sleep 0.3; echo R; sleep 0.5) | openssl s_client -tls1_2 "
+                     f"-connect {host}:{port} -CAfile {authority.file} 2>&1; true\"")
+    assert b"RENEGOTIATING" in with_input
+    assert b"no renegotiation" in with_input
+    mirror.expect(identity="none", books=False)
+
+
+def test_T08_what_lies_decrypted_is_delivered_although_the_socket_is_silent(terminating, server, authority):
+    """A buffer of 4 KiB takes a record of 16 in several turns, and no event comes for the rest."""
+    mirror = terminating(server(echo), *SMALL)
+    client = client_of(mirror, authority)
+    assert client.exchange(pattern(16 * KIB)) == pattern(16 * KIB)
+    mirror.assert_not_spinning()
+
+
+def test_T09_close_notify_is_a_half_close(terminating, server, authority):
+    primary = server(answer(64 * KIB, after=5))
+    mirror = terminating(primary)
+    client = client_of(mirror, authority)
+    client.send(b"hello")
+    client.socket.notify()
+    assert client.recv_exact(64 * KIB) == pattern(64 * KIB, ANSWER)
+    assert client.drain() == "fin" and not client.socket.truncated
+    assert primary.connection(0).wait_end() == "fin"
+    client.close()
+    assert mirror.session(0)["reason"] == "client_fin"
+    assert mirror.metric("doppel_tls_eof_total") == 0
+
+
+def test_T09_a_primary_that_ends_first_becomes_close_notify(terminating, server, authority):
+    primary = server(finish_early)
+    mirror = terminating(primary)
+    client = client_of(mirror, authority)
+    assert client.drain() == "fin" and not client.socket.truncated
+    client.send(b"still there")
+    client.finish()
+    primary.connection(0).wait_received(len(b"still there"))
+    assert mirror.session(0)["reason"] == "primary_fin"
+
+
+def test_T10_an_end_without_close_notify_is_like_a_fin_and_counted(terminating, server, authority):
+    primary, copy = server(answer(1 * KIB, after=5)), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = client_of(mirror, authority)
+    client.send(b"hello")
+    client.socket.raw.shutdown(1)
+    assert client.recv_exact(1 * KIB) == pattern(1 * KIB, ANSWER)
+    assert client.drain() == "fin" and not client.socket.truncated
+    client.close()
+    assert mirror.session(0)["reason"] == "client_fin"
+    assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
+    assert mirror.metric("doppel_tls_eof_total") == 1
+
+
+def test_T10_with_strict_eof_it_is_like_a_reset(terminating, server, authority):
+    primary, copy = server(sink), server(sink)
+    mirror = terminating(primary, "--tls-strict-eof", shadows=[copy])
+    client = client_of(mirror, authority)
+    client.send(b"hello")
+    primary.connection(0).wait_received(5)
+    client.socket.raw.shutdown(1)
+    assert primary.connection(0).wait_end() == "rst"
+    assert mirror.session(0)["reason"] == "tls_eof"
+    assert mirror.shadow(0, "shadow0")["reason"] == "session_aborted"
+
+
+def test_T14_the_name_that_a_client_asks_for_chooses_the_certificate(terminating, server, authority):
+    files = [authority.certificate("default.example"), authority.certificate("*.shop.example"),
+             authority.certificate("www.shop.example")]
+    mirror = terminating(server(echo), certificates=files)
+    context = authority.client_context()
+    context.check_hostname = False
+    for asked, shown in [("www.shop.example", "www.shop.example"), ("api.shop.example", "*.shop.example"),
+                         ("WWW.Shop.Example", "www.shop.example"), ("a.b.shop.example", "default.example"),
+                         ("other.example", "default.example"), (None, "default.example")]:
+        client = secure(mirror.connect(), context, asked)
+        assert client.socket.getpeercert()["subjectAltName"] == (("DNS", shown),), asked
+        client.finish()
+        client.drain()
+        client.close()
+    said = [line.get("sni") for line in mirror.access_log(6)]
+    assert said.count(None) == 1 and "api.shop.example" in said
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_T15_a_protocol_is_chosen_by_our_order(terminating, server, authority, version):
+    mirror = terminating(server(echo), "--tls-alpn", "h2,http/1.1")
+    client = client_of(mirror, authority, alpn=["http/1.1", "h2"], most=version)
+    assert client.socket.selected_alpn_protocol() == "h2"
+    assert client.exchange(b"hello") == b"hello"
+
+
+def test_T15_a_client_without_a_common_protocol_is_told_so(terminating, server, authority):
+    mirror = terminating(server(echo), "--tls-alpn", "http/1.1")
+    with pytest.raises(ssl.SSLError, match="NO_APPLICATION_PROTOCOL|no application protocol"):
+        client_of(mirror, authority, alpn=["h2"])
+    assert mirror.session(0)["reason"] == "tls_client"
+    mirror.expect(identity="none", books=False)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_T16_sessions_are_resumed_by_every_worker(terminating, server, authority, version):
+    mirror = terminating(server(echo), workers=2)
+    context = authority.client_context(most=version)
+    session = None
+    for _ in range(12):
+        client = secure(mirror.connect(), context, "localhost", session)
+        assert client.exchange(b"hello") == b"hello"
+        client.finish()
+        client.drain()
+        assert session is None or client.socket.session_reused
+        session = client.socket.session
+        client.close()
+    assert mirror.wait_metric(HANDSHAKES, 11, side="client", result="resumed") == 11
+
+
+def test_T18_a_client_that_only_writes_and_closes_loses_nothing(terminating, server, authority):
+    primary, copy = server(sink), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    for _ in range(20):
+        client = client_of(mirror, authority)
+        client.send(pattern(8 * KIB))
+        client.socket.notify()
+        client.close()
+    assert {line["reason"] for line in mirror.access_log(20)} == {"client_fin"}
+    assert {connection.received.count for connection in copy.connections} == {8 * KIB}
+
+
+def refused(*words):
+    """Checking and running end at once with the same line; answers it."""
+    said = [subprocess.run([binary(), *check, *words], env=clean_environment(), text=True,
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=patient(20))
+            for check in ([], ["-t"])]
+    assert [ended.returncode for ended in said] == [2, 2], said
+    assert said[0].stderr == said[1].stderr and said[0].stderr.count("\n") == 1
+    return said[0].stderr
+
+
+def test_T19_a_certificate_that_cannot_be_used_is_refused_at_start(authority, tmp_path):
+    good, key = authority.pair("localhost")
+    other = authority.pair("localhost")[1]
+    (tmp_path / "half.pem").write_bytes(open(good, "rb").read()[:300])
+    base = ["-l", ANY, "-r", "127.0.0.1:1"]
+    for words, said in [
+            (["--tls-cert", good, "--tls-key", other], "key values mismatch"),
+            (["--tls-cert", good], good),
+            (["--tls-cert", str(tmp_path / "none.pem")], "No such file"),
+            (["--tls-cert", str(tmp_path / "half.pem"), "--tls-key", key], "half.pem"),
+            (["--tls-cert", good, "--tls-key", key, "--tls-key", key], "2 --tls-key for 1 --tls-cert"),
+            (["--tls-cert", good, "--tls-key", key, "--tls-ciphers", "NONSENSE"], "no cipher match"),
+            (["--tls-cert", good, "--tls-key", key, "--tls-client-ca", key], key),
+            ([], "needs a certificate; say --tls-cert FILE")]:
+        assert said in refused(*base, *words)
+
+
+def test_T19_an_encrypted_key_needs_its_passphrase(doppel, server, authority, tmp_path):
+    certificate, key = authority.pair("localhost")
+    locked, word = tmp_path / "locked.pem", tmp_path / "word"
+    run(f"openssl pkcs8 -topk8 -in {key} -out {locked} -passout pass:secret")
+    flags = ["--tls-cert", certificate, "--tls-key", str(locked)]
+    base = ["-l", ANY, "-r", "127.0.0.1:1"]
+    assert "there is no --tls-key-passphrase-file" in refused(*base, *flags)
+    word.write_text("wrong\n")
+    assert "the passphrase does not open it" in refused(*base, *flags, "--tls-key-passphrase-file", str(word))
+
+    word.write_text("secret\n")
+    mirror = doppel(server(echo), *flags, "--tls-key-passphrase-file", str(word), listens=(ANY,))
+    assert client_of(mirror, authority).exchange(b"hello") == b"hello"
+
+
+def test_T19_a_key_that_everybody_may_read_is_a_warning(doppel, server, authority):
+    certificate, key = authority.pair("localhost")
+    run(f"chmod 644 {key}")
+    mirror = doppel(server(echo), "--tls-cert", certificate, "--tls-key", key, listens=(ANY,))
+    assert mirror.log("key_is_public", level="warning")[0].fields["file"] == key
+
+
+def test_T17_a_hundred_key_updates_change_nothing(terminating, server, authority):
+    primary = server(echo)
+    mirror = terminating(primary)
+    host, port = mirror.addresses[0]
+    keys = "for i in $(seq 100); do echo K; sleep 0.01; done"
+    said = run(f"timeout 20 sh -c \"(sleep 0.3; {keys}; echo hello; sleep 0.5) | openssl s_client "
+               f"-connect {host}:{port} -CAfile {authority.file} 2>&1; true\"")
+    assert b"KEYUPDATE" in said and b"hello" in said
+    assert mirror.session(0)["request_bytes"] == len(b"hello\n")
+    mirror.expect(identity="none", books=False)
+
+
+def test_T27_both_sides_may_send_at_once_without_reading(terminating, server, authority):
+    size = 8 * MIB
+    primary = server(None)
+    mirror = terminating(primary, *SMALL)
+    client = client_of(mirror, authority)
+    there = primary.connection(0)
+    sending = [client.start(client.send, pattern(size)), there.start(there.send, pattern(size, ANSWER))]
+    let_pass(0.5)                               # all buffers fill, each way
+    reading = there.start(there.recv_exact, size)   # the primary reads on; the client still does not
+    assert reading.result() == pattern(size)
+    sending[0].result()
+    assert client.recv_exact(size) == pattern(size, ANSWER)
+    sending[1].result()
+
+
+def test_P08_a_primary_that_speaks_first_is_heard_after_the_handshake(terminating, server, authority):
+    mirror = terminating(server(greet(b"220 hello\r\n")))
+    client = client_of(mirror, authority)
+    assert client.recv_exact(11) == b"220 hello\r\n"
+
+
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n",
+                                   bytes(range(256)) * 8], ids=["http", "ssh", "noise"])
+def test_C09_C10_who_does_not_speak_tls_is_refused(terminating, server, words):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = mirror.connect()
+    client.send(words)
+    client.drain()
+    assert mirror.session(0)["reason"] == "tls_client"
+    assert mirror.wait_log("client_failed", level="info")[0].fields["why"] in ("http request",
+                                                                               "wrong version number")
+    assert primary.connections == [] and copy.connections == []
+    assert mirror.metric(HANDSHAKES, side="client", result="failed") == 1
+    mirror.expect(identity="none", books=False)
+
+
+def test_clients_must_show_a_certificate_of_our_authority(terminating, server, authority, tmp_path):
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other").certificate("eve")
+    mirror = terminating(server(echo), "--tls-client-ca", authority.file)
+    for context in (authority.client_context(), authority.client_context(certificate=stranger)):
+        client = mirror.connect()
+        with pytest.raises((ssl.SSLError, Ended)):
+            secure(client, context, "localhost")
+            client.exchange(b"hello")           # with TLS 1.3 the client believes it is done
+    good = client_of(mirror, authority, certificate=authority.certificate("alice"))
+    assert good.exchange(b"hello") == b"hello"
+    assert [line["reason"] for line in mirror.access_log(2)] == ["tls_client"] * 2
+    assert mirror.log("client_failed")
+    mirror.expect(identity="none", books=False)
+
+
+def test_clients_may_do_without_a_certificate_when_it_is_optional(terminating, server, authority):
+    mirror = terminating(server(echo), "--tls-client-ca", authority.file, "--tls-client-auth", "optional")
+    assert client_of(mirror, authority).exchange(b"hello") == b"hello"
+    shown = authority.client_context(certificate=authority.certificate("alice"))
+    assert secure(mirror.connect(), shown, "localhost").exchange(b"hello") == b"hello"
+
+
+def test_an_older_version_than_tls_min_is_refused(terminating, server, authority):
+    mirror = terminating(server(echo), "--tls-min", "1.3")
+    with pytest.raises(ssl.SSLError):
+        client_of(mirror, authority, most=ssl.TLSVersion.TLSv1_2)
+    assert client_of(mirror, authority).exchange(b"hello") == b"hello"
+    mirror.expect(identity="none", books=False)
+
+
+def test_the_ciphers_are_those_that_were_asked_for(terminating, server, authority):
+    mirror = terminating(server(echo), "--tls-ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384:"
+                         "ECDHE-RSA-AES256-GCM-SHA384:TLS_CHACHA20_POLY1305_SHA256")
+    old = client_of(mirror, authority, most=ssl.TLSVersion.TLSv1_2)
+    assert old.socket.cipher()[0].endswith("AES256-GCM-SHA384")
+    assert client_of(mirror, authority).socket.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
+
+
+def test_T25_handshakes_in_progress_have_a_limit_and_plain_listeners_go_on(doppel, server, authority):
+    mirror = doppel(server(echo), "--tls-cert", authority.certificate("localhost"), "--max-handshakes", "2",
+                    "--handshake-timeout", "700ms", listens=(ANY, "127.0.0.1:0"))
+    silent = [mirror.connect() for _ in range(2)]
+    eventually(lambda: mirror.metric("doppel_sessions_active") == 2, "both are accepted")
+    waiting = mirror.connect()
+    assert mirror.connect(listener=1).exchange(b"plain") == b"plain"
+    assert mirror.metric("doppel_sessions_total") == 3, "the third one waits in the queue"
+    secure(waiting, authority.client_context(), "localhost")
+    assert waiting.exchange(b"hello") == b"hello"
+    for client in silent:
+        client.drain()
+    mirror.expect(identity="none", books=False)
+
+
+def test_a_stalled_shadow_costs_a_tls_client_nothing(terminating, server, authority):
+    mirror = terminating(server(echo), *SMALL, shadows=[shadow(server(hold), "slow", buffer="64k")])
+    client = client_of(mirror, authority)
+    assert client.exchange(pattern(2 * MIB)) == pattern(2 * MIB)
+    client.finish()
+    assert client.drain() == "fin"
+    client.close()
+    assert mirror.shadow(0, "slow")["reason"] == "lag"
+
+
+def test_a_client_that_resets_in_tls_resets_the_primary(terminating, server, authority):
+    primary, copy = server(sink), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = client_of(mirror, authority)
+    client.send(pattern(64 * KIB))
+    primary.connection(0).wait_received(64 * KIB)
+    client.reset()
+    assert primary.connection(0).wait_end() == "rst"
+    assert mirror.session(0)["reason"] == "client_rst"
+
+
+def test_C08_tls_that_passes_through_a_listener_with_shadows_is_warned_of_once(doppel, server, authority):
+    primary = server(echo, tls=authority.server_context("localhost"))
+    plain = primary.address.removeprefix("tls://")
+    mirror = doppel(plain, shadows=[server(sink)], workers=2)
+    for _ in range(6):
+        client = mirror.connect()
+        client_hello = secure(client, authority.client_context(), "localhost")
+        assert client_hello.exchange(b"hello") == b"hello"
+    mirror.assert_log_count("tls_passes_through", 1, 1, level="warning")
+    mirror.expect(identity="none", books=False)
+
+
+def test_version_names_openssl():
+    assert b"\nOpenSSL 3." in run(f"{binary()} -V")
+
+
+@pytest.mark.release
+def test_T22_an_idle_client_in_tls_costs_little_memory(terminating, server, authority):
+    mirror = terminating(server(echo))
+    context = authority.client_context()
+
+    def idle(count):
+        for _ in range(count):
+            assert secure(mirror.connect(), context, "localhost").exchange(b"hello") == b"hello"
+        return mirror.rss_bytes()
+    before = idle(50)
+    grown = (idle(250) - before) / 250
+    assert grown < 20 * KIB, f"{grown:.0f} bytes for each session"
