@@ -129,7 +129,7 @@ def test_R01_what_waits_is_served_by_a_drain_without_descriptors_too(doppel, ser
     mirror = doppel(server(echo), env=fault.env)
     worker, = mirror.workers()
     os.kill(worker, signal.SIGSTOP)
-    clients = [mirror.connect() for _ in range(20)]
+    clients = [mirror.connect() for _ in range(200)]
     for number, client in enumerate(clients):
         client.send(pattern(KIB, number))
         client.finish()
