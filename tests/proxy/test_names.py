@@ -659,11 +659,13 @@ def test_N19_R06_without_a_descriptor_the_name_is_asked_for_later(dns, resolver,
 
 
 @pytest.mark.parametrize("share", [.02, .2])
-def test_R08_a_lookup_without_memory_costs_only_its_sessions(dns, resolver, doppel, server, faults, seed, share):
+def test_R08_a_lookup_without_memory_costs_only_its_sessions(dns, resolver, doppel, server, faults,
+                                                             seed, share):
     dns.table["primary.test"] = Name(a=["127.0.0.1"], aaaa=["::1"])
     fault = faults(f"malloc,calloc,realloc,strdup:p={share}", on=False, seed=seed)
     primary = server(echo)
-    mirror = doppel(f"primary.test:{primary.port}", *resolver, *SHORT_TTL, *QUICK, env=fault.env, release=True)
+    mirror = doppel(f"primary.test:{primary.port}", *resolver, *SHORT_TTL, *QUICK, env=fault.env,
+                    release=True)
     serves(mirror, primary)
     mirror.expect(identity="prefix", access_log=False)
 
