@@ -74,10 +74,6 @@ def beside(server, primary, host="127.0.0.2", **options):
     return server(echo, host=host, port=primary.port, **options)
 
 
-def closed(mirror, reason):
-    return mirror.metric("doppel_sessions_closed_total", reason=reason)
-
-
 def lookups(mirror, **labels):
     return mirror.metric("doppel_dns_lookups_total", **labels)
 
@@ -238,7 +234,7 @@ def test_a_name_that_does_not_resolve_resets_the_client(dns, resolver, doppel, s
 
     session = mirror.session(0)
     assert "primary" not in session and "connect_ms" not in session
-    assert closed(mirror, "primary_dns") == 1
+    mirror.wait_metric("doppel_sessions_closed_total", 1, reason="primary_dns")
     assert lookups(mirror, result=result) == 1
     assert mirrored.connections == []
     mirror.assert_log_count("reason=primary_dns", 1, 1, level="warning")
@@ -279,7 +275,7 @@ def test_N04_a_silent_server_costs_a_bounded_time_and_few_questions(dns, resolve
     clients = [mirror.connect() for _ in range(30)]
 
     assert [client.drain() for client in clients] == ["rst"] * 30
-    assert closed(mirror, "primary_dns") == 30
+    mirror.wait_metric("doppel_sessions_closed_total", 30, reason="primary_dns")
     assert lookups(mirror, result="timeout") == 1
     assert dns.count("primary.test", "A") <= 2      # the tries of one question
 
