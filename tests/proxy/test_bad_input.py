@@ -187,20 +187,20 @@ def assert_refused(arguments, names, directory, variables=None):
 
 @pytest.mark.parametrize("flags, names", FLAGS, ids=[row[0][:40].strip() for row in FLAGS])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_flag_is_refused_in_one_line(flags, names, check, tmp_path, free_port):
+def test_L05_a_bad_flag_is_refused_in_one_line(flags, names, check, tmp_path, free_port):
     base = words(" ".join(BASE), free_port)
     assert_refused([*check, *base, *words(flags, free_port)], names, tmp_path)
 
 
 @pytest.mark.parametrize("variables, names", VARIABLES, ids=[" ".join(row[0]) for row in VARIABLES])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_variable_is_refused_in_one_line(variables, names, check, tmp_path, free_port):
+def test_L05_a_bad_variable_is_refused_in_one_line(variables, names, check, tmp_path, free_port):
     assert_refused([*check, *words(" ".join(BASE), free_port)], names, tmp_path, variables)
 
 
 @pytest.mark.parametrize("lines, number, names", FILES, ids=[row[0][:40] for row in FILES])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_line_of_a_file_is_refused_in_one_line(lines, number, names, check, tmp_path, free_port):
+def test_L05_a_bad_line_of_a_file_is_refused_in_one_line(lines, number, names, check, tmp_path, free_port):
     (tmp_path / "bad.conf").write_text(lines + "\n")
     arguments = [*check, *words(" ".join(BASE), free_port), "-c", "bad.conf"]
     assert_refused(arguments, [f"bad.conf:{number}: ", *names], tmp_path)
