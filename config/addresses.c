@@ -105,15 +105,20 @@ static bool needs_escape(char c)
     return (unsigned char)c <= ' ' || c == 0x7f || strchr("%?&,+;#\"'", c) != NULL;
 }
 
+static void print_escaped(const char *text, FILE *to)
+{
+    for (; *text != '\0'; text++) {
+        if (needs_escape(*text))
+            fprintf(to, "%%%02X", (unsigned char)*text);
+        else
+            fputc(*text, to);
+    }
+}
+
 static void print_path(const char *path, FILE *to)
 {
     fputs("unix:", to);
-    for (; *path != '\0'; path++) {
-        if (needs_escape(*path))
-            fprintf(to, "%%%02X", (unsigned char)*path);
-        else
-            fputc(*path, to);
-    }
+    print_escaped(path, to);
 }
 
 char *addresses_of_path(const char *path)
@@ -292,7 +297,7 @@ static bool add_primary(struct config *config, const struct item *item, struct f
         return fault_set(fault, "more than %d primaries; leave some out", MOST_PRIMARIES);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
-    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
+    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_PRIMARY, fault) ||
         !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault))
         return false;
     primary.name = label_of(item, &primary.endpoint);
@@ -333,7 +338,7 @@ struct shadow_config *addresses_add_section(struct config *config,
     *shadow = *defaults;
     copy_networks(&shadow->from);
     shadow->name = xstrdup(name);
-    shadow->target = (struct target_config){ 0 };
+    shadow->target = (struct target_config){ .source = defaults->target.source };
     return shadow;
 }
 
@@ -478,5 +483,22 @@ void addresses_print_listen(const struct listen_config *listen, FILE *to)
 
 void addresses_print_target(const struct target_config *target, FILE *to)
 {
-    print_labelled(target->name, &target->endpoint, ENDPOINT_CONNECT, to);
+    print_labelled(target->name, &target->endpoint, ENDPOINT_PRIMARY, to);
+}
+
+void addresses_print_primary(const struct target_config *primary, FILE *to)
+{
+    const struct address *both[] = { &primary->source.v4, &primary->source.v6 };
+    const char *before = "?source=";
+    char text[ADDRESS_TEXT];
+
+    addresses_print_target(primary, to);
+    for (size_t i = 0; i < 2; i++) {
+        if (both[i]->length == 0)
+            continue;
+        address_print_host(both[i], text);
+        fputs(before, to);
+        print_escaped(text, to);
+        before = "+";
+    }
 }

@@ -42,6 +42,8 @@ void addresses_free_shadows(struct config *);
 /* Text for a file that reads back as the same address. */
 void addresses_print_listen(const struct listen_config *, FILE *);
 void addresses_print_target(const struct target_config *, FILE *);
+/* The same with the query. */
+void addresses_print_primary(const struct target_config *, FILE *);
 void addresses_print(const struct endpoint *, FILE *);
 
 /* The next item of a list with commas, without outer blanks, cut out of the text itself; NULL behind

@@ -1,8 +1,9 @@
 /*
- * lists.h — values that are lists with commas: networks of clients, name servers.
+ * lists.h — values that are lists with commas: networks of clients, name servers, our own addresses.
  *
  *     10.0.0.0/8,::1              struct network_list
  *     10.0.0.2,[2001:db8::2]:54   struct address_list
+ *     10.0.0.9,2001:db8::9        struct source_addresses
  *
  * Adding lets a list grow; a list that was filled in part when an item is wrong stays so.
  */
@@ -15,6 +16,7 @@
 struct address_list;
 struct fault;
 struct network_list;
+struct source_addresses;
 
 /* nothing is the word for an empty list.  False: the fault says which item, and what would be
  * right. */
@@ -22,12 +24,17 @@ bool lists_add_networks(struct network_list *, const char *text, const char *not
                         struct fault *);
 bool lists_add_servers(struct address_list *, const char *text, const char *nothing,
                        struct fault *);
+bool lists_add_sources(struct source_addresses *, const char *text, const char *nothing,
+                       struct fault *);
 /* The same in place of what the list has; when it fails, the list stays as it was. */
 bool lists_set_networks(struct network_list *, const char *text, const char *nothing,
                         struct fault *);
 bool lists_set_servers(struct address_list *, const char *text, const char *nothing,
                        struct fault *);
+bool lists_set_sources(struct source_addresses *, const char *text, const char *nothing,
+                       struct fault *);
 void lists_print_networks(const struct network_list *, const char *nothing, FILE *);
 void lists_print_servers(const struct address_list *, const char *nothing, FILE *);
+void lists_print_sources(const struct source_addresses *, const char *nothing, FILE *);
 
 #endif

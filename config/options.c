@@ -23,6 +23,7 @@
 
 #define GLOBAL(member) .scope = SCOPE_GLOBAL, .field = offsetof(struct config, member)
 #define SHADOW(member) .scope = SCOPE_SHADOW, .field = offsetof(struct shadow_config, member)
+#define PRIMARY(member) .scope = SCOPE_PRIMARY, .field = offsetof(struct target_config, member)
 #define LISTEN(member) .scope = SCOPE_LISTEN, .field = offsetof(struct listen_config, member)
 #define COMMAND        .scope = SCOPE_COMMAND
 
@@ -46,13 +47,25 @@ static const struct option options[] = {
     { .name = "primary", .aliases = { "relay" }, .letter = 'r', .group = GROUP_FORWARDING,
       .kind = KIND_PRIMARIES, GLOBAL(primaries), .metavar = "ADDR",
       .help = "who answers the client: HOST:PORT, [IPv6]:PORT or unix:/path; several, with "
-              "commas or repeated, are tried in order" },
+              "commas or repeated, are tried in order; original-dst: where the client was going "
+              "before a firewall rule led it here" },
     { .name = "socket", .letter = 's', .group = GROUP_FORWARDING, .kind = KIND_SOCKET,
       GLOBAL(primaries), .metavar = "PATH",
       .help = "the same as --primary unix:PATH, and it wins over --primary" },
     { .name = "allow-loop", .group = GROUP_FORWARDING, .kind = KIND_SWITCH, GLOBAL(allow_loop),
       .initial = "off",
       .help = "accept a target that is one of our own listeners" },
+    { .name = "source", .group = GROUP_FORWARDING, .kind = KIND_SOURCE, GLOBAL(source),
+      .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from, IPv4, IPv6, or one of each with a comma; source= in "
+              "a target's address wins; auto: the kernel chooses" },
+    { .key = "source", .group = GROUP_FORWARDING, .kind = KIND_SOURCE, PRIMARY(source),
+      .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from" },
+    { .name = "transparent", .group = GROUP_FORWARDING, .kind = KIND_SWITCH, GLOBAL(transparent),
+      .initial = "off",
+      .help = "connect to the primary from the client's address, and take what a TPROXY rule "
+              "brings; needs CAP_NET_ADMIN, and routes that lead the answers back here" },
 
     { .name = "shadow", .aliases = { "duplex", "mirror" }, .key = "address", .letter = 'd',
       .group = GROUP_SHADOWS, .kind = KIND_SHADOWS, GLOBAL(shadows), .initial = "",
@@ -96,6 +109,9 @@ static const struct option options[] = {
     { .name = "shadow-linger", .key = "linger", .group = GROUP_SHADOWS, .kind = KIND_TIME,
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
+    { .name = "shadow-source", .key = "source", .group = GROUP_SHADOWS, .kind = KIND_SOURCE,
+      SHADOW(target.source), .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from to a shadow; auto: that of --source" },
 
     { .name = "resolver", .group = GROUP_NAMES, .kind = KIND_SERVERS, GLOBAL(resolvers),
       .initial = "auto", .nothing = "auto", .metavar = "IP[:PORT]",
@@ -245,10 +261,7 @@ static const char *const withheld_names[] = {
     "shadow-proxy",
     "shadow-ramp",
     "shadow-rate",
-    "shadow-source",
-    "source",
     "tls-*",
-    "transparent",
     "user",
 };
 
@@ -256,7 +269,7 @@ static const char *const withheld_names[] = {
 static const char *const withheld_keys[] = {
     "accept-proxy", "alpn",        "breaker", "ca",        "cert",  "compare",
     "for",          "greeting",    "key",     "max-bytes", "proxy", "ramp",
-    "rate",         "sample-seed", "sni",     "source",    "tls-*", "verify",
+    "rate",         "sample-seed", "sni",     "tls-*", "verify",
 };
 
 const struct option *option_at(size_t index)
@@ -288,7 +301,7 @@ const char *option_name(const struct option *option, enum option_place place)
     case PLACE_LISTEN_QUERY:
         return option->scope == SCOPE_LISTEN ? option->key : NULL;
     case PLACE_PRIMARY_QUERY:
-        return NULL;
+        return option->scope == SCOPE_PRIMARY ? option->key : NULL;
     case PLACE_SHADOW_QUERY:
         return option->scope == SCOPE_SHADOW ? option->key : NULL;
     }
@@ -405,7 +418,7 @@ bool option_is_list(const struct option *option)
 {
     return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
            option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS ||
-           option->kind == KIND_SERVERS;
+           option->kind == KIND_SERVERS || option->kind == KIND_SOURCE;
 }
 
 bool option_is_bare(const struct option *option)

@@ -18,6 +18,7 @@
 enum option_scope {
     SCOPE_GLOBAL,  /* a field of struct config */
     SCOPE_SHADOW,  /* of struct shadow_config: the flag is every shadow's default */
+    SCOPE_PRIMARY, /* of a primary's struct target_config: said in the address's query only */
     SCOPE_LISTEN,  /* of struct listen_config: said in the address's query only */
     SCOPE_COMMAND, /* no field: it steers the command line itself */
 };
@@ -34,6 +35,7 @@ enum option_kind {
     KIND_TEXT,      /* char *, NULL when empty */
     KIND_NETWORKS,  /* struct network_list */
     KIND_SERVERS,   /* struct address_list: name servers */
+    KIND_SOURCE,    /* struct source_addresses */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,

@@ -85,7 +85,7 @@ static void print_addresses(const struct config *config, FILE *to)
     }
     for (size_t i = 0; i < config->primary_count; i++) {
         fprintf(to, "%-*s = ", KEY_WIDTH, "primary");
-        addresses_print_target(&config->primaries[i], to);
+        addresses_print_primary(&config->primaries[i], to);
         fputc('\n', to);
     }
 }

@@ -387,6 +387,8 @@ bool value_add(const struct option *option, void *base, const char *text, struct
         return lists_add_networks(field, text, option->nothing, fault);
     case KIND_SERVERS:
         return lists_add_servers(field, text, option->nothing, fault);
+    case KIND_SOURCE:
+        return lists_add_sources(field, text, option->nothing, fault);
     case KIND_ADMIN:
         return set_admin(base, text, fault);
     case KIND_LISTENS:
@@ -407,6 +409,8 @@ bool value_set(const struct option *option, void *base, const char *text, struct
         return lists_set_networks(field_of(option, base), text, option->nothing, fault);
     if (option->kind == KIND_SERVERS)
         return lists_set_servers(field_of(option, base), text, option->nothing, fault);
+    if (option->kind == KIND_SOURCE)
+        return lists_set_sources(field_of(option, base), text, option->nothing, fault);
     return value_add(option, base, text, fault);
 }
 
@@ -444,6 +448,9 @@ void value_print(const struct option *option, const void *base, FILE *to)
         break;
     case KIND_SERVERS:
         lists_print_servers(field, option->nothing, to);
+        break;
+    case KIND_SOURCE:
+        lists_print_sources(field, option->nothing, to);
         break;
     case KIND_ADMIN:
         print_admin(base, to);

@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #include "config/config.h"
+#include "flow/origin.h"
 #include "flow/transport.h"
 
 struct dialer;
@@ -25,6 +26,7 @@ struct dial_settings {
     size_t                listener_count;
     bool                  allow_loop;
     enum dns_family       family;
+    struct source_addresses source;  /* to connect from, unless the target has its own */
     struct socket_settings sockets;
 };
 
@@ -37,6 +39,7 @@ struct dial_request {
     double                      timeout;      /* seconds, for each address */
     double user_timeout; /* TCP_USER_TIMEOUT instead of the dialer's; 0: the dialer's */
     size_t send_buffer;  /* SO_SNDBUF instead of the dialer's; 0: the dialer's */
+    struct origin origin; /* what the connection takes over from the client's; all 0: nothing */
 };
 
 /* The targets are borrowed until the transport is open, failed or closed.  NULL: no memory.  What
@@ -50,7 +53,7 @@ struct transport *dial(struct dialer *, const struct dial_request *, transport_r
 bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
 
 /* Numeric hosts, "localhost" and unix paths need no resolver: writes at most 2 addresses and answers
- * how many; 0: a name. */
+ * how many; 0: a name, or original-dst. */
 size_t endpoint_known_addresses(const struct endpoint *, struct address addresses[2]);
 
 #endif

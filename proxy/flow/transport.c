@@ -30,6 +30,7 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "flow/closing.h"
+#include "flow/origin.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
@@ -322,6 +323,11 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     return t;
 }
 
+void transport_aim(struct transport *t, const struct address *peer)
+{
+    peer_set(&t->peer, peer);
+}
+
 void transport_opened(struct transport *t, int socket, const struct address *peer)
 {
     assert(t->state == TRANSPORT_OPENING);
@@ -599,6 +605,12 @@ const char *transport_why(const struct transport *t)
     if (t->why != NULL)
         return t->why;
     return t->error != 0 ? strerrordesc_np(t->error) : "";
+}
+
+void transport_destination(const struct transport *t, struct address *address)
+{
+    if (t->state != TRANSPORT_OPEN || !origin_destination(t->io.fd, address))
+        *address = (struct address){ 0 };
 }
 
 size_t transport_unacknowledged(const struct transport *t)
