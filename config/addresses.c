@@ -105,15 +105,20 @@ static bool needs_escape(char c)
     return (unsigned char)c <= ' ' || c == 0x7f || strchr("%?&,+;#\"'", c) != NULL;
 }
 
+static void print_escaped(const char *text, FILE *to)
+{
+    for (; *text != '\0'; text++) {
+        if (needs_escape(*text))
+            fprintf(to, "%%%02X", (unsigned char)*text);
+        else
+            fputc(*text, to);
+    }
+}
+
 static void print_path(const char *path, FILE *to)
 {
     fputs("unix:", to);
-    for (; *path != '\0'; path++) {
-        if (needs_escape(*path))
-            fprintf(to, "%%%02X", (unsigned char)*path);
-        else
-            fputc(*path, to);
-    }
+    print_escaped(path, to);
 }
 
 char *addresses_of_path(const char *path)
@@ -316,7 +321,7 @@ static bool add_primary(struct config *config, const struct item *item, struct f
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     set_target_defaults(&primary);
-    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
+    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_PRIMARY, fault) ||
         !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault)) {
         free_target(&primary);
         return false;
@@ -359,7 +364,7 @@ struct shadow_config *addresses_add_section(struct config *config,
     *shadow = *defaults;
     copy_networks(&shadow->from);
     shadow->name = xstrdup(name);
-    shadow->target = (struct target_config){ 0 };
+    shadow->target = (struct target_config){ .source = defaults->target.source };
     set_target_defaults(&shadow->target);
     return shadow;
 }
@@ -506,7 +511,7 @@ void addresses_print_listen(const struct listen_config *listen, FILE *to)
 
 void addresses_print_target(const struct target_config *target, FILE *to)
 {
-    print_labelled(target->name, &target->endpoint, ENDPOINT_CONNECT, to);
+    print_labelled(target->name, &target->endpoint, ENDPOINT_PRIMARY, to);
 }
 
 /* What would mean something else in a query; + separates the items of a list. */
@@ -550,6 +555,7 @@ void addresses_print_primary(const struct target_config *target, FILE *to)
 
     addresses_print_target(target, to);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
-        if (option->scope == SCOPE_TARGET && print_option(option, target, separator, to))
+        if (option_name(option, PLACE_PRIMARY_QUERY) != NULL &&
+            print_option(option, target, separator, to))
             separator = '&';
 }

@@ -248,6 +248,55 @@ static bool listeners_differ(const struct build *build)
     return true;
 }
 
+/* A client on a unix socket was going nowhere else, and has no address to keep. */
+static bool clients_have_addresses(const struct build *build, const char *flag)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->listen_count; i++)
+        if (config->listens[i].endpoint.kind == ENDPOINT_UNIX)
+            return fault_set(build->fault,
+                             "%s: clients of the unix socket \"%s\" have no addresses; listen on "
+                             "a port instead",
+                             flag, config->listens[i].name);
+    return true;
+}
+
+static bool original_is_possible(const struct build *build)
+{
+    const struct config *config = build->config;
+    bool is_wanted = false;
+
+    for (size_t i = 0; i < config->primary_count; i++)
+        is_wanted |= config->primaries[i].endpoint.kind == ENDPOINT_ORIGINAL;
+    if (!is_wanted)
+        return true;
+    if (config->primary_count > 1)
+        return fault_set(build->fault, "--primary: original-dst is every primary; leave the "
+                                       "others out");
+    return clients_have_addresses(build, "--primary original-dst");
+}
+
+static bool transparent_is_possible(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; config->transparent && i < config->primary_count; i++) {
+        const struct target_config *primary = &config->primaries[i];
+        if (primary->endpoint.kind == ENDPOINT_UNIX)
+            return fault_set(build->fault,
+                             "--transparent: the primary \"%s\" is a unix socket, where clients "
+                             "have no addresses; give it a port",
+                             primary->name);
+        if (primary->source.v4.length != 0 || primary->source.v6.length != 0)
+            return fault_set(build->fault,
+                             "--transparent: the primary \"%s\" has a source of its own; leave "
+                             "one of them out",
+                             primary->name);
+    }
+    return !config->transparent || clients_have_addresses(build, "--transparent");
+}
+
 /* ---- TLS */
 
 static bool listeners_have_certificates(const struct build *build)
@@ -320,7 +369,8 @@ static bool is_complete(const struct build *build)
     if (build->config->primary_count == 0)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
-    return listeners_differ(build) && listeners_have_certificates(build) && targets_fit(build);
+    return listeners_differ(build) && listeners_have_certificates(build) && targets_fit(build) &&
+           original_is_possible(build) && transparent_is_possible(build);
 }
 
 static bool build_all(struct build *build)

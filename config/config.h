@@ -26,6 +26,12 @@ struct listen_config {
     unsigned        mode;     /* permissions of a unix socket */
 };
 
+/* Our own addresses to connect from, one of each family; length 0: none is wished for. */
+struct source_addresses {
+    struct address v4;
+    struct address v6;
+};
+
 struct target_config {
     char           *name;     /* as the operator wrote it, without the query */
     struct endpoint endpoint;
@@ -37,6 +43,7 @@ struct target_config {
     struct text_list alpn;    /* none: the client's */
     char            *cert;    /* files of our own certificate and key; NULL: we show none */
     char            *key;     /* NULL: in cert */
+    struct source_addresses source; /* what it lacks, the source of all says */
 };
 
 struct network_list {
@@ -113,6 +120,8 @@ struct config {
     uint64_t shadow_memory;
     struct network_list allow;
     bool     allow_loop;
+    struct source_addresses source;       /* to connect from, to every target */
+    bool     transparent;                 /* the primary sees the client's address */
 
     double connect_timeout;
     double idle_timeout;

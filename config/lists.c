@@ -86,6 +86,25 @@ static bool add_server(void *servers, const char *text, struct fault *fault)
     return true;
 }
 
+/* "10.0.0.9", "2001:db8::9": one of each family, because a connection has one. */
+static bool add_source(void *sources, const char *text, struct fault *fault)
+{
+    struct source_addresses *both = sources;
+    struct address source;
+
+    if (!address_parse(&source, text, 0))
+        return fault_set(
+            fault, QUOTED " is no address of ours; write IP without a port, as in 10.0.0.9", text);
+    if (address_is_wildcard(&source))
+        return fault_set(fault, QUOTED " is every address; write one of ours, or auto", text);
+    struct address *place = source.any.sa_family == AF_INET ? &both->v4 : &both->v6;
+    if (place->length != 0)
+        return fault_set(fault, QUOTED " is the second %s address; write one of each family", text,
+                         source.any.sa_family == AF_INET ? "IPv4" : "IPv6");
+    *place = source;
+    return true;
+}
+
 bool lists_add_networks(struct network_list *list, const char *text, const char *nothing,
                         struct fault *fault)
 {
@@ -96,6 +115,12 @@ bool lists_add_servers(struct address_list *list, const char *text, const char *
                        struct fault *fault)
 {
     return add_items(list, text, nothing, add_server, fault);
+}
+
+bool lists_add_sources(struct source_addresses *sources, const char *text, const char *nothing,
+                       struct fault *fault)
+{
+    return add_items(sources, text, nothing, add_source, fault);
 }
 
 bool lists_set_networks(struct network_list *list, const char *text, const char *nothing,
@@ -119,6 +144,17 @@ bool lists_set_servers(struct address_list *list, const char *text, const char *
     free(fine ? list->addresses : fresh.addresses);
     if (fine)
         *list = fresh;
+    return fine;
+}
+
+bool lists_set_sources(struct source_addresses *sources, const char *text, const char *nothing,
+                       struct fault *fault)
+{
+    struct source_addresses fresh = { 0 };
+    bool fine = lists_add_sources(&fresh, text, nothing, fault);
+
+    if (fine)
+        *sources = fresh;
     return fine;
 }
 
@@ -191,4 +227,21 @@ void lists_free_texts(struct text_list *list)
         free(list->texts[i]);
     free(list->texts);
     *list = (struct text_list){ 0 };
+}
+
+void lists_print_sources(const struct source_addresses *sources, const char *nothing, FILE *to)
+{
+    const struct address *both[] = { &sources->v4, &sources->v6 };
+    char text[ADDRESS_TEXT];
+    bool is_first = true;
+
+    for (size_t i = 0; i < 2; i++) {
+        if (both[i]->length == 0)
+            continue;
+        address_print_host(both[i], text);
+        fprintf(to, "%s%s", is_first ? "" : ",", text);
+        is_first = false;
+    }
+    if (is_first)
+        fputs(nothing, to);
 }

@@ -23,6 +23,7 @@
 
 #define GLOBAL(member) .scope = SCOPE_GLOBAL, .field = offsetof(struct config, member)
 #define SHADOW(member) .scope = SCOPE_SHADOW, .field = offsetof(struct shadow_config, member)
+#define PRIMARY(member) .scope = SCOPE_PRIMARY, .field = offsetof(struct target_config, member)
 #define LISTEN(member) .scope = SCOPE_LISTEN, .field = offsetof(struct listen_config, member)
 #define TARGET(member) .scope = SCOPE_TARGET, .field = offsetof(struct target_config, member)
 #define COMMAND        .scope = SCOPE_COMMAND
@@ -48,13 +49,25 @@ static const struct option options[] = {
     { .name = "primary", .aliases = { "relay" }, .letter = 'r', .group = GROUP_FORWARDING,
       .kind = KIND_PRIMARIES, GLOBAL(primaries), .metavar = "ADDR",
       .help = "who answers the client: HOST:PORT, [IPv6]:PORT, tls://HOST:PORT or unix:/path; "
-              "several, with commas or repeated, are tried in order" },
+              "several, with commas or repeated, are tried in order; original-dst: where the "
+              "client was going before a firewall rule led it here" },
     { .name = "socket", .letter = 's', .group = GROUP_FORWARDING, .kind = KIND_SOCKET,
       GLOBAL(primaries), .metavar = "PATH",
       .help = "the same as --primary unix:PATH, and it wins over --primary" },
     { .name = "allow-loop", .group = GROUP_FORWARDING, .kind = KIND_SWITCH, GLOBAL(allow_loop),
       .initial = "off",
       .help = "accept a target that is one of our own listeners" },
+    { .name = "source", .group = GROUP_FORWARDING, .kind = KIND_SOURCE, GLOBAL(source),
+      .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from, IPv4, IPv6, or one of each with a comma; source= in "
+              "a target's address wins; auto: the kernel chooses" },
+    { .key = "source", .group = GROUP_FORWARDING, .kind = KIND_SOURCE, PRIMARY(source),
+      .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from" },
+    { .name = "transparent", .group = GROUP_FORWARDING, .kind = KIND_SWITCH, GLOBAL(transparent),
+      .initial = "off",
+      .help = "connect to the primary from the client's address, and take what a TPROXY rule "
+              "brings; needs CAP_NET_ADMIN, and routes that lead the answers back here" },
 
     { .name = "shadow", .aliases = { "duplex", "mirror" }, .key = "address", .letter = 'd',
       .group = GROUP_SHADOWS, .kind = KIND_SHADOWS, GLOBAL(shadows), .initial = "",
@@ -98,6 +111,9 @@ static const struct option options[] = {
     { .name = "shadow-linger", .key = "linger", .group = GROUP_SHADOWS, .kind = KIND_TIME,
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
+    { .name = "shadow-source", .key = "source", .group = GROUP_SHADOWS, .kind = KIND_SOURCE,
+      SHADOW(target.source), .initial = "auto", .nothing = "auto", .metavar = "IP",
+      .help = "our own address to connect from to a shadow; auto: that of --source" },
 
     { .name = "tls-cert", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_certs), .initial = "",
       .nothing = "", .metavar = "FILE",
@@ -281,38 +297,20 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "accept-proxy",
-    "admin-host",
-    "admin-token-file",
-    "compare",
-    "drain-delay",
-    "group",
-    "health",
-    "io",
-    "proxy",
-    "proxy-trust",
-    "record",
-    "reload-timeout",
-    "replay",
-    "sample-seed",
-    "shadow-breaker",
-    "shadow-compare",
-    "shadow-for",
-    "shadow-greeting",
-    "shadow-max-bytes",
-    "shadow-proxy",
-    "shadow-ramp",
-    "shadow-rate",
-    "shadow-source",
-    "source",
-    "transparent",
-    "user",
+    "accept-proxy",     "admin-host",   "admin-token-file",
+    "compare",          "drain-delay",  "group",
+    "health",           "io",           "proxy",
+    "proxy-trust",      "record",       "reload-timeout",
+    "replay",           "sample-seed",  "shadow-breaker",
+    "shadow-compare",   "shadow-for",   "shadow-greeting",
+    "shadow-max-bytes", "shadow-proxy", "shadow-ramp",
+    "shadow-rate",      "user",
 };
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "accept-proxy", "breaker", "compare", "for",         "greeting", "max-bytes",
-    "proxy",        "ramp",    "rate",    "sample-seed", "source",
+    "accept-proxy", "breaker", "compare", "for",  "greeting",
+    "max-bytes",    "proxy",   "ramp",    "rate", "sample-seed",
 };
 
 const struct option *option_at(size_t index)
@@ -345,7 +343,7 @@ const char *option_name(const struct option *option, enum option_place place)
     case PLACE_LISTEN_QUERY:
         return option->scope == SCOPE_LISTEN ? option->key : NULL;
     case PLACE_PRIMARY_QUERY:
-        return option->scope == SCOPE_TARGET ? option->key : NULL;
+        return option->scope == SCOPE_PRIMARY || option->scope == SCOPE_TARGET ? option->key : NULL;
     case PLACE_SHADOW_QUERY:
         return option->scope == SCOPE_SHADOW || option->scope == SCOPE_TARGET ? option->key : NULL;
     }
@@ -463,7 +461,8 @@ bool option_is_list(const struct option *option)
 {
     return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
            option->kind == KIND_SHADOWS || option->kind == KIND_NETWORKS ||
-           option->kind == KIND_SERVERS || option->kind == KIND_TEXTS;
+           option->kind == KIND_SERVERS || option->kind == KIND_SOURCE ||
+           option->kind == KIND_TEXTS;
 }
 
 bool option_is_bare(const struct option *option)

@@ -18,6 +18,7 @@
 enum option_scope {
     SCOPE_GLOBAL,  /* a field of struct config */
     SCOPE_SHADOW,  /* of struct shadow_config: the flag is every shadow's default */
+    SCOPE_PRIMARY, /* of a primary's struct target_config: said in the address's query only */
     SCOPE_LISTEN,  /* of struct listen_config: said in the address's query only */
     SCOPE_TARGET,  /* of struct target_config: said in the query of a primary or shadow, or in the
                       shadow's section */
@@ -37,6 +38,7 @@ enum option_kind {
     KIND_NETWORKS,  /* struct network_list */
     KIND_SERVERS,   /* struct address_list: name servers */
     KIND_TEXTS,     /* struct text_list */
+    KIND_SOURCE,    /* struct source_addresses */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,

@@ -405,6 +405,8 @@ bool value_add(const struct option *option, void *base, const char *text, struct
         return lists_add_servers(field, text, option->nothing, fault);
     case KIND_TEXTS:
         return add_texts(option, field, text, false, fault);
+    case KIND_SOURCE:
+        return lists_add_sources(field, text, option->nothing, fault);
     case KIND_ADMIN:
         return set_admin(base, text, fault);
     case KIND_LISTENS:
@@ -427,6 +429,8 @@ bool value_set(const struct option *option, void *base, const char *text, struct
         return lists_set_servers(field_of(option, base), text, option->nothing, fault);
     if (option->kind == KIND_TEXTS)
         return add_texts(option, field_of(option, base), text, true, fault);
+    if (option->kind == KIND_SOURCE)
+        return lists_set_sources(field_of(option, base), text, option->nothing, fault);
     return value_add(option, base, text, fault);
 }
 
@@ -467,6 +471,9 @@ void value_print(const struct option *option, const void *base, FILE *to)
         break;
     case KIND_TEXTS:
         lists_print_texts(field, option->nothing, to);
+        break;
+    case KIND_SOURCE:
+        lists_print_sources(field, option->nothing, to);
         break;
     case KIND_ADMIN:
         print_admin(base, to);

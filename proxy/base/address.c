@@ -19,6 +19,7 @@
 #define PATH_SIZE   sizeof((struct sockaddr_un *)NULL)->sun_path
 #define NAME_LENGTH 253 /* RFC 1035, as text and without the final dot */
 #define LABEL_LENGTH 63
+#define ORIGINAL    "original-dst"
 #define QUOTED      "\"%.120s\"" /* enough to recognise what was typed */
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -165,6 +166,11 @@ void address_print(const struct address *address, char text[ADDRESS_TEXT])
         const char *shape = address->any.sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u";
         snprintf(text, ADDRESS_TEXT, shape, host, (unsigned)address_port(address));
     }
+}
+
+void address_print_host(const struct address *address, char text[ADDRESS_TEXT])
+{
+    print_host(address, text, ADDRESS_TEXT);
 }
 
 uint16_t address_port(const struct address *address)
@@ -375,6 +381,14 @@ static bool parse_path(struct endpoint *endpoint, const char *path, struct fault
     return true;
 }
 
+static bool parse_original(struct endpoint *endpoint, enum endpoint_use use, struct fault *fault)
+{
+    if (use != ENDPOINT_PRIMARY)
+        return fault_set(fault, "original-dst is for --primary only; write HOST:PORT");
+    endpoint->kind = ENDPOINT_ORIGINAL;
+    return true;
+}
+
 /* A scheme that only a later version understands, or nobody. */
 static bool parse_scheme(struct endpoint *endpoint, const char *text, enum endpoint_use use,
                          struct fault *fault)
@@ -386,8 +400,6 @@ static bool parse_scheme(struct endpoint *endpoint, const char *text, enum endpo
         return parse_tcp(endpoint, text + strlen("tls://"), use, fault);
     if (starts_with(text, "file:"))
         return fault_set(fault, QUOTED ": file: is not in this version; write HOST:PORT", text);
-    if (strcasecmp(text, "original-dst") == 0)
-        return fault_set(fault, "original-dst is not in this version; write HOST:PORT");
     if (starts_with(text, "tcp://"))
         return parse_tcp(endpoint, text + strlen("tcp://"), use, fault);
     if (mark != NULL)
@@ -411,6 +423,8 @@ bool endpoint_parse(struct endpoint *endpoint, const char *text, enum endpoint_u
                          text);
     if (starts_with(text, "unix:"))
         return parse_path(endpoint, text + strlen("unix:"), fault);
+    if (strcasecmp(text, ORIGINAL) == 0)
+        return parse_original(endpoint, use, fault);
     return parse_scheme(endpoint, text, use, fault);
 }
 
@@ -421,6 +435,8 @@ void endpoint_print(const struct endpoint *endpoint, char text[ENDPOINT_TEXT])
 
     if (endpoint->kind == ENDPOINT_UNIX)
         snprintf(text, ENDPOINT_TEXT, "unix:%s", endpoint->host);
+    else if (endpoint->kind == ENDPOINT_ORIGINAL)
+        snprintf(text, ENDPOINT_TEXT, "%s", ORIGINAL);
     else if (strchr(endpoint->host, ':') != NULL)
         snprintf(text, ENDPOINT_TEXT, "%s[%s]:%u", scheme, endpoint->host, port);
     else

@@ -4,7 +4,7 @@
  *     PORT  :PORT  *:PORT   (listen only)      endpoint    what an operator wrote
  *     HOST:PORT  [V6]:PORT  tcp://HOST:PORT       │ names are resolved elsewhere
  *     tls://HOST:PORT  unix:/path                 ▼
- *                                              address     what a socket call takes
+ *     original-dst          (primary only)     address     what a socket call takes
  *
  * A v4-mapped IPv6 address (::ffff:10.0.0.9) is the IPv4 address everywhere.
  */
@@ -23,11 +23,13 @@ struct fault;
 enum endpoint_kind {
     ENDPOINT_TCP,
     ENDPOINT_UNIX,
+    ENDPOINT_ORIGINAL, /* original-dst: where the client was going */
 };
 
 enum endpoint_use {
     ENDPOINT_LISTEN,
     ENDPOINT_CONNECT,
+    ENDPOINT_PRIMARY, /* to connect as well; here alone original-dst is understood */
 };
 
 struct endpoint {
@@ -64,6 +66,8 @@ void address_of_path(struct address *, const char *path);
 void address_set(struct address *, const struct sockaddr *, socklen_t length);
 /* "10.0.0.9:51312", "[2001:db8::1]:443", "unix:/path" ("unix:" where the peer has no name). */
 void address_print(const struct address *, char text[ADDRESS_TEXT]);
+/* The host alone: "10.0.0.9", "fe80::1%eth0"; IPv4 and IPv6 only. */
+void address_print_host(const struct address *, char text[ADDRESS_TEXT]);
 uint16_t address_port(const struct address *);             /* 0 for unix */
 void     address_set_port(struct address *, uint16_t port);
 bool     address_equal(const struct address *, const struct address *);      /* with the port */

@@ -91,6 +91,8 @@ size_t endpoint_known_addresses(const struct endpoint *endpoint, struct address 
         address_of_path(&addresses[0], endpoint->host);
         return 1;
     }
+    if (endpoint->kind == ENDPOINT_ORIGINAL)
+        return 0;
     if (is_localhost(endpoint->host)) {
         address_parse(&addresses[0], "127.0.0.1", endpoint->port);
         address_parse(&addresses[1], "::1", endpoint->port);
@@ -205,7 +207,7 @@ static void on_cancel(void *opening)
 static void remember(struct dialling *d, enum failure failure, const char *why)
 {
     d->failure = failure;
-    snprintf(d->why, sizeof d->why, "%s", why);
+    snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why);
 }
 
 static void remember_error(struct dialling *d, int error)
@@ -305,6 +307,22 @@ static bool wait_for_backlog(struct dialling *d)
     return true;
 }
 
+/* False: d->failure says why the socket cannot have the address that it is to connect from. */
+static bool bind_source(struct dialling *d, int socket, int family)
+{
+    const struct origin_sources sources = {
+        .client = &d->request.origin.client,
+        .target = &d->request.targets[d->target - 1].source,
+        .all = &d->dialer->settings.source,
+    };
+    struct fault why;
+
+    if (origin_bind(socket, family, &sources, &why))
+        return true;
+    remember(d, FAILURE_LOCAL, why.text);
+    return false;
+}
+
 /* True: it is connected or may yet be; false: d->failure says why not. */
 static bool try_address(struct dialling *d, const struct address *address)
 {
@@ -321,6 +339,10 @@ static bool try_address(struct dialling *d, const struct address *address)
         return false;
     }
     tune_socket(d, fd, address->any.sa_family);
+    if (!bind_source(d, fd, address->any.sa_family)) {
+        close(fd);
+        return false;
+    }
     start_timeout(d);
     if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
         int error = errno;
@@ -360,7 +382,7 @@ static void add_addresses(struct dialling *d, const struct address *addresses, s
     d->addresses = wider;
     for (size_t i = 0; i < count; i++) {
         struct address address = addresses[i];
-        if (address.any.sa_family != AF_UNIX)
+        if (endpoint_of(d)->kind == ENDPOINT_TCP)
             address_set_port(&address, endpoint_of(d)->port);
         if (!was_tried(d, &address))
             d->addresses[d->address_count++] = address;
@@ -422,6 +444,15 @@ static size_t known_addresses(const struct dialling *d, struct address known[2])
     return 1;
 }
 
+/* The client came by a rule that we can look behind, or else by no address that we know. */
+static void take_original(struct dialling *d)
+{
+    if (d->request.origin.destination.length > 0)
+        add_addresses(d, &d->request.origin.destination, 1);
+    else
+        remember(d, FAILURE_LOCAL, "where the client was going is not known");
+}
+
 /* Numeric and local targets have their addresses at once, names are asked for. */
 static void begin_target(struct dialling *d)
 {
@@ -431,7 +462,9 @@ static void begin_target(struct dialling *d)
     d->address = d->address_count = 0;
     d->is_renewing = false;
     size_t count = known_addresses(d, known);
-    if (count > 0)
+    if (endpoint_of(d)->kind == ENDPOINT_ORIGINAL)
+        take_original(d);
+    else if (count > 0)
         add_addresses(d, known, count);
     else
         ask_name(d);
@@ -545,6 +578,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->dialer = dialer;
     d->transport = transport;
     d->request = *request;
+    transport_aim(transport, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);
     ev_timer_init(&d->retry, on_retry, RETRY_SECONDS, 0);

@@ -16,6 +16,7 @@
 
 #include "config/config.h"
 #include "flow/handshake.h"
+#include "flow/origin.h"
 #include "flow/transport.h"
 
 struct dialer;
@@ -27,6 +28,7 @@ struct dial_settings {
     size_t                listener_count;
     bool                  allow_loop;
     enum dns_family       family;
+    struct source_addresses source;  /* to connect from, unless the target has its own */
     struct socket_settings sockets;
     struct handshakes    *handshakes; /* for tls:// targets; NULL: there is none */
 };
@@ -42,6 +44,7 @@ struct dial_request {
     size_t send_buffer;  /* SO_SNDBUF instead of the dialer's; 0: the dialer's */
     enum tls_side    side;  /* who they are, for the counters of TLS */
     struct tls_hints hints; /* for tls:// targets; lives as long as the targets */
+    struct origin origin; /* what the connection takes over from the client's; all 0: nothing */
 };
 
 /* The targets are borrowed until the transport is open, failed or closed.  NULL: no memory.  What
@@ -55,7 +58,7 @@ struct transport *dial(struct dialer *, const struct dial_request *, transport_r
 bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
 
 /* Numeric hosts, "localhost" and unix paths need no resolver: writes at most 2 addresses and answers
- * how many; 0: a name. */
+ * how many; 0: a name, or original-dst. */
 size_t endpoint_known_addresses(const struct endpoint *, struct address addresses[2]);
 
 #endif

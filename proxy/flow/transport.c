@@ -31,6 +31,7 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "flow/closing.h"
+#include "flow/origin.h"
 #include "flow/tls.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
@@ -371,6 +372,11 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     transport_opened(t, socket, peer);
     t->readable = true; /* a client that speaks first has often done so by now */
     return t;
+}
+
+void transport_aim(struct transport *t, const struct address *peer)
+{
+    peer_set(&t->peer, peer);
 }
 
 static void open_with(struct transport *t, int socket)
@@ -721,6 +727,12 @@ const char *transport_why(const struct transport *t)
     if (t->why != NULL)
         return t->why;
     return t->error != 0 ? strerrordesc_np(t->error) : "";
+}
+
+void transport_destination(const struct transport *t, struct address *address)
+{
+    if (t->state != TRANSPORT_OPEN || !origin_destination(t->io.fd, address))
+        *address = (struct address){ 0 };
 }
 
 size_t transport_unacknowledged(const struct transport *t)

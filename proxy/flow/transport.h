@@ -92,8 +92,11 @@ enum failure transport_failure(const struct transport *);
 const char  *transport_why(const struct transport *);
 /* What TLS knows of the connection; NULL: it is plain, or not open yet.  Valid after closing, too. */
 const struct tls *transport_tls(const struct transport *);
-/* The peer's address; length 0 while it is not known.  Valid after closing, too. */
+/* The peer's address, or where the opening aims; length 0 while it is not known.  Valid after
+ * closing, too. */
 void         transport_peer(const struct transport *, struct address *);
+/* Where an accepted peer was going (flow/origin.h); length 0: that is not known. */
+void         transport_destination(const struct transport *, struct address *);
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t       transport_unacknowledged(const struct transport *);
 
@@ -104,6 +107,8 @@ typedef void opening_cancel(void *opening);
 /* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
 struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
                                     transport_ready *, void *owner);
+/* The peer's address is known while it opens, so that a failure can name it. */
+void transport_aim(struct transport *, const struct address *peer);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
 void transport_opened(struct transport *, int socket, const struct address *peer);
 /* The opening goes on elsewhere, with a socket that is connected to this peer. */

@@ -277,6 +277,19 @@ static void fill_request(struct session *s, double now)
     }
 }
 
+/* What the primary's connection takes over from the client's. */
+static struct origin origin_of(const struct session *s)
+{
+    const struct config *config = s->mirror->config;
+    struct origin        origin = { 0 };
+
+    if (config->transparent)
+        transport_peer(s->client, &origin.client);
+    if (config->primaries[0].endpoint.kind == ENDPOINT_ORIGINAL)
+        transport_destination(s->client, &origin.destination);
+    return origin;
+}
+
 static void session_dial(struct session *s, double now)
 {
     const struct config *config = s->mirror->config;
@@ -286,6 +299,7 @@ static void session_dial(struct session *s, double now)
         .timeout = config->connect_timeout,
         .side = TLS_PRIMARY,
         .hints = hints_of(s),
+        .origin = origin_of(s),
     };
 
     s->primary = dial(s->mirror->dialer, &request, on_ready, s);

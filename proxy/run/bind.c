@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "flow/origin.h"
 #include "flow/transport.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
@@ -25,7 +26,7 @@ static bool refuse(const struct endpoint *endpoint, struct fault *fault, int err
 
 /* A bound socket, or -1 with errno. */
 static int bound_socket(const struct address *address, bool shared,
-                        const struct socket_settings *settings)
+                        const struct bind_request *request)
 {
     int family = address->any.sa_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -40,8 +41,9 @@ static int bound_socket(const struct address *address, bool shared,
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address_is_wildcard(address) ? &off : &on,
                    sizeof on);
-    socket_tune(fd, family, settings);
-    if (bind(fd, &address->any, address->length) == 0)
+    socket_tune(fd, family, request->sockets);
+    if ((!request->transparent || origin_allow_foreign(fd, family)) &&
+        bind(fd, &address->any, address->length) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -53,12 +55,12 @@ static int bound_socket(const struct address *address, bool shared,
 
 /* SO_REUSEPORT would join another program of ours without a word: bind without it first.  Answers
  * the address with the real port in it. */
-static bool claim_port(struct address *address, const struct socket_settings *settings)
+static bool claim_port(struct address *address, const struct bind_request *request)
 {
     struct sockaddr_storage storage = { 0 };
     struct address          bound;
     socklen_t               length = sizeof storage;
-    int                     probe = bound_socket(address, false, settings);
+    int                     probe = bound_socket(address, false, request);
 
     if (probe < 0)
         return false;
@@ -86,12 +88,12 @@ static bool choose_address(const struct bind_request *request, struct address *a
     if (strcasecmp(host, "localhost") == 0)
         host = "127.0.0.1";
     address_parse(address, host, endpoint->port);
-    if (claim_port(address, request->sockets))
+    if (claim_port(address, request))
         return true;
     if (!everywhere || !is_without_ipv6(errno))
         return false;
     address_parse(address, "0.0.0.0", endpoint->port);
-    return claim_port(address, request->sockets);
+    return claim_port(address, request);
 }
 
 static bool bind_tcp(const struct bind_request *request, int *sockets, size_t count,
@@ -100,7 +102,7 @@ static bool bind_tcp(const struct bind_request *request, int *sockets, size_t co
     if (!choose_address(request, bound))
         return false;
     for (size_t i = 0; i < count; i++) {
-        sockets[i] = bound_socket(bound, true, request->sockets);
+        sockets[i] = bound_socket(bound, true, request);
         if (sockets[i] < 0 || listen(sockets[i], request->backlog) != 0)
             return false;
     }
@@ -131,14 +133,14 @@ static bool bind_unix(const struct bind_request *request, int *sockets, size_t c
     const char *path = request->endpoint->host;
 
     address_of_path(bound, path);
-    sockets[0] = bound_socket(bound, false, request->sockets);
+    sockets[0] = bound_socket(bound, false, request);
     if (sockets[0] < 0 && errno == EADDRINUSE) {
         if (!nobody_listens(bound)) {
             errno = EADDRINUSE;
             return false;
         }
         unlink(path);
-        sockets[0] = bound_socket(bound, false, request->sockets);
+        sockets[0] = bound_socket(bound, false, request);
     }
     if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
         listen(sockets[0], request->backlog) != 0)

@@ -17,6 +17,7 @@ struct bind_request {
     const struct socket_settings *sockets;  /* inherited by what the socket accepts */
     unsigned                      mode;     /* permissions of a unix socket's path */
     int                           backlog;
+    bool                          transparent; /* for foreign addresses, too (flow/origin.h) */
 };
 
 /* Makes count listening, non-blocking sockets for one endpoint (SO_REUSEPORT of socket(7); a unix

@@ -259,8 +259,8 @@ static void on_death(struct place *place, int status)
     page_retire_slot(crew->settings.page, place->slot);
     if (crew->sources != NULL)
         sources_forget(crew->sources, place->index);
-    atomic_store(&crew->settings.page->is_full[place->index],
-                 true); /* nobody takes clients there */
+    /* Nobody takes clients there until the next worker looks. */
+    atomic_store(&crew->settings.page->is_full[place->index], true);
     place->slot = NULL;
     if (status != 0 || crew->state != CREW_RETIRING)
         log_death(status);

@@ -49,9 +49,25 @@ struct limits limits_choose(const struct config *config, size_t descriptors)
     return limits;
 }
 
+/* Of a request stream: what the slowest of those that hold the client back may lag. */
+static uint64_t most_request_bytes(const struct config *config)
+{
+    uint64_t most = config->buffer;
+
+    for (size_t i = 0; i < config->shadow_count; i++) {
+        const struct shadow_config *shadow = &config->shadows[i];
+
+        if (shadow->overflow == SHADOW_BLOCK && shadow->buffer > most)
+            most = shadow->buffer;
+    }
+    return most;
+}
+
 double limits_worst_memory(const struct config *config, const struct limits *limits)
 {
-    return (double)limits->sessions * 2 * (double)config->buffer + (double)config->shadow_memory;
+    double each = (double)most_request_bytes(config) + (double)config->buffer;
+
+    return (double)limits->sessions * each + (double)config->shadow_memory;
 }
 
 size_t limits_raise_descriptors(void)

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
+#include "flow/origin.h"
 #include "flow/socket.h"
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
@@ -80,7 +81,7 @@ static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fa
     struct socket_settings settings = { config->tcp_user_timeout, (int)config->sndbuf,
                                         (int)config->rcvbuf };
     struct bind_request request = { &listen->endpoint, &settings, listen->mode,
-                                    (int)config->backlog };
+                                    (int)config->backlog, config->transparent };
     int                        *sockets = xcalloc(config->workers, sizeof sockets[0]);
     bool bound = bind_listeners(&request, sockets, config->workers, &sup->bound[index], fault);
 
@@ -95,7 +96,7 @@ static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fa
 static bool start_admin(struct supervisor *sup, struct fault *fault)
 {
     struct socket_settings settings = { 0 };
-    struct bind_request    request = { &sup->config->admin, &settings, 0600, 64 };
+    struct bind_request    request = { &sup->config->admin, &settings, 0600, 64, false };
     struct address         bound;
     int                    socket;
     struct admin_view      view = {
@@ -379,7 +380,7 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
-    if (!open_logs(config, fault) || !make_page(sup, fault))
+    if (!origin_check(config, fault) || !open_logs(config, fault) || !make_page(sup, fault))
         return false;
     sup->tls = tls_contexts_new(config, fault);
     if (sup->tls == NULL)

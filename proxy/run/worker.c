@@ -228,6 +228,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
         .allow_loop = config->allow_loop,
         .sockets = { config->tcp_user_timeout, (int)config->sndbuf, (int)config->rcvbuf },
         .family = config->dns_family,
+        .source = config->source,
     };
 
     mirror->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);

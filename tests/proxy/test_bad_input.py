@@ -77,7 +77,7 @@ FLAGS = [
     ("-r 10.0.0.300:80", ["-r", '"10.0.0.300" is not an IPv4 address']),
     ("-r 2001:db8::1:80", ["-r", "several colons", "[IPv6]:PORT"]),
     ("-r http://localhost:80", ["-r", "unknown scheme", "tcp://HOST:PORT"]),
-    ("-r localhost:8081?sample=5", ["-r", '"sample"', "leave it out"]),
+    ("-r localhost:8081?buffer=5k", ["-r", '"buffer"', "leave it out"]),
     ("-r 127.0.0.1:{port}", ["--primary", "is our own listener", "--allow-loop"]),
     ("-s " + "x" * 108, ["-s", "108 bytes", "at most 107"]),
     ("-d a:1,,b:2", ["-d", "an address is missing", "HOST:PORT"]),
@@ -92,6 +92,16 @@ FLAGS = [
     ("-d " + ",".join(["a:1"] * 257), ["-d", "more than 256 shadows"]),
     ("--allow 10.0.0.0/33", ["--allow", "10.0.0.0/33", "/0 to /32"]),
     ("--allow nobody", ["--allow", '"nobody" is not a network', "10.0.0.0/8"]),
+    ("--source eth0", ["--source", '"eth0" is no address of ours', "as in 10.0.0.9"]),
+    ("--source 10.0.0.1:80", ["--source", '"10.0.0.1:80"', "without a port"]),
+    ("--source ::", ["--source", '"::" is every address', "auto"]),
+    ("--source 10.0.0.1,10.0.0.2", ["--source", '"10.0.0.2" is the second IPv4 address']),
+    ("-d a:1?source=::1+::2", ["-d", "source of", '"::2" is the second IPv6 address']),
+    ("-d original-dst", ["-d", "original-dst is for --primary only"]),
+    ("-r original-dst -r a:1", ["--primary", "original-dst", "leave the others out"]),
+    ("--transparent -l unix:/run/l", ["--transparent", '"unix:/run/l" have no addresses']),
+    ("--transparent -r unix:/run/p", ["--transparent", '"unix:/run/p" is a unix socket']),
+    ("--transparent -r a:1?source=10.0.0.1", ["--transparent", '"a:1" has a source of its own']),
     ("--admin nowhere", ["--admin", '"nowhere" has no port']),
     ("--pid-file /tmp/a\nb", ["--pid-file", "\\x0a", "control characters"]),
     ("-c /nonexistent/doppel.conf", ["-c", "/nonexistent/doppel.conf", "No such file"]),
@@ -102,15 +112,12 @@ FLAGS = [
     ("--tls-min 1.1", ["--tls-min", "1.2 1.3"]),
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
-    ("--no-transparent", ["--no-transparent is not in this version"]),
     ("--user nobody", ["--user is not in this version"]),
     ("--io splice", ["--io is not in this version"]),
     ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
     ("--drain-delay 5s", ["--drain-delay is not in this version"]),
-    ("--source 10.0.0.1", ["--source is not in this version"]),
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
-    ("-r original-dst", ["-r", "original-dst is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
     ("-d a:1?proxy=v2", ["-d", '"proxy"', "is not in this version"]),
     ("-r a:1?proxy=v2", ["-r", '"proxy"', "is not in this version"]),
@@ -190,20 +197,20 @@ def assert_refused(arguments, names, directory, variables=None):
 
 @pytest.mark.parametrize("flags, names", FLAGS, ids=[row[0][:40].strip() for row in FLAGS])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_flag_is_refused_in_one_line(flags, names, check, tmp_path, free_port):
+def test_L05_a_bad_flag_is_refused_in_one_line(flags, names, check, tmp_path, free_port):
     base = words(" ".join(BASE), free_port)
     assert_refused([*check, *base, *words(flags, free_port)], names, tmp_path)
 
 
 @pytest.mark.parametrize("variables, names", VARIABLES, ids=[" ".join(row[0]) for row in VARIABLES])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_variable_is_refused_in_one_line(variables, names, check, tmp_path, free_port):
+def test_L05_a_bad_variable_is_refused_in_one_line(variables, names, check, tmp_path, free_port):
     assert_refused([*check, *words(" ".join(BASE), free_port)], names, tmp_path, variables)
 
 
 @pytest.mark.parametrize("lines, number, names", FILES, ids=[row[0][:40] for row in FILES])
 @pytest.mark.parametrize("check", [[], ["-t"]], ids=["run", "check"])
-def test_a_bad_line_of_a_file_is_refused_in_one_line(lines, number, names, check, tmp_path, free_port):
+def test_L05_a_bad_line_of_a_file_is_refused_in_one_line(lines, number, names, check, tmp_path, free_port):
     (tmp_path / "bad.conf").write_text(lines + "\n")
     arguments = [*check, *words(" ".join(BASE), free_port), "-c", "bad.conf"]
     assert_refused(arguments, [f"bad.conf:{number}: ", *names], tmp_path)

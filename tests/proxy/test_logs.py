@@ -323,8 +323,7 @@ def test_L19_what_a_client_sends_never_reaches_a_log(doppel, server, text):
 
 @pytest.mark.parametrize("where", ["listen", "primary", "shadow", "admin"])
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
-def test_L19_a_path_in_the_configuration_cannot_forge_a_line(doppel, server, short_path, text,
-                                                                     where):
+def test_L19_a_path_in_the_configuration_cannot_forge_a_line(doppel, server, short_path, text, where):
     """It is taken and escaped, or refused in one line; the sockets' names reach every log."""
     path = f"unix:{short_path}/" + text.replace(",", "%2C").replace("?", "%3F").replace("&", "%26")
     targets = {"listen": "127.0.0.1:0", "primary": server(echo).address, "shadow": None,
@@ -357,7 +356,7 @@ def test_L19_a_path_in_the_configuration_cannot_forge_a_line(doppel, server, sho
 
 @pytest.mark.parametrize("arguments, environment", [
     (["-l", f"127.0.0.1:0\n{FORGED}"], None),
-    (["-l", "127.0.0.1:0", f"--no\n{FORGED}"], None),
+    (["-l", "127.0.0.1:0", "--" + f"no\n{FORGED}"], None),
     (["-l", "127.0.0.1:0", "-d", f"a\x1b[31m=127.0.0.1:1\n{FORGED}"], None),
     (["-l", "127.0.0.1:0", "--buffer", f"1\n{FORGED}"], None),
     (["-l", "127.0.0.1:0", "-c", f"/nowhere\n{FORGED}"], None),

@@ -74,10 +74,6 @@ def beside(server, primary, host="127.0.0.2", **options):
     return server(echo, host=host, port=primary.port, **options)
 
 
-def closed(mirror, reason):
-    return mirror.metric("doppel_sessions_closed_total", reason=reason)
-
-
 def lookups(mirror, **labels):
     return mirror.metric("doppel_dns_lookups_total", **labels)
 
@@ -238,7 +234,7 @@ def test_a_name_that_does_not_resolve_resets_the_client(dns, resolver, doppel, s
 
     session = mirror.session(0)
     assert "primary" not in session and "connect_ms" not in session
-    assert closed(mirror, "primary_dns") == 1
+    mirror.wait_metric("doppel_sessions_closed_total", 1, reason="primary_dns")
     assert lookups(mirror, result=result) == 1
     assert mirrored.connections == []
     mirror.assert_log_count("reason=primary_dns", 1, 1, level="warning")
@@ -279,7 +275,7 @@ def test_N04_a_silent_server_costs_a_bounded_time_and_few_questions(dns, resolve
     clients = [mirror.connect() for _ in range(30)]
 
     assert [client.drain() for client in clients] == ["rst"] * 30
-    assert closed(mirror, "primary_dns") == 30
+    mirror.wait_metric("doppel_sessions_closed_total", 30, reason="primary_dns")
     assert lookups(mirror, result="timeout") == 1
     assert dns.count("primary.test", "A") <= 2      # the tries of one question
 
@@ -659,11 +655,13 @@ def test_N19_R06_without_a_descriptor_the_name_is_asked_for_later(dns, resolver,
 
 
 @pytest.mark.parametrize("share", [.02, .2])
-def test_R08_a_lookup_without_memory_costs_only_its_sessions(dns, resolver, doppel, server, faults, seed, share):
+def test_R08_a_lookup_without_memory_costs_only_its_sessions(dns, resolver, doppel, server, faults,
+                                                             seed, share):
     dns.table["primary.test"] = Name(a=["127.0.0.1"], aaaa=["::1"])
     fault = faults(f"malloc,calloc,realloc,strdup:p={share}", on=False, seed=seed)
     primary = server(echo)
-    mirror = doppel(f"primary.test:{primary.port}", *resolver, *SHORT_TTL, *QUICK, env=fault.env, release=True)
+    mirror = doppel(f"primary.test:{primary.port}", *resolver, *SHORT_TTL, *QUICK, env=fault.env,
+                    release=True)
     serves(mirror, primary)
     mirror.expect(identity="prefix", access_log=False)
 

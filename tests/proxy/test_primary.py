@@ -19,11 +19,12 @@ TINY = 4096     # a receive buffer that fills at once
 
 
 def send_until_ended(peer, data):
-    """As much as goes before the other side resets."""
+    """As much as goes before the other side resets; answers how it ended, or None."""
     try:
         peer.send(data)
-    except Ended:
-        pass
+    except Ended as ended:
+        return ended.how
+    return None
 
 
 def unacknowledged(peer):
@@ -249,9 +250,9 @@ def test_P04_an_early_answer_arrives_although_the_request_was_not_read(doppel, s
         client = mirror.connect(keep=True)
         sending = client.start(send_until_ended, client, pattern(8 * MIB))
         client.drain()
-        sending.result()
+        # The kernel tells of a reset once, and it may be the sender whom it tells.
+        assert "rst" in (client.end, sending.result())
         assert client.received.bytes == b"413 too much"
-        assert client.end == "rst"
         assert mirror.session(number)["reason"] == "primary_rst"
 
 

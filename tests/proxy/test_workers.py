@@ -37,14 +37,14 @@ def kill(pid, number=signal.SIGKILL):
     wait_until_gone([pid])
 
 
-def others(mirror, survivor):
-    return [pid for pid in mirror.workers() if pid != survivor]
+def others(mirror, survivors):
+    return [pid for pid in mirror.workers() if pid not in survivors]
 
 
-def kill_all_but(mirror, survivor, deaths):
-    """Of two workers the other one, as often as that, as soon as it is there."""
+def kill_the_other(mirror, *survivors, deaths):
+    """As often as that, as soon as it is there."""
     for number in range(deaths):
-        victim, = eventually(lambda: others(mirror, survivor), f"worker {number} starts", timeout=20)
+        victim, = eventually(lambda: others(mirror, survivors), f"worker {number} starts", timeout=20)
         kill(victim)
 
 
@@ -131,7 +131,7 @@ def test_L12_connections_for_a_place_that_waits_for_its_worker_are_served_by_ano
     mirror = doppel(primary, shadows=[copy], workers=2)
     survivor, _ = mirror.workers()
 
-    kill_all_but(mirror, survivor, DEATHS_TO_A_LONG_WAIT)
+    kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
     clients = queue(mirror, 50)
 
     assert served(clients) == 50
@@ -149,7 +149,7 @@ def test_L12_connections_for_a_place_that_waits_for_its_worker_are_served_by_ano
 def test_L12_a_place_that_was_watched_by_another_is_drained_too(doppel, server):
     mirror = doppel(server(echo), workers=2)
     survivor, _ = mirror.workers()
-    kill_all_but(mirror, survivor, DEATHS_TO_A_LONG_WAIT)
+    kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
     clients = queue(mirror, 30)
     assert served(clients[:1]) == 1
 
@@ -162,6 +162,23 @@ def test_L12_a_place_that_was_watched_by_another_is_drained_too(doppel, server):
         assert client.drain() == "fin"
     assert mirror.wait_exit() == 0
     assert len(mirror.access_log(30)) == 30
+
+
+def test_L12_a_full_worker_is_helped_by_one_with_room_while_a_third_is_gone(doppel, server):
+    """Wherever connections are queued, they are served as long as any worker has descriptors."""
+    mirror = doppel(server(echo), workers=3, prefix=["prlimit", "--nofile=128"])
+    most = int(mirror.log(" starting ")[0].fields["max_sessions"]) // 3
+    first, _, third = mirror.workers()
+    kill_the_other(mirror, first, third, deaths=DEATHS_TO_A_LONG_WAIT)
+
+    clients = queue(mirror, 2 * most + 10)
+
+    eventually(lambda: mirror.metric("doppel_sessions_active") == 2 * most, "both are full")
+    assert mirror.workers() == [first, third]
+    for number, client in enumerate(clients):
+        assert client.recv_exact(KIB) == pattern(KIB, number)
+        client.finish()
+        assert client.drain() == "fin"
 
 
 def test_L12_sessions_go_on_while_their_neighbours_die(doppel, server):
@@ -184,7 +201,7 @@ def test_L12_sessions_go_on_while_their_neighbours_die(doppel, server):
     transfers = [client.start(client.exchange, pattern(2 * MIB, i)) for i, client in enumerate(own)]
 
     kill(victim)
-    kill_all_but(mirror, survivor, 2)
+    kill_the_other(mirror, survivor, deaths=2)
 
     for number, transfer in enumerate(transfers):
         assert transfer.result() == pattern(2 * MIB, number)
@@ -238,7 +255,7 @@ def test_L13_a_worker_that_keeps_dying_does_not_end_the_others(doppel, server):
     client.exchange(b"before")
     mirror.expect(identity="prefix", access_log=False)      # it may have been the victim's
 
-    kill_all_but(mirror, survivor, DEATHS_TO_A_LONG_WAIT)
+    kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
 
     assert mirror.is_running() and mirror.workers() == [survivor]
     assert mirror.get("/readyz")[0] == 200

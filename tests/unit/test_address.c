@@ -40,6 +40,8 @@ static const struct accepted accepted[] = {
     { "[::ffff:10.0.0.9]:443", ENDPOINT_CONNECT, "10.0.0.9:443" },
     { "[fe80::1%lo]:443", ENDPOINT_CONNECT, "[fe80::1%lo]:443" },
     { "unix:relative path", ENDPOINT_CONNECT, "unix:relative path" },
+    { "10.0.0.9:80", ENDPOINT_PRIMARY, "10.0.0.9:80" },
+    { "Original-DST", ENDPOINT_PRIMARY, "original-dst" },
 };
 
 static void test_what_is_written_reads_as_one_canonical_text(void **state)
@@ -94,7 +96,8 @@ static const struct refused refused[] = {
     { "http://localhost:80", ENDPOINT_CONNECT, "unknown scheme" },
     { "tls://localhost", ENDPOINT_CONNECT, "has no port" },
     { "file:/tmp/record", ENDPOINT_CONNECT, "not in this version" },
-    { "original-dst", ENDPOINT_CONNECT, "not in this version" },
+    { "original-dst", ENDPOINT_CONNECT, "for --primary only" },
+    { "original-dst", ENDPOINT_LISTEN, "for --primary only" },
     { "unix:", ENDPOINT_CONNECT, "the path is missing" },
     { "unix:@name", ENDPOINT_CONNECT, "abstract" },
     { "unix:/a\nb", ENDPOINT_CONNECT, "control character" },

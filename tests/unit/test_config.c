@@ -668,6 +668,8 @@ static const char *const pieces[] = {
     "--shadow-buffer 70000 --shadow-sample 33.3333 --shadow-overflow block",
     "--allow 192.168.0.0/16,fe80::/10",
     "--allow-loop",
+    "--source 10.0.0.1,::1 --shadow-source fe80::1%lo",
+    "-d s=h:3?source=10.0.0.2+2001:db8::2",
     "--buffer 5k --backlog 1 --max-sessions 77",
     "--shadow-memory 1g --connect-timeout 1ms --idle-timeout off",
     "--half-close-timeout 90 --tcp-user-timeout 61s --drain-timeout 0",
@@ -710,6 +712,41 @@ static void test_random_command_lines_print_back(void **state)
     }
 }
 
+static void test_sources_and_original_dst_print_back(void **state)
+{
+    (void)state;
+    assert_prints_back("-l 8080 -r original-dst --transparent");
+    assert_prints_back("-l 8080 -r h:1 --source ::1 --transparent");
+    assert_prints_back("-l 8080 -r there=original-dst?source=10.0.0.1+fe80::1%25lo");
+    assert_prints_back("-l 8080 -r h:1?source=::1,h:2?source=10.0.0.2,unix:/p");
+}
+
+static void test_original_dst_needs_clients_with_addresses(void **state)
+{
+    (void)state;
+    assert_refused(load("-l 8080 -l unix:/run/l -r original-dst"),
+                   "\"unix:/run/l\" have no addresses");
+}
+
+static void test_a_source_is_one_address_of_each_family(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "--source 10.0.0.1 --source ::1 --shadow-source 10.0.0.2 "
+                                     "-d a:1,b:1?source=::2,c:1?source=auto");
+    assert_loaded(&loaded);
+    const struct config *config = loaded.config;
+    assert_int_equal(ntohl(config->source.v4.v4.sin_addr.s_addr), 0x0a000001);
+    assert_int_equal(config->source.v6.v6.sin6_addr.s6_addr[15], 1);
+    assert_int_equal(config->primaries[0].source.v4.length, 0);
+    assert_int_equal(ntohl(config->shadows[0].target.source.v4.v4.sin_addr.s_addr), 0x0a000002);
+    assert_int_equal(config->shadows[0].target.source.v6.length, 0);
+    assert_int_equal(config->shadows[1].target.source.v4.length, 0);
+    assert_int_equal(config->shadows[1].target.source.v6.v6.sin6_addr.s6_addr[15], 2);
+    assert_int_equal(config->shadows[2].target.source.v4.length, 0);
+    forget(&loaded);
+    assert_refused(load(BASE "--source 10.0.0.1 --source 10.0.0.2"), "second IPv4 address");
+}
+
 static void test_long_names_and_lists_print_back(void **state)
 {
     char flags[8000] = "-l 8080 -r ";
@@ -744,13 +781,10 @@ static char *sample(void)
 
 static void test_the_sample_file_is_the_one_the_table_makes(void **state)
 {
-    const char *source = getenv("DOPPEL_SOURCE");
-    char path[1000];
     char kept[20000];
 
     (void)state;
-    snprintf(path, sizeof path, "%s/config/doppel.conf", source != NULL ? source : ".");
-    FILE *file = fopen(path, "r");
+    FILE *file = fopen("config/doppel.conf", "r"); /* make runs the tests at the top */
     assert_non_null(file);
     size_t length = fread(kept, 1, sizeof kept - 1, file);
     fclose(file);
@@ -869,6 +903,9 @@ int main(void)
         cmocka_unit_test(test_as_many_shadows_as_the_limit_and_no_more),
         cmocka_unit_test(test_each_flag_prints_back),
         cmocka_unit_test(test_random_command_lines_print_back),
+        cmocka_unit_test(test_sources_and_original_dst_print_back),
+        cmocka_unit_test(test_original_dst_needs_clients_with_addresses),
+        cmocka_unit_test(test_a_source_is_one_address_of_each_family),
         cmocka_unit_test(test_long_names_and_lists_print_back),
         cmocka_unit_test(test_the_sample_file_is_the_one_the_table_makes),
         cmocka_unit_test(test_the_sample_loads_and_its_comments_are_the_defaults),

@@ -183,13 +183,19 @@ static void test_every_places_listening_sockets_are_counted(void **state)
 
 static void test_the_worst_case_is_full_sessions_and_all_shadow_memory(void **state)
 {
-    struct config config = config_of(2, 3, 100);
-    const struct limits limits = limits_choose(&config, 1024);
+    struct shadow_config shadows[3] = { { .buffer = 5000 }, { .buffer = 10 }, { .buffer = 0 } };
+    struct config        config = config_of(2, 3, 100);
+    const struct limits  limits = limits_choose(&config, 1024);
 
     (void)state;
+    config.shadows = shadows;
     config.buffer = 1000;
     config.shadow_memory = 7;
     assert_true(limits_worst_memory(&config, &limits) == 100 * 2 * 1000 + 7);
+
+    /* One that makes the client wait is not in the shadow memory. */
+    shadows[0].overflow = SHADOW_BLOCK;
+    assert_true(limits_worst_memory(&config, &limits) == 100 * (5000 + 1000) + 7);
 }
 
 /* --- how many ---------------------------------------------------------------------------- */
