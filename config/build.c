@@ -296,6 +296,22 @@ static bool transparent_is_possible(const struct build *build)
     return !config->transparent || clients_have_addresses(build, "--transparent");
 }
 
+/* Believing everybody is never a default: it would let each client choose its address. */
+static bool headers_are_trusted(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->listen_count && config->proxy_trust.count == 0; i++) {
+        const struct listen_config *listen = &config->listens[i];
+        if (listen->accept_proxy && listen->endpoint.kind != ENDPOINT_UNIX)
+            return fault_set(build->fault,
+                             "--listen: accept-proxy of \"%s\" needs --proxy-trust; "
+                             "say whose headers count, as in --proxy-trust 10.0.0.0/8",
+                             listen->name);
+    }
+    return true;
+}
+
 static bool is_complete(const struct build *build)
 {
     if (build->config->listen_count == 0)
@@ -304,7 +320,8 @@ static bool is_complete(const struct build *build)
     if (build->config->primary_count == 0)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
-    return listeners_differ(build) && original_is_possible(build) && transparent_is_possible(build);
+    return listeners_differ(build) && headers_are_trusted(build) && original_is_possible(build) &&
+           transparent_is_possible(build);
 }
 
 static bool build_all(struct build *build)

@@ -19,6 +19,14 @@ struct listen_config {
     char           *name;     /* as the operator wrote it, without the query: the label in logs */
     struct endpoint endpoint;
     unsigned        mode;     /* permissions of a unix socket */
+    bool            accept_proxy; /* every client begins with a PROXY header */
+};
+
+/* The PROXY header that a target gets before the client's bytes. */
+enum proxy_version {
+    PROXY_OFF,
+    PROXY_V1,
+    PROXY_V2,
 };
 
 /* Our own addresses to connect from, one of each family; length 0: none is wished for. */
@@ -28,9 +36,10 @@ struct source_addresses {
 };
 
 struct target_config {
-    char           *name;     /* as the operator wrote it, without the query */
-    struct endpoint endpoint;
+    char              *name;     /* as the operator wrote it, without the query */
+    struct endpoint    endpoint;
     struct source_addresses source; /* what it lacks, the source of all says */
+    enum proxy_version proxy;
 };
 
 struct network_list {
@@ -96,11 +105,13 @@ struct config {
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
     struct network_list allow;
+    struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
     bool     allow_loop;
     struct source_addresses source;       /* to connect from, to every target */
     bool     transparent;                 /* the primary sees the client's address */
 
     double connect_timeout;
+    double handshake_timeout;
     double idle_timeout;
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */

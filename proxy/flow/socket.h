@@ -4,7 +4,10 @@
 #ifndef FLOW_SOCKET_H
 #define FLOW_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
+
+struct address;
 
 enum failure {
     FAILURE_NONE,
@@ -18,6 +21,7 @@ enum failure {
     FAILURE_NO_PORT,
     FAILURE_NO_MEMORY,
     FAILURE_LOOP,            /* it led back to ourselves */
+    FAILURE_PROXY_HEADER,    /* the peer did not begin as it must */
     FAILURE_LOCAL,           /* another system call failed */
 };
 
@@ -38,6 +42,9 @@ void socket_tune(int socket, int family, const struct socket_settings *);
 /* Closes it so that its peer gets RST and nothing that is still unsent (socket(7), SO_LINGER); it
  * leaves no TIME_WAIT behind. */
 void socket_reset(int socket);
+
+/* Its own address (getsockname(2)). */
+bool socket_local(int socket, struct address *);
 
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t socket_unacknowledged(int socket);

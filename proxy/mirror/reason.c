@@ -13,6 +13,8 @@ enum session_reason reason_of_client(enum failure failure)
         return SESSION_CLIENT_RST;
     case FAILURE_TIMED_OUT:
         return SESSION_CLIENT_TIMEOUT;
+    case FAILURE_PROXY_HEADER:
+        return SESSION_PROXY_HEADER;
     case FAILURE_REFUSED:
     case FAILURE_UNREACHABLE:
     case FAILURE_CONNECT_TIMEOUT:
@@ -49,6 +51,7 @@ enum session_reason reason_of_primary(enum failure failure)
         return SESSION_NO_PORT;
     case FAILURE_LOOP:
         return SESSION_LOOP;
+    case FAILURE_PROXY_HEADER: /* only clients are asked for one */
     case FAILURE_LOCAL:
         return SESSION_IO_ERROR;
     }
@@ -79,6 +82,7 @@ enum shadow_reason reason_of_shadow(enum failure failure)
         return SHADOW_NO_PORT;
     case FAILURE_LOOP:
         return SHADOW_LOOP;
+    case FAILURE_PROXY_HEADER:
     case FAILURE_LOCAL:
         return SHADOW_IO_ERROR;
     }

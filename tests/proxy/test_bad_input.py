@@ -116,9 +116,12 @@ FLAGS = [
     ("-l tls://:443", ["-l", "tls:// is not in this version"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
-    ("-d a:1?proxy=v2", ["-d", '"proxy"', "is not in this version"]),
-    ("-r a:1?proxy=v2", ["-r", '"proxy"', "is not in this version"]),
-    ("-l 8080?accept-proxy=on", ["-l", '"accept-proxy"', "is not in this version"]),
+    ("-d a:1?proxy=v3", ["-d", "proxy", '"v3"', "off v1 v2"]),
+    ("-r a:1?proxy=on", ["-r", "proxy", '"on"', "off v1 v2"]),
+    ("-l 8080?accept-proxy=maybe", ["-l", "accept-proxy", '"maybe"', "on or off"]),
+    ("-l 8080?accept-proxy=on", ["accept-proxy", '"8080"', "--proxy-trust 10.0.0.0/8"]),
+    ("-l 8080?accept-proxy=on --proxy-trust none", ["needs --proxy-trust"]),
+    ("-l 8080?accept-proxy=on&mode=0600 --proxy-trust 10.0.0.0/8", ["mode", "unix sockets only"]),
 ]
 
 VARIABLES = [
@@ -155,7 +158,7 @@ FILES = [
     ("shadow = a:1\n" + "x" * 5000, 2, ["longer than 4096 bytes"]),
     ("pid-file = /a\x01b", 1, ["control character"]),
     ("compare = hash", 1, ["compare is not in this version"]),
-    ("handshake-timeout = 1s", 1, ["handshake-timeout is not in this version"]),
+    ("max-handshakes = 1", 1, ["max-handshakes is not in this version"]),
     ("resolver = 10.0.0.1, one.example", 1, ['"one.example" is no name server', "IP:PORT"]),
     ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
 ]
