@@ -3,6 +3,7 @@
 # make test         everything: checks, both builds, both compilers, unit and end-to-end tests
 # make check        the linters alone            make unit T=stream      unit tests, or one of them
 # make format       the sources, in place        make e2e T='-k rst'     end-to-end tests, or some
+# make fuzz         new inputs for the parsers, for SECONDS each; T=proxyproto for one of them
 # make demo         a small show that ends by itself
 # make install      with DESTDIR and PREFIX      make uninstall, make clean
 #
@@ -29,6 +30,7 @@ SAY = $(if $(V),,@echo "  $(1)";)
 SOURCES    := $(sort $(wildcard proxy/*.c proxy/*/*.c config/*.c))
 HEADERS    := $(sort $(wildcard proxy/*/*.h config/*.h))
 UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
+FUZZ_TESTS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MACHINE    := $(shell uname -m)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
@@ -51,6 +53,7 @@ release_objects   := $(SOURCES:%.c=build/release/obj/%.o)
 sanitized_objects := $(SOURCES:%.c=build/sanitized/obj/%.o)
 other_objects     := $(SOURCES:%.c=build/other/obj/%.o)
 unit_objects      := $(UNIT_TESTS:%.c=build/sanitized/obj/%.o)
+fuzz_objects      := $(FUZZ_TESTS:%.c=build/sanitized/obj/%.o) build/sanitized/obj/tests/fuzz/replay.o
 unit_programs     := $(UNIT_TESTS:tests/unit/%.c=build/sanitized/unit/%)
 
 # What make test and make demo need is installed before anything is compiled.
@@ -83,6 +86,12 @@ build/sanitized/unit/%: build/sanitized/obj/tests/unit/%.o build/sanitized/doppe
 	@mkdir -p $(@D)
 	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -lcmocka $(WRAPS) -o $@
 
+# Without the fuzzer a target only replays its corpus; then any compiler will do.
+build/sanitized/fuzz/%: build/sanitized/obj/tests/fuzz/fuzz_%.o \
+                        build/sanitized/obj/tests/fuzz/replay.o build/sanitized/doppel.a
+	@mkdir -p $(@D)
+	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
+
 build/release/obj/%.o: %.c build/release/compiler | $(TOOLS)
 	@mkdir -p $(@D)
 	$(call SAY,CC $<)$(CC) $(ALL_C) $(RELEASE_C) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
@@ -104,11 +113,13 @@ build/%/compiler: always
 .PHONY: always
 always:
 
--include $(patsubst %.o,%.d,$(release_objects) $(sanitized_objects) $(other_objects) $(unit_objects))
+-include $(patsubst %.o,%.d,$(release_objects) $(sanitized_objects) $(other_objects) $(unit_objects) \
+    $(fuzz_objects))
 
 # --- checks --------------------------------------------------------------------------------------
 
-C_FILES       := $(SOURCES) $(HEADERS) $(UNIT_TESTS) $(sort $(wildcard tests/unit/*.h tests/support/*.c))
+C_FILES       := $(SOURCES) $(HEADERS) $(UNIT_TESTS) $(sort $(wildcard tests/fuzz/*.c \
+     tests/unit/*.h tests/support/*.c))
 SHELL_SCRIPTS := $(shell grep -lE '^\#!.*/(ba)?sh' .ci/* tools/* 2>/dev/null)
 PYTHON_FILES  := tests $(shell grep -lE '^\#!.*python3' tools/* 2>/dev/null)
 
@@ -159,9 +170,9 @@ RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
     DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --dist loadgroup
 
-.PHONY: test unit e2e
+.PHONY: test unit e2e replay fuzz
 # pytest comes last, so that its closing line is the last one.
-test: check release sanitized other-compiler unit
+test: check release sanitized other-compiler unit replay
 	@$(RUN_E2E)
 
 e2e: sanitized release
@@ -172,6 +183,22 @@ unit: $(addsuffix .run,$(if $(unit_wanted),build/sanitized/unit/test_$(unit_want
 build/sanitized/unit/%.run: build/sanitized/unit/% always
 	@UBSAN_OPTIONS=print_stacktrace=1 ./$< > $<.log 2>&1 || { cat $<.log; false; }
 	@echo "  UNIT $(*F): $$(grep -c '^\[       OK' $<.log) passed"
+
+# What the fuzzer has found to be different, and whatever once went wrong.
+replay: $(FUZZ_TESTS:tests/fuzz/fuzz_%.c=build/sanitized/fuzz/%.run)
+build/sanitized/fuzz/%.run: build/sanitized/fuzz/% always
+	@UBSAN_OPTIONS=print_stacktrace=1 ./$< tests/fuzz/corpus/$*/* > $<.log 2>&1 || { cat $<.log; false; }
+	@echo "  FUZZ $*: $$(cat $<.log) replayed"
+
+SECONDS ?= 600
+FUZZ_C  := -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZED  := $(if $(T),$(T),$(FUZZ_TESTS:tests/fuzz/fuzz_%.c=%))
+fuzz: $(FUZZED:%=build/fuzz/%.run)
+build/fuzz/%: tests/fuzz/fuzz_%.c $(SOURCES) $(HEADERS)
+	@mkdir -p $@.found
+	$(call SAY,CLANG $@)clang $(LANGUAGE) $(FUZZ_C) $< $(filter-out proxy/main.c,$(SOURCES)) $(LIBS) -o $@
+build/fuzz/%.run: build/fuzz/% always
+	cd build/fuzz && ./$* -max_len=4200 -max_total_time=$(SECONDS) $*.found ../../tests/fuzz/corpus/$*
 
 # --- tools, demo, installation -------------------------------------------------------------------
 

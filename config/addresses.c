@@ -7,6 +7,7 @@
 #include "config/addresses.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define MOST_PRIMARIES 64
 #define MOST_SHADOWS   256 /* names in the shared page */
 #define NAME_LENGTH    32
+#define MODE_UNSAID    UINT_MAX
 #define QUOTED         "\"%.120s\""
 
 struct item {
@@ -289,9 +291,22 @@ static void *grown(void *array, size_t count, size_t size)
     return larger;
 }
 
+/* Only a unix socket has a mode. */
+static bool settle_mode(struct listen_config *listen, const struct item *item, struct fault *fault)
+{
+    const struct option *mode = option_find(PLACE_LISTEN_QUERY, "mode");
+
+    if (listen->mode == MODE_UNSAID)
+        return value_set(mode, listen, mode->initial, fault);
+    if (listen->endpoint.kind == ENDPOINT_UNIX)
+        return true;
+    return fault_set(fault, "mode of " QUOTED " is for unix sockets only; leave it out",
+                     item->address);
+}
+
 static bool add_listen(struct config *config, const struct item *item, struct fault *fault)
 {
-    struct listen_config listen = { 0 };
+    struct listen_config listen = { .mode = MODE_UNSAID };
 
     if (config->listen_count == MOST_LISTENS)
         return fault_set(fault, "more than %d listeners; leave some out", MOST_LISTENS);
@@ -299,13 +314,8 @@ static bool add_listen(struct config *config, const struct item *item, struct fa
         return false;
     if (!read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
         return false;
-    value_set(option_find(PLACE_LISTEN_QUERY, "mode"), &listen,
-              option_find(PLACE_LISTEN_QUERY, "mode")->initial, NULL);
-    if (!read_query(item, PLACE_LISTEN_QUERY, &listen, fault))
+    if (!read_query(item, PLACE_LISTEN_QUERY, &listen, fault) || !settle_mode(&listen, item, fault))
         return false;
-    if (item->query != NULL && listen.endpoint.kind != ENDPOINT_UNIX)
-        return fault_set(fault, "mode of " QUOTED " is for unix sockets only; leave it out",
-                         item->address);
     listen.name = label_of(item, &listen.endpoint);
     config->listens = grown(config->listens, config->listen_count, sizeof listen);
     config->listens[config->listen_count++] = listen;
@@ -364,7 +374,8 @@ struct shadow_config *addresses_add_section(struct config *config,
     *shadow = *defaults;
     copy_networks(&shadow->from);
     shadow->name = xstrdup(name);
-    shadow->target = (struct target_config){ .source = defaults->target.source };
+    shadow->target = (struct target_config){ .source = defaults->target.source,
+                                             .proxy = defaults->target.proxy };
     set_target_defaults(&shadow->target);
     return shadow;
 }
@@ -502,11 +513,15 @@ static void print_labelled(const char *label, const struct endpoint *endpoint,
 
 void addresses_print_listen(const struct listen_config *listen, FILE *to)
 {
+    bool is_unix_socket = listen->endpoint.kind == ENDPOINT_UNIX;
+
     print_labelled(listen->name, &listen->endpoint, ENDPOINT_LISTEN, to);
-    if (listen->endpoint.kind == ENDPOINT_UNIX) {
+    if (is_unix_socket) {
         fputs("?mode=", to);
         value_print(option_find(PLACE_LISTEN_QUERY, "mode"), listen, to);
     }
+    if (listen->accept_proxy)
+        fprintf(to, "%caccept-proxy=on", is_unix_socket ? '&' : '?');
 }
 
 void addresses_print_target(const struct target_config *target, FILE *to)

@@ -41,6 +41,7 @@ void addresses_free_shadows(struct config *);
 
 /* Text for a file that reads back as the same address. */
 void addresses_print_listen(const struct listen_config *, FILE *);
+/* Without its query, which is said in other lines of the section. */
 void addresses_print_target(const struct target_config *, FILE *);
 /* The same with its query. */
 void addresses_print_primary(const struct target_config *, FILE *);

@@ -361,6 +361,22 @@ static bool targets_fit(const struct build *build)
     return true;
 }
 
+/* Believing everybody is never a default: it would let each client choose its address. */
+static bool headers_are_trusted(const struct build *build)
+{
+    const struct config *config = build->config;
+
+    for (size_t i = 0; i < config->listen_count && config->proxy_trust.count == 0; i++) {
+        const struct listen_config *listen = &config->listens[i];
+        if (listen->accept_proxy && listen->endpoint.kind != ENDPOINT_UNIX)
+            return fault_set(build->fault,
+                             "--listen: accept-proxy of \"%s\" needs --proxy-trust; "
+                             "say whose headers count, as in --proxy-trust 10.0.0.0/8",
+                             listen->name);
+    }
+    return true;
+}
+
 static bool is_complete(const struct build *build)
 {
     if (build->config->listen_count == 0)
@@ -369,7 +385,8 @@ static bool is_complete(const struct build *build)
     if (build->config->primary_count == 0)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
-    return listeners_differ(build) && listeners_have_certificates(build) && targets_fit(build) &&
+    return listeners_differ(build) && headers_are_trusted(build) &&
+           listeners_have_certificates(build) && targets_fit(build) &&
            original_is_possible(build) && transparent_is_possible(build);
 }
 

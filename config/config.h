@@ -24,6 +24,14 @@ struct listen_config {
     char           *name;     /* as the operator wrote it, without the query: the label in logs */
     struct endpoint endpoint;
     unsigned        mode;     /* permissions of a unix socket */
+    bool            accept_proxy; /* every client begins with a PROXY header */
+};
+
+/* The PROXY header that a target gets before the client's bytes. */
+enum proxy_version {
+    PROXY_OFF,
+    PROXY_V1,
+    PROXY_V2,
 };
 
 /* Our own addresses to connect from, one of each family; length 0: none is wished for. */
@@ -43,7 +51,9 @@ struct target_config {
     struct text_list alpn;    /* none: the client's */
     char            *cert;    /* files of our own certificate and key; NULL: we show none */
     char            *key;     /* NULL: in cert */
+
     struct source_addresses source; /* what it lacks, the source of all says */
+    enum proxy_version proxy;
 };
 
 struct network_list {
@@ -119,6 +129,7 @@ struct config {
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
     struct network_list allow;
+    struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
     bool     allow_loop;
     struct source_addresses source;       /* to connect from, to every target */
     bool     transparent;                 /* the primary sees the client's address */

@@ -35,13 +35,21 @@ static const struct option options[] = {
       GLOBAL(listens), .metavar = "ADDR",
       .help = "where clients connect: PORT, HOST:PORT, [IPv6]:PORT or unix:/path; repeatable; "
               "PORT alone is every address; tls://HOST:PORT terminates TLS; unix:/path?mode=0660 "
-              "sets a socket's permissions" },
+              "sets a socket's permissions; ?accept-proxy=on wants a PROXY header from each "
+              "client" },
     { .key = "mode", .group = GROUP_LISTENING, .kind = KIND_MODE, LISTEN(mode), .initial = "0660",
       .most = 0777, .metavar = "MODE",
       .help = "permissions of a unix socket" },
     { .name = "allow", .group = GROUP_LISTENING, .kind = KIND_NETWORKS, GLOBAL(allow),
       .initial = "any", .nothing = "any", .metavar = "CIDR",
       .help = "accept only these clients; repeatable" },
+    { .key = "accept-proxy", .group = GROUP_LISTENING, .kind = KIND_SWITCH, LISTEN(accept_proxy),
+      .initial = "off", .metavar = "on|off",
+      .help = "every client begins with a PROXY header, whose address counts" },
+    { .name = "proxy-trust", .group = GROUP_LISTENING, .kind = KIND_NETWORKS, GLOBAL(proxy_trust),
+      .initial = "none", .nothing = "none", .metavar = "CIDR",
+      .help = "whose PROXY headers count on listeners with ?accept-proxy=on, which need it; others "
+              "are reset there; repeatable" },
     { .name = "backlog", .group = GROUP_LISTENING, .kind = KIND_COUNT, GLOBAL(backlog),
       .initial = "4096", .least = 1, .most = 65535, .metavar = "N",
       .help = "connections the kernel may hold until they are accepted (it caps this itself)" },
@@ -50,7 +58,11 @@ static const struct option options[] = {
       .kind = KIND_PRIMARIES, GLOBAL(primaries), .metavar = "ADDR",
       .help = "who answers the client: HOST:PORT, [IPv6]:PORT, tls://HOST:PORT or unix:/path; "
               "several, with commas or repeated, are tried in order; original-dst: where the "
-              "client was going before a firewall rule led it here" },
+              "client was going before a firewall rule led it here; ?proxy=v1 or v2 puts a PROXY "
+              "header in front" },
+    { .key = "proxy", .group = GROUP_FORWARDING, .kind = KIND_CHOICE, PRIMARY(proxy),
+      .initial = "off", .choices = "off v1 v2", .metavar = "off|v1|v2",
+      .help = "the primary gets a PROXY header first" },
     { .name = "socket", .letter = 's', .group = GROUP_FORWARDING, .kind = KIND_SOCKET,
       GLOBAL(primaries), .metavar = "PATH",
       .help = "the same as --primary unix:PATH, and it wins over --primary" },
@@ -114,6 +126,10 @@ static const struct option options[] = {
     { .name = "shadow-source", .key = "source", .group = GROUP_SHADOWS, .kind = KIND_SOURCE,
       SHADOW(target.source), .initial = "auto", .nothing = "auto", .metavar = "IP",
       .help = "our own address to connect from to a shadow; auto: that of --source" },
+    { .name = "shadow-proxy", .key = "proxy", .group = GROUP_SHADOWS, .kind = KIND_CHOICE,
+      SHADOW(target.proxy), .initial = "off", .choices = "off v1 v2", .metavar = "off|v1|v2",
+      .help = "a shadow gets a PROXY header first; v2 also says that it is a copy, and of which "
+              "session" },
 
     { .name = "tls-cert", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_certs), .initial = "",
       .nothing = "", .metavar = "FILE",
@@ -209,7 +225,8 @@ static const struct option options[] = {
       .help = "how long the primary may take to answer, per address" },
     { .name = "handshake-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME,
       GLOBAL(handshake_timeout), .initial = "10s", .least = 1, .most = HOUR, .metavar = "TIME",
-      .help = "how long a client's TLS handshake may take" },
+      .help = "how long a client may take to send its PROXY header, and again for its "
+              "TLS handshake" },
     { .name = "max-handshakes", .group = GROUP_LIMITS, .kind = KIND_COUNT, GLOBAL(max_handshakes),
       .initial = "1024", .least = 1, .most = MOST_SESSIONS, .metavar = "N",
       .help = "TLS handshakes of clients at the same time, over all workers; at the limit tls:// "
@@ -297,20 +314,30 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "accept-proxy",     "admin-host",   "admin-token-file",
-    "compare",          "drain-delay",  "group",
-    "health",           "io",           "proxy",
-    "proxy-trust",      "record",       "reload-timeout",
-    "replay",           "sample-seed",  "shadow-breaker",
-    "shadow-compare",   "shadow-for",   "shadow-greeting",
-    "shadow-max-bytes", "shadow-proxy", "shadow-ramp",
-    "shadow-rate",      "user",
+    "admin-host",
+    "admin-token-file",
+    "compare",
+    "drain-delay",
+    "group",
+    "health",
+    "io",
+    "record",
+    "reload-timeout",
+    "replay",
+    "sample-seed",
+    "shadow-breaker",
+    "shadow-compare",
+    "shadow-for",
+    "shadow-greeting",
+    "shadow-max-bytes",
+    "shadow-ramp",
+    "shadow-rate",
+    "user",
 };
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "accept-proxy", "breaker", "compare", "for",  "greeting",
-    "max-bytes",    "proxy",   "ramp",    "rate", "sample-seed",
+    "breaker", "compare", "for", "greeting", "max-bytes", "ramp", "rate", "sample-seed",
 };
 
 const struct option *option_at(size_t index)

@@ -28,6 +28,8 @@
     REASON(TLS_PRIMARY, "tls_primary",                                                             \
            "TLS with the primary failed: handshake, certificate or record")                        \
     REASON(TLS_EOF, "tls_eof", "TLS ended without close_notify, with --tls-strict-eof")            \
+    REASON(PROXY_HEADER, "proxy_header",                                                           \
+           "the client sent no good PROXY header in time, or may not send one")                    \
     REASON(DENIED, "denied", "the client is in no network of --allow")                             \
     REASON(LIMIT, "limit", "the client's address had --max-sessions-per-source sessions already") \
     REASON(IDLE, "idle", "both directions were quiet for --idle-timeout")                          \
@@ -47,7 +49,8 @@
     RESULT(DETACHED, "detached", "the shadow was cut off before the end; the reason says why")     \
     RESULT(NO_DATA, "no_data", "the client never sent a byte, so the shadow was not dialled")      \
     RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
-    RESULT(FILTERED, "filtered", "the client is in no network of the shadow's from=")              \
+    RESULT(FILTERED, "filtered",                                                                   \
+           "the client is in no network of the shadow's from=, or is itself a mirrored one")       \
     RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")
 
 /* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */

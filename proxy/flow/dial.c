@@ -6,6 +6,7 @@
  *         │                     │   └─────── go_on ◀──────────┘ refused, timed out, ...
  *         └──wait──▶ on_name ───┘                 └── no target left ──▶ transport_fail
  *
+ * A target that wants a PROXY header has it before the transport is open.
  * Addresses that failed lately come last.  When all have failed and the name was being asked for
  * again meanwhile, the newer answer is worth another try.
  *
@@ -27,6 +28,7 @@
 #include "config/config.h"
 #include "flow/avoided.h"
 #include "flow/names.h"
+#include "flow/proxyproto.h"
 
 #define RETRY_SECONDS 0.01
 
@@ -49,7 +51,10 @@ struct dialling {
     bool                is_renewing;   /* they may be old: the name is being asked for */
     ev_io               connecting;    /* its fd is -1 while there is no socket */
     ev_timer            timer;         /* for one address, retries included */
-    ev_timer            retry;         /* a unix listener whose backlog is full */
+    ev_timer            retry;         /* a full backlog, or no memory for the header */
+    uint8_t            *header;        /* the PROXY header of this connection; NULL: not made */
+    size_t              header_length;
+    size_t              header_sent;
     bool                begun;         /* dial() has returned: the owner must be told */
     enum failure        failure;       /* of the latest attempt */
     char                why[200];
@@ -137,15 +142,10 @@ bool address_is_ours(const struct address *address, const struct address *listen
 /* TCP may connect a socket to itself when its own port was chosen as the target's. */
 static bool is_connected_to_itself(int socket, const struct address *peer)
 {
-    struct sockaddr_storage storage;
-    struct address          own;
-    socklen_t               length = sizeof storage;
+    struct address own;
 
-    if (peer->any.sa_family == AF_UNIX ||
-        getsockname(socket, (struct sockaddr *)&storage, &length) != 0)
-        return false;
-    address_set(&own, (struct sockaddr *)&storage, length);
-    return address_equal(&own, peer);
+    return peer->any.sa_family != AF_UNIX && socket_local(socket, &own) &&
+           address_equal(&own, peer);
 }
 
 /* --- one dialling ------------------------------------------------------------------------ */
@@ -182,6 +182,8 @@ static void drop_socket(struct dialling *d)
 
     if (socket >= 0)
         socket_reset(socket);
+    free(d->header); /* the next connection begins with one of its own */
+    d->header = NULL;
 }
 
 static void stop_timers(struct dialling *d)
@@ -192,7 +194,7 @@ static void stop_timers(struct dialling *d)
 
 static void dialling_free(struct dialling *d)
 {
-    drop_socket(d);
+    drop_socket(d); /* with its header */
     stop_timers(d);
     name_wait_cancel(d->wait);
     free(d->addresses);
@@ -297,14 +299,12 @@ static void start_timeout(struct dialling *d)
         ev_timer_again(loop_of(d), &d->timer);
 }
 
-/* A unix socket answers EAGAIN instead of waiting when its listener's backlog is full, and no event
- * says when there is room (unix(7)). */
-static bool wait_for_backlog(struct dialling *d)
+/* No event will say when. */
+static void try_again_soon(struct dialling *d)
 {
     ev_timer_stop(loop_of(d), &d->retry);
     ev_timer_set(&d->retry, RETRY_SECONDS, 0);
     ev_timer_start(loop_of(d), &d->retry);
-    return true;
 }
 
 /* False: d->failure says why the socket cannot have the address that it is to connect from. */
@@ -348,8 +348,10 @@ static bool try_address(struct dialling *d, const struct address *address)
         int error = errno;
 
         close(fd);
-        if (error == EAGAIN && address->any.sa_family == AF_UNIX)
-            return wait_for_backlog(d);
+        if (error == EAGAIN && address->any.sa_family == AF_UNIX) {
+            try_again_soon(d); /* its listener's backlog is full (unix(7)) */
+            return true;
+        }
         remember_error(d, error);
         avoid(d);
         return false;
@@ -503,22 +505,88 @@ static void on_name(void *owner, const struct name_answer *answer)
     go_on(d);
 }
 
-static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    struct dialling *d = timer->data;
-
-    (void)loop;
-    (void)events;
-    if (!try_address(d, &d->addresses[d->address - 1]))
-        go_on(d);
-}
-
 static bool has_peer(int socket)
 {
     struct sockaddr_storage storage;
     socklen_t               length = sizeof storage;
 
     return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
+}
+
+/* False: no memory. */
+static bool make_header(struct dialling *d)
+{
+    enum proxy_version version = d->request.targets[d->target - 1].proxy;
+
+    d->header_length = d->header_sent = 0;
+    if (d->request.header == NULL || version == PROXY_OFF)
+        return true;
+    d->header = malloc(PROXY_HEADER_WRITTEN);
+    if (d->header != NULL)
+        d->header_length =
+            proxy_header_write(d->header, version, d->request.header, d->request.marks);
+    return d->header != NULL;
+}
+
+static enum io header_not_sent(struct dialling *d, int error)
+{
+    if (error == EAGAIN || error == EINTR)
+        return IO_AGAIN;
+    if (error == ENOBUFS || error == ENOMEM) { /* the socket is writable all the time */
+        ev_io_stop(loop_of(d), &d->connecting);
+        try_again_soon(d);
+        return IO_AGAIN;
+    }
+    remember_error(d, error);
+    return IO_FAILED;
+}
+
+/* Before anything else, in one piece or several.  IO_AGAIN: the rest when the socket is writable
+ * again; IO_FAILED: d->failure says why. */
+static enum io send_header(struct dialling *d)
+{
+    if (d->header == NULL && !make_header(d)) {
+        remember_error(d, ENOMEM);
+        return IO_FAILED;
+    }
+    size_t left = d->header_length - d->header_sent;
+    if (left == 0)
+        return IO_OK;
+    ssize_t n = send(d->connecting.fd, d->header + d->header_sent, left, MSG_NOSIGNAL);
+    if (n < 0)
+        return header_not_sent(d, errno);
+    d->header_sent += (size_t)n;
+    return d->header_sent == d->header_length ? IO_OK : IO_AGAIN;
+}
+
+/* Connected: introduces the client, if the target wants that, and is done; or tries elsewhere. */
+static void go_through(struct dialling *d)
+{
+    switch (send_header(d)) {
+    case IO_OK:
+        succeed(d);
+        return;
+    case IO_AGAIN:
+        return;
+    case IO_END:
+    case IO_FAILED:
+        drop_socket(d);
+        go_on(d);
+        return;
+    }
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct dialling *d = timer->data;
+
+    (void)events;
+    if (d->connecting.fd >= 0) {
+        ev_io_start(loop, &d->connecting);
+        go_through(d);
+    } else if (!try_address(d, &d->addresses[d->address - 1])) {
+        go_on(d);
+    }
 }
 
 /* Writable, or failed: SO_ERROR tells which, once (connect(2), EINPROGRESS). */
@@ -536,7 +604,7 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
     if (error == 0 && !has_peer(watcher->fd))
         error = ENOTCONN; /* 0 may also mean that nobody knows */
     if (error == 0) {
-        succeed(d);
+        go_through(d);
         return;
     }
     if (error == ETIMEDOUT)
@@ -554,7 +622,7 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (d->connecting.fd >= 0 && has_peer(d->connecting.fd)) {
+    if (d->connecting.fd >= 0 && has_peer(d->connecting.fd) && send_header(d) == IO_OK) {
         succeed(d); /* after a pause of the whole process timers ring first */
         return;
     }

@@ -1,8 +1,9 @@
 /*
  * dial.h — a target becomes a transport that opens itself: resolve, connect, next address on failure.
  *
- *     targets ──▶ [name ──names──▶] addresses ──connect(2), each within its timeout──▶ OPEN
- *                                                            tls:// ──handshake──────────▲
+ *     targets ──▶ [name ──names──▶] addresses ──connect(2), [PROXY header]──▶ OPEN
+ *                                               each within its timeout       ▲
+ *                                                     └── tls:// ──handshake──┘
  *
  * The caller gets the transport at once, still opening, and needs no states of its own.  Two kinds
  * of connections are never made: to one of our own listeners (a loop) and to the connecting socket
@@ -21,6 +22,8 @@
 
 struct dialer;
 struct names;
+struct proxy_header;
+struct proxy_marks;
 
 /* What all dialling of a worker shares; borrowed, must outlive the dialer. */
 struct dial_settings {
@@ -45,9 +48,12 @@ struct dial_request {
     enum tls_side    side;  /* who they are, for the counters of TLS */
     struct tls_hints hints; /* for tls:// targets; lives as long as the targets */
     struct origin origin; /* what the connection takes over from the client's; all 0: nothing */
+    const struct proxy_header *header; /* for targets that want one; NULL: none does */
+    const struct proxy_marks  *marks;  /* goes into it, too; NULL: nothing */
 };
 
-/* The targets are borrowed until the transport is open, failed or closed.  NULL: no memory.  What
+/* A PROXY header is written before the transport is open, within the same timeout.  Targets, header
+ * and marks are borrowed until the transport is open, failed or closed.  NULL: no memory.  What
  * fails or succeeds at once is found by the first call on the transport: ready() is not called
  * before dial() returns. */
 struct transport *dial(struct dialer *, const struct dial_request *, transport_ready *,

@@ -180,27 +180,40 @@ static void begin(struct handshake *h, int socket, int events, double timeout)
     ev_timer_start(loop_of(h), &h->timer);
 }
 
-struct transport *handshake_accept(struct handshakes *all, int socket, const struct address *peer,
-                                   transport_ready *ready, void *owner)
+bool handshake_receive(struct handshakes *all, struct transport *transport, int socket,
+                       const struct address *peer)
 {
     struct handshake *h = calloc(1, sizeof *h);
     struct tls       *tls = tls_accept(all->settings.contexts, socket);
-    struct transport *transport =
-        h != NULL && tls != NULL
-            ? transport_opening(all->settings.reactor, on_cancel, h, ready, owner)
-            : NULL;
 
-    if (transport == NULL) {
+    if (h == NULL || tls == NULL) {
         tls_free(tls);
         free(h);
-        socket_reset(socket);
-        return NULL;
+        return false;
     }
     *h = (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = TLS_CLIENT };
     transport_hand_over(transport, on_cancel, h, peer);
     all->clients++;
     begin(h, socket, EV_READ, all->settings.timeout);
-    return transport;
+    return true;
+}
+
+static void do_nothing(void *opening)
+{
+    (void)opening;
+}
+
+struct transport *handshake_accept(struct handshakes *all, int socket, const struct address *peer,
+                                   transport_ready *ready, void *owner)
+{
+    struct transport *transport =
+        transport_opening(all->settings.reactor, do_nothing, NULL, ready, owner);
+
+    if (transport != NULL && handshake_receive(all, transport, socket, peer))
+        return transport;
+    transport_free(transport);
+    socket_reset(socket);
+    return NULL;
 }
 
 bool handshake_connect(struct handshakes *all, const struct handshake_request *request,

@@ -39,6 +39,10 @@ void handshakes_watch_room(struct handshakes *, void (*on_room)(void *owner), vo
 struct transport *handshake_accept(struct handshakes *, int socket, const struct address *peer,
                                    transport_ready *, void *owner);
 
+/* As handshake_connect(), for a client whose opening has begun with something else; its peer is known. */
+bool handshake_receive(struct handshakes *, struct transport *, int socket,
+                       const struct address *peer);
+
 enum tls_side {
     TLS_CLIENT,
     TLS_PRIMARY,

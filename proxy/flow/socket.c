@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/log.h"
 
 enum failure failure_of(int error)
@@ -107,6 +108,17 @@ void socket_reset(int socket)
 
     setsockopt(socket, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     close(socket);
+}
+
+bool socket_local(int socket, struct address *address)
+{
+    struct sockaddr_storage storage;
+    socklen_t               length = sizeof storage;
+
+    if (getsockname(socket, (struct sockaddr *)&storage, &length) != 0)
+        return false;
+    address_set(address, (struct sockaddr *)&storage, length);
+    return true;
 }
 
 size_t socket_unacknowledged(int socket)

@@ -4,7 +4,10 @@
 #ifndef FLOW_SOCKET_H
 #define FLOW_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
+
+struct address;
 
 enum failure {
     FAILURE_NONE,
@@ -20,6 +23,7 @@ enum failure {
     FAILURE_TLS,             /* the handshake, a certificate, or a record */
     FAILURE_TLS_EOF,         /* TLS ended without close_notify, with --tls-strict-eof */
     FAILURE_LOOP,            /* it led back to ourselves */
+    FAILURE_PROXY_HEADER,    /* the peer did not begin as it must */
     FAILURE_LOCAL,           /* another system call failed */
 };
 
@@ -40,6 +44,9 @@ void socket_tune(int socket, int family, const struct socket_settings *);
 /* Closes it so that its peer gets RST and nothing that is still unsent (socket(7), SO_LINGER); it
  * leaves no TIME_WAIT behind. */
 void socket_reset(int socket);
+
+/* Its own address (getsockname(2)). */
+bool socket_local(int socket, struct address *);
 
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t socket_unacknowledged(int socket);

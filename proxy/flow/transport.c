@@ -87,8 +87,16 @@ struct transport {
     bool in_resets : 1;       /* in the reset watch's set */
 };
 
+static void peer_forget(struct peer *peer)
+{
+    if (peer->family == AF_UNIX)
+        free(peer->path);
+    peer->family = 0;
+}
+
 static void peer_set(struct peer *peer, const struct address *address)
 {
+    peer_forget(peer);
     *peer = (struct peer){ .family = address->any.sa_family };
     if (address->length == 0) {
         peer->family = 0;
@@ -660,8 +668,7 @@ void transport_free(struct transport *t)
     if (t == NULL)
         return;
     transport_close(t);
-    if (t->peer.family == AF_UNIX)
-        free(t->peer.path);
+    peer_forget(&t->peer);
     tls_free(t->tls);
     free(t->why);
     free(t);
@@ -732,6 +739,12 @@ const char *transport_why(const struct transport *t)
 void transport_destination(const struct transport *t, struct address *address)
 {
     if (t->state != TRANSPORT_OPEN || !origin_destination(t->io.fd, address))
+        *address = (struct address){ 0 };
+}
+
+void transport_local(const struct transport *t, struct address *address)
+{
+    if (t->state != TRANSPORT_OPEN || !socket_local(t->io.fd, address))
         *address = (struct address){ 0 };
 }
 

@@ -97,6 +97,8 @@ const struct tls *transport_tls(const struct transport *);
 void         transport_peer(const struct transport *, struct address *);
 /* Where an accepted peer was going (flow/origin.h); length 0: that is not known. */
 void         transport_destination(const struct transport *, struct address *);
+/* Our own end of an open one; length 0: unknown. */
+void         transport_local(const struct transport *, struct address *);
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t       transport_unacknowledged(const struct transport *);
 

@@ -17,6 +17,8 @@ enum session_reason reason_of_client(enum failure failure)
         return SESSION_TLS_CLIENT;
     case FAILURE_TLS_EOF:
         return SESSION_TLS_EOF;
+    case FAILURE_PROXY_HEADER:
+        return SESSION_PROXY_HEADER;
     case FAILURE_REFUSED:
     case FAILURE_UNREACHABLE:
     case FAILURE_CONNECT_TIMEOUT:
@@ -57,6 +59,7 @@ enum session_reason reason_of_primary(enum failure failure)
         return SESSION_TLS_EOF;
     case FAILURE_LOOP:
         return SESSION_LOOP;
+    case FAILURE_PROXY_HEADER: /* only clients are asked for one */
     case FAILURE_LOCAL:
         return SESSION_IO_ERROR;
     }
@@ -90,6 +93,7 @@ enum shadow_reason reason_of_shadow(enum failure failure)
         return SHADOW_TLS;
     case FAILURE_LOOP:
         return SHADOW_LOOP;
+    case FAILURE_PROXY_HEADER:
     case FAILURE_LOCAL:
         return SHADOW_IO_ERROR;
     }

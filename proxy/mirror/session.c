@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/page.h"
@@ -24,9 +25,11 @@
 #include "config/config.h"
 #include "flow/dial.h"
 #include "flow/handshake.h"
+#include "flow/proxied.h"
 #include "flow/stream.h"
 #include "flow/transport.h"
 #include "mirror/account.h"
+#include "mirror/introduction.h"
 #include "mirror/mirror.h"
 #include "mirror/reason.h"
 #include "mirror/sampler.h"
@@ -46,6 +49,7 @@ struct session {
     const struct listen_config *listener;
     struct link                 all;
     struct link                 moved;
+    struct introduction        *introduction; /* NULL: nobody tells or wants to know */
     struct transport           *client;
     struct transport           *primary;  /* NULL: not dialled */
     struct stream              *request;
@@ -69,6 +73,7 @@ struct session {
     enum session_state          state;
     enum session_reason         reason; /* once it is known */
     bool                        reason_is_known : 1;
+    bool                        is_admitted : 1;   /* its client's address is known and welcome */
     bool                        is_in_sources : 1; /* counted for its client's address */
     bool                        primary_is_lost : 1;
     bool                        request_is_over : 1;
@@ -135,6 +140,24 @@ static void tell_of_client(const struct session *s, double now)
              session_reason_name(s->reason), transport_why(s->client), suppressed);
 }
 
+/* The peer is a proxy, or was taken for one: whoever runs it wants to know. */
+static void tell_of_header(const struct session *s, const char *why, double now)
+{
+    struct log_limit *limit = &s->mirror->primary_limits[SESSION_PROXY_HEADER];
+    struct address    peer;
+    char              text[ADDRESS_TEXT];
+    char              name[SESSION_NAME];
+    uint64_t          suppressed;
+
+    if (!log_limit_passes(limit, now, WARNING_EVERY, &suppressed))
+        return;
+    transport_peer(s->client, &peer);
+    address_print(&peer, text);
+    session_name(s->mirror, s->number, name);
+    log_info(name, "header_refused", "listener=%s peer=%s why=%s suppressed=%" PRIu64,
+             s->listener->name, text, why, suppressed);
+}
+
 /* Nobody is left to answer.  What the client sent before is still read, for the others. */
 static void lose_client(struct session *s, double now)
 {
@@ -144,6 +167,8 @@ static void lose_client(struct session *s, double now)
     remember(s, reason_of_client(transport_failure(s->client)));
     if (s->reason == SESSION_TLS_CLIENT)
         tell_of_client(s, now);
+    if (s->reason == SESSION_PROXY_HEADER)
+        tell_of_header(s, transport_why(s->client), now);
     stream_break(s->response);
     stream_detach(&s->to_client);
     s->response_is_over = true;
@@ -194,6 +219,8 @@ static struct shadow_turn turn_of(struct session *s, double now)
         .now = now,
         .first_byte_at = s->first_byte_at,
         .hints = hints_of(s),
+        .header = s->introduction != NULL ? &s->introduction->header : NULL,
+        .marks = s->introduction != NULL ? &s->introduction->marks : NULL,
         .ready = on_ready,
         .owner = s,
     };
@@ -300,8 +327,11 @@ static void session_dial(struct session *s, double now)
         .side = TLS_PRIMARY,
         .hints = hints_of(s),
         .origin = origin_of(s),
+        .header = s->introduction != NULL ? &s->introduction->header : NULL,
     };
 
+    if (s->introduction != NULL)
+        introduction_complete(s->introduction, s->mirror, s->listener, s->number, s->client);
     s->primary = dial(s->mirror->dialer, &request, on_ready, s);
     if (s->primary == NULL)
         lose_primary(s, now);
@@ -370,6 +400,67 @@ static void session_relay(struct session *s, double now)
     settle_request(s, now);
 }
 
+/* --- who may come ------------------------------------------------------------------------ */
+
+static uint64_t random_bits(struct mirror *mirror)
+{
+    mirror->random += 0x9e3779b97f4a7c15U;
+    return mix64(mirror->random);
+}
+
+static bool is_allowed(const struct network_list *allow, const struct address *client)
+{
+    for (size_t i = 0; i < allow->count; i++) {
+        if (network_contains(&allow->networks[i], client))
+            return true;
+    }
+    return allow->count == 0 || client->any.sa_family == AF_UNIX;
+}
+
+/* Over before it began: nobody is told the end, so closing resets. */
+static void session_refuse(struct session *s, enum session_reason reason)
+{
+    remember(s, reason);
+    s->request_is_over = s->response_is_over = true;
+}
+
+static bool enter_source(struct session *s, const struct address *client)
+{
+    struct mirror *mirror = s->mirror;
+
+    s->is_in_sources =
+        mirror->sources != NULL && sources_enter(mirror->sources, mirror->sources_table, client,
+                                                 mirror->config->max_sessions_per_source);
+    return mirror->sources == NULL || s->is_in_sources;
+}
+
+static bool address_is_known(const struct session *s)
+{
+    return !s->listener->accept_proxy || transport_is_open(s->client);
+}
+
+/* The client's address is known now, from its socket or from a PROXY header, and everything that
+ * depends on it is decided, before its first byte. */
+static void session_admit(struct session *s, double now)
+{
+    struct mirror *mirror = s->mirror;
+    struct address client;
+
+    s->is_admitted = true;
+    transport_peer(s->client, &client);
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        if (s->introduction != NULL && s->introduction->header.is_mirrored)
+            shadow_filter(&s->shadows[i]);
+        else
+            shadow_choose(&s->shadows[i], &client, random_bits(mirror));
+    }
+    if (!is_allowed(&mirror->config->allow, &client))
+        session_refuse(s, SESSION_DENIED);
+    else if (!enter_source(s, &client))
+        session_refuse(s, SESSION_LIMIT);
+    s->moved_at = now;
+}
+
 static bool is_relaying(const struct session *s)
 {
     return s->state == SESSION_RELAYING && !(s->request_is_over && s->response_is_over);
@@ -377,6 +468,8 @@ static bool is_relaying(const struct session *s)
 
 static void session_turn(struct session *s, double now)
 {
+    if (is_relaying(s) && !s->is_admitted && address_is_known(s))
+        session_admit(s, now);
     if (is_relaying(s)) {
         session_relay(s, now);
     } else if (s->state == SESSION_ENDING) {
@@ -446,16 +539,6 @@ static void give_place_back(struct mirror *mirror)
     mirror->on_client_gone(mirror->owner);
 }
 
-static bool enter_source(struct session *s, const struct address *client)
-{
-    struct mirror *mirror = s->mirror;
-
-    s->is_in_sources =
-        mirror->sources != NULL && sources_enter(mirror->sources, mirror->sources_table, client,
-                                                 mirror->config->max_sessions_per_source);
-    return mirror->sources == NULL || s->is_in_sources;
-}
-
 static void leave_source(struct session *s)
 {
     struct address client;
@@ -512,6 +595,7 @@ static void session_free(struct session *s)
     transport_free(s->primary);
     stream_free(s->request);
     stream_free(s->response);
+    free(s->introduction);
     free(s);
 }
 
@@ -656,19 +740,31 @@ static void on_ready(void *owner)
 
 /* --- the beginning ----------------------------------------------------------------------- */
 
-static uint64_t random_bits(struct mirror *mirror)
+/* NULL: no memory; the socket is closed in any case then. */
+static struct transport *open_client(struct session *s, int socket, const struct address *client)
 {
-    mirror->random += 0x9e3779b97f4a7c15U;
-    return mix64(mirror->random);
+    const struct config *config = s->mirror->config;
+
+    if (s->listener->accept_proxy && introduction_is_believed(config, client)) {
+        const struct proxied_terms terms = {
+            .timeout = config->handshake_timeout,
+            .header = &s->introduction->header,
+            .tls = s->listener->endpoint.tls ? s->mirror->handshakes : NULL,
+        };
+        return proxied_accepted(s->mirror->reactor, socket, client, &terms, on_ready, s);
+    }
+    if (s->listener->endpoint.tls && !s->listener->accept_proxy)
+        return handshake_accept(s->mirror->handshakes, socket, client, on_ready, s);
+    return transport_accepted(s->mirror->reactor, socket, client, on_ready, s);
 }
 
-static bool is_allowed(const struct network_list *allow, const struct address *client)
+/* False: no memory. */
+static bool make_introduction(struct session *s)
 {
-    for (size_t i = 0; i < allow->count; i++) {
-        if (network_contains(&allow->networks[i], client))
-            return true;
-    }
-    return allow->count == 0 || client->any.sa_family == AF_UNIX;
+    if (!introduction_is_wanted(s->mirror->config, s->listener))
+        return true;
+    s->introduction = calloc(1, sizeof *s->introduction);
+    return s->introduction != NULL;
 }
 
 /* NULL: no memory; the socket is closed in any case then. */
@@ -684,11 +780,14 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
     }
     s->mirror = mirror;
     s->listener = listener;
+    if (!make_introduction(s)) {
+        socket_reset(socket);
+        free(s);
+        return NULL;
+    }
     s->request = stream_new(&mirror->chunks);
     s->response = stream_new(&mirror->chunks);
-    s->client = listener->endpoint.tls
-                    ? handshake_accept(mirror->handshakes, socket, client, on_ready, s)
-                    : transport_accepted(mirror->reactor, socket, client, on_ready, s);
+    s->client = open_client(s, socket, client);
     if (s->request == NULL || s->response == NULL || s->client == NULL) {
         session_free(s);
         return NULL;
@@ -704,13 +803,6 @@ static void count_stillborn(struct mirror *mirror)
     for (size_t i = 0; i < mirror->config->shadow_count; i++)
         cell_add(&mirror->slot->shadows[i].results[RESULT_NO_DATA], 1);
     give_place_back(mirror);
-}
-
-/* Over before it began: nobody is told the end, so closing resets. */
-static void session_refuse(struct session *s, enum session_reason reason)
-{
-    remember(s, reason);
-    s->request_is_over = s->response_is_over = true;
 }
 
 void session_open(struct mirror *mirror, int socket, const struct address *client,
@@ -735,12 +827,12 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     stream_attach(s->response, &s->to_client, mirror->config->buffer, OVERFLOW_BLOCKS);
     s->shadow_count = (uint16_t)mirror->config->shadow_count;
     for (size_t i = 0; i < s->shadow_count; i++)
-        shadow_begin(&s->shadows[i], mirror, i, s->request, client, random_bits(mirror));
+        shadow_begin(&s->shadows[i], mirror, i, s->request);
 
-    if (!is_allowed(&mirror->config->allow, client))
-        session_refuse(s, SESSION_DENIED);
-    else if (!enter_source(s, client))
-        session_refuse(s, SESSION_LIMIT);
+    if (listener->accept_proxy && !introduction_is_believed(mirror->config, client)) {
+        session_refuse(s, SESSION_PROXY_HEADER);
+        tell_of_header(s, "--proxy-trust does not name the peer", s->started);
+    }
     session_advance(s);
 }
 

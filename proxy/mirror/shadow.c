@@ -97,6 +97,14 @@ bool shadow_was_dialled(const struct shadow *sh)
     return sh->dialled_at > 0;
 }
 
+/* Of the client's bytes: a PROXY header before them may be on its way, too. */
+static uint64_t unacknowledged(const struct shadow *sh)
+{
+    uint64_t bytes = transport_unacknowledged(sh->transport);
+
+    return bytes < sh->cursor.position ? bytes : sh->cursor.position;
+}
+
 void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shadow_turn *turn)
 {
     if (sh->state == SHADOW_DETACHED)
@@ -107,7 +115,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     }
     sh->reason = reason;
     if (sh->transport != NULL) {
-        sh->unacked_bytes = transport_unacknowledged(sh->transport);
+        sh->unacked_bytes = unacknowledged(sh);
         if (reason != SHADOW_SESSION_ABORTED)
             transport_reset(sh->transport);
     }
@@ -136,8 +144,7 @@ static bool is_wanted_from(const struct network_list *from, const struct address
     return from->count == 0;
 }
 
-void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request,
-                  const struct address *client, uint64_t random)
+void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
 {
     const struct shadow_config *config = &mirror->config->shadows[index];
 
@@ -152,10 +159,19 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
     assert(stream_total(request) == 0);
     /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
     stream_attach(request, &sh->cursor, config->buffer, OVERFLOW_BLOCKS);
-    if (!is_wanted_from(&config->from, client))
+}
+
+void shadow_choose(struct shadow *sh, const struct address *client, uint64_t random)
+{
+    if (!is_wanted_from(&sh->config->from, client))
         detach(sh, RESULT_FILTERED);
-    else if (!sampler_chooses(config, client, random))
+    else if (!sampler_chooses(sh->config, client, random))
         detach(sh, RESULT_SAMPLED_OUT);
+}
+
+void shadow_filter(struct shadow *sh)
+{
+    detach(sh, RESULT_FILTERED);
 }
 
 /* --- one turn ---------------------------------------------------------------------------- */
@@ -171,6 +187,8 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .send_buffer = config->buffer < AUTOTUNED_FROM ? config->buffer : 0,
         .side = TLS_SHADOW,
         .hints = turn->hints,
+        .header = turn->header,
+        .marks = turn->marks,
     };
 
     if (page_sum_shadow(sh->mirror->page, sh->index, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {

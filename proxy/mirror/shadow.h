@@ -25,6 +25,8 @@
 
 struct address;
 struct mirror;
+struct proxy_header;
+struct proxy_marks;
 struct shadow_config;
 
 enum shadow_state {
@@ -67,15 +69,19 @@ struct shadow_turn {
     bool             primary_open;   /* no byte leaves, and nothing is dialled, before */
     double           now;            /* CLOCK_MONOTONIC seconds */
     double           first_byte_at;  /* when the client's first byte came; 0: not yet */
+    const struct proxy_header *header; /* for a PROXY header; NULL: nobody wants one */
+    const struct proxy_marks  *marks;
     struct tls_hints hints;          /* of the client, for tls:// shadows */
     transport_ready *ready;
     void            *owner;
 };
 
-/* Decides whether this session is mirrored and takes its place in the stream, which must be empty
- * so far.  random: 64 fresh random bits. */
-void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request,
-                  const struct address *client, uint64_t random);
+/* Takes its place in the stream, which must be empty so far. */
+void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request);
+/* Decides whether this session is mirrored, before its first byte.  random: 64 fresh random bits. */
+void shadow_choose(struct shadow *, const struct address *client, uint64_t random);
+/* The session is a mirrored one already: it is not mirrored again. */
+void shadow_filter(struct shadow *);
 /* Moves what can move: dials, sends, tells the end, discards the answer. */
 void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);

@@ -119,9 +119,12 @@ FLAGS = [
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
-    ("-d a:1?proxy=v2", ["-d", '"proxy"', "is not in this version"]),
-    ("-r a:1?proxy=v2", ["-r", '"proxy"', "is not in this version"]),
-    ("-l 8080?accept-proxy=on", ["-l", '"accept-proxy"', "is not in this version"]),
+    ("-d a:1?proxy=v3", ["-d", "proxy", '"v3"', "off v1 v2"]),
+    ("-r a:1?proxy=on", ["-r", "proxy", '"on"', "off v1 v2"]),
+    ("-l 8080?accept-proxy=maybe", ["-l", "accept-proxy", '"maybe"', "on or off"]),
+    ("-l 8080?accept-proxy=on", ["accept-proxy", '"8080"', "--proxy-trust 10.0.0.0/8"]),
+    ("-l 8080?accept-proxy=on --proxy-trust none", ["needs --proxy-trust"]),
+    ("-l 8080?accept-proxy=on&mode=0600 --proxy-trust 10.0.0.0/8", ["mode", "unix sockets only"]),
 ]
 
 VARIABLES = [

@@ -9,11 +9,12 @@ from contextlib import suppress
 import pytest
 
 from support.checks import assert_same
+from support.headers import introduced, v1, v2
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, answer, echo, hold, keep_open, sink
 from support.programs import Programs, run
 from support.proxy import SMALL, binary, clean_environment, shadow
-from support.secure import Authority, secure
+from support.secure import Authority, secure, secured
 from support.waiting import eventually, patient
 
 ANY = "tls://127.0.0.1:0"
@@ -407,4 +408,40 @@ def test_openssl_s_client_talks_to_s_server_through_plain_middle(doppel, server,
                f"-servername localhost -verify_return_error -CAfile {authority.file} 2>&1; true\"")
     assert b"hello" in said
     assert copy.connection(0).wait_end() == "fin"
+    mirror.expect(identity="none")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_Y9_a_proxy_header_stands_before_tls_in_and_out(doppel, server, authority, version):
+    """In the clear, as everybody has it: header, handshake, and inside it the client's bytes."""
+    context = authority.server_context("127.0.0.1")
+    query = f"?ca={authority.file}&proxy={version}"
+    primary, copy = (server(introduced(secured(context, then))) for then in (echo, sink))
+    mirror = doppel(f"tls://{primary.address}{query}", "--proxy-trust", "127.0.0.1", "--tls-cert",
+                    authority.certificate("localhost"), listens=("tls://127.0.0.1:0?accept-proxy=on",),
+                    shadows=[f"tls://{copy.address}{query}"])
+    client = mirror.connect()
+    header = {"v1": v1, "v2": v2}[version](("10.0.0.9", 51312), ("10.0.1.5", 443))
+    client.socket.sendall(header)
+    secure(client, authority.client_context(), "localhost")
+    assert client.exchange(pattern(64 * KIB)) == pattern(64 * KIB)
+    client.finish()
+    assert client.drain() == "fin"
+    client.close()
+
+    session = mirror.session(0)
+    assert session["client"] == "10.0.0.9:51312" and session["tls"] == "TLSv1.3"
+    assert mirror.shadow(0, "shadow0")["reason"] == "fin"
+    for peer in (primary, copy):
+        assert peer.connection(0).header.source == ("10.0.0.9", 51312)
+        assert_same(peer.connection(0).received, client.sent)
+
+
+def test_Y9_tls_without_the_header_that_must_come_first_is_refused(doppel, server, authority):
+    mirror = doppel(server(echo), "--proxy-trust", "127.0.0.1", "--tls-cert",
+                    authority.certificate("localhost"), listens=("tls://127.0.0.1:0?accept-proxy=on",))
+    client = mirror.connect()
+    with pytest.raises((Ended, OSError)):
+        secure(client, authority.client_context(), "localhost")
+    assert mirror.session(0)["reason"] == "proxy_header"
     mirror.expect(identity="none")

@@ -169,7 +169,7 @@ class Redis(Program):
 class Nginx(Program):
     """Serves the files in www, takes new ones by PUT, and logs one line per request."""
 
-    def command(self, listen_options="", location="dav_methods PUT;", upstream=""):
+    def command(self, listen_options="", location="dav_methods PUT;", upstream="", client=None):
         (self.directory / "www").mkdir()
         # Files of its own in its directory, and without the user that it would become as root.
         user = "user root;" if os.geteuid() == 0 else ""
@@ -182,7 +182,7 @@ class Nginx(Program):
             pid {self.directory}/pid;
             events {{ worker_connections 512; }}
             http {{
-                log_format short '$request $status $request_length';
+                log_format short '{client + " " if client else ""}$request $status $request_length';
                 access_log {self.directory}/access.log short;
                 {places}
                 client_max_body_size 64m;
@@ -253,6 +253,31 @@ class Mosquitto(Program):
         eventually(lambda: "Sending SUBACK" in self.log(), lambda: f"a subscriber:\n{self.log()}")
 
 
+class Haproxy(Program):
+    """Passes connections on to a server, and logs the address each came from."""
+    output = "connections"
+
+    def command(self, server, bind="", send=""):
+        return [find("haproxy"), "-db", "-f", self.write("haproxy.cfg", f"""
+global
+    maxconn 100
+    log stdout format raw local0
+defaults
+    mode tcp
+    log global
+    log-format "%ci"
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+listen all
+    bind 127.0.0.1:{self.port} {bind}
+    server one {server} {send}
+""")]
+
+    def clients(self):
+        return self.read(self.output).split()
+
+
 class Iperf3(Program):
     def command(self):
         return [find("iperf3"), "-s", "-B", "127.0.0.1", "-p", str(self.port)]
@@ -288,6 +313,9 @@ class Programs:
 
     def mosquitto(self):
         return self._start(Mosquitto)
+
+    def haproxy(self, **options):
+        return self._start(Haproxy, **options)
 
     def iperf3(self):
         return self._start(Iperf3)

@@ -242,6 +242,43 @@ static void test_a_named_shadow_has_its_own_options(void **state)
     forget(&loaded);
 }
 
+static void test_headers_are_wanted_and_written_as_each_address_says(void **state)
+{
+    (void)state;
+    struct loaded loaded = load("-l 1?accept-proxy=on,2 -l unix:/a?accept-proxy=on&mode=0600 "
+                                "-r a:1?proxy=v2,b:1 -d c:1,d:1?proxy=off --shadow-proxy v1 "
+                                "--proxy-trust 10.0.0.0/8,::1");
+    assert_loaded(&loaded);
+    const struct config *config = loaded.config;
+    assert_true(config->listens[0].accept_proxy && config->listens[2].accept_proxy);
+    assert_false(config->listens[1].accept_proxy);
+    assert_int_equal(config->listens[2].mode, 0600);
+    assert_int_equal(config->primaries[0].proxy, PROXY_V2);
+    assert_int_equal(config->primaries[1].proxy, PROXY_OFF);
+    assert_int_equal(config->shadows[0].target.proxy, PROXY_V1);
+    assert_int_equal(config->shadows[1].target.proxy, PROXY_OFF);
+    assert_int_equal(config->proxy_trust.count, 2);
+    assert_true(config->handshake_timeout == 10.0);
+    forget(&loaded);
+
+    loaded = load_file("listen = 1\nprimary = a:1\nshadow-proxy = v1\n[shadow s]\naddress = c:1\n"
+                       "[shadow t]\nproxy = v2\naddress = d:1\n",
+                       "");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.config->shadows[0].target.proxy, PROXY_V1);
+    assert_int_equal(loaded.config->shadows[1].target.proxy, PROXY_V2);
+    forget(&loaded);
+}
+
+static void test_a_listener_that_believes_headers_must_say_whose(void **state)
+{
+    (void)state;
+    assert_refused(load("-l 1 -l 2?accept-proxy=on -r a:1"), "\"2\" needs --proxy-trust");
+    struct loaded loaded = load("-l unix:/a?accept-proxy=on -r a:1");
+    assert_loaded(&loaded); /* the file's mode says it */
+    forget(&loaded);
+}
+
 static void test_an_equals_sign_of_a_path_or_query_makes_no_name(void **state)
 {
     (void)state;
@@ -763,6 +800,9 @@ static void test_long_names_and_lists_print_back(void **state)
     for (int i = 0; i < 200; i++)
         strcat(flags, i == 0 ? " --allow 10.0.0.1" : ",10.0.0.1");
     assert_prints_back(flags);
+    assert_prints_back("-l front=1?accept-proxy=on,unix:/a?accept-proxy=on -r "
+                       "p=a:1?proxy=v1,b:1,c:1?source=10.0.0.1&proxy=v2 "
+                       "-d c:1?proxy=v2 --proxy-trust 10.0.0.0/8 --handshake-timeout 3s");
 }
 
 /* ---- what comes from the table */
@@ -888,6 +928,8 @@ int main(void)
         cmocka_unit_test(test_em_proxy_command_lines_work_unchanged),
         cmocka_unit_test(test_flags_are_written_in_every_usual_way),
         cmocka_unit_test(test_a_named_shadow_has_its_own_options),
+        cmocka_unit_test(test_headers_are_wanted_and_written_as_each_address_says),
+        cmocka_unit_test(test_a_listener_that_believes_headers_must_say_whose),
         cmocka_unit_test(test_an_equals_sign_of_a_path_or_query_makes_no_name),
         cmocka_unit_test(test_a_flag_wins_over_environment_over_file_over_default),
         cmocka_unit_test(test_a_variable_may_name_a_file_that_holds_its_value),

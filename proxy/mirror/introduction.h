@@ -1,0 +1,35 @@
+/*
+ * introduction.h — where a session's client comes from, as PROXY headers tell it.
+ *
+ *     header that came in ──┬─▶ introduction ──▶ headers for primary and shadows
+ *     or the client's socket ───┘
+ */
+#ifndef MIRROR_INTRODUCTION_H
+#define MIRROR_INTRODUCTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow/proxyproto.h"
+#include "mirror/mirror.h"
+
+struct config;
+struct listen_config;
+struct transport;
+
+struct introduction {
+    struct proxy_header header;
+    struct proxy_marks  marks; /* for shadows */
+    char                name[SESSION_NAME];
+};
+
+/* Whether sessions of this listener read a header or write one. */
+bool introduction_is_wanted(const struct config *, const struct listen_config *);
+/* Whether this peer's word is taken for who its client is. */
+bool introduction_is_believed(const struct config *, const struct address *peer);
+/* The client's transport is open: what no header has told, its socket says. */
+void introduction_complete(struct introduction *, const struct mirror *,
+                           const struct listen_config *, uint64_t number,
+                           const struct transport *client);
+
+#endif
