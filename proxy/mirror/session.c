@@ -277,7 +277,7 @@ static void warn_of_hello(const struct session *s)
     static const unsigned char handshake = 0x16, version = 3, client_hello = 1; /* RFC 8446, 5.1 */
     size_t                     listener = (size_t)(s->listener - s->mirror->config->listens);
     unsigned char              start[6];
-    uint64_t                   bit = (uint64_t)1 << listener;
+    uint64_t                   bit = (uint64_t)1 << listener % 64; /* beyond 64 they share */
 
     if (s->shadow_count == 0 || s->listener->endpoint.tls ||
         stream_peek(s->request, start, sizeof start) < sizeof start || start[0] != handshake ||
