@@ -535,3 +535,12 @@ bool network_contains(const struct network *network, const struct address *addre
     unsigned mask = 0xffu << (8 - network->prefix % 8) & 0xffu;
     return network->prefix % 8 == 0 || (bytes[whole] & mask) == network->bytes[whole];
 }
+
+bool networks_contain(const struct network *networks, size_t count, const struct address *address)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (network_contains(&networks[i], address))
+            return true;
+    }
+    return false;
+}

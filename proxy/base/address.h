@@ -87,5 +87,7 @@ bool network_parse(struct network *, const char *text, struct fault *);
 void network_print(const struct network *, char text[NETWORK_TEXT]);
 /* Unix addresses are in no network. */
 bool network_contains(const struct network *, const struct address *);
+/* Whether one of these networks contains it; none of none. */
+bool networks_contain(const struct network *, size_t count, const struct address *);
 
 #endif

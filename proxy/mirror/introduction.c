@@ -23,11 +23,8 @@ bool introduction_is_believed(const struct config *config, const struct address 
 {
     const struct network_list *trusted = &config->proxy_trust;
 
-    for (size_t i = 0; i < trusted->count; i++) {
-        if (network_contains(&trusted->networks[i], peer))
-            return true;
-    }
-    return peer->any.sa_family == AF_UNIX; /* its file's mode has let it in */
+    return peer->any.sa_family == AF_UNIX || /* its file's mode has let it in */
+           networks_contain(trusted->networks, trusted->count, peer);
 }
 
 void introduction_complete(struct introduction *introduction, const struct mirror *mirror,

@@ -410,11 +410,8 @@ static uint64_t random_bits(struct mirror *mirror)
 
 static bool is_allowed(const struct network_list *allow, const struct address *client)
 {
-    for (size_t i = 0; i < allow->count; i++) {
-        if (network_contains(&allow->networks[i], client))
-            return true;
-    }
-    return allow->count == 0 || client->any.sa_family == AF_UNIX;
+    return allow->count == 0 || client->any.sa_family == AF_UNIX ||
+           networks_contain(allow->networks, allow->count, client);
 }
 
 /* Over before it began: nobody is told the end, so closing resets. */

@@ -137,11 +137,7 @@ static void complete(struct shadow *sh)
 
 static bool is_wanted_from(const struct network_list *from, const struct address *client)
 {
-    for (size_t i = 0; i < from->count; i++) {
-        if (network_contains(&from->networks[i], client))
-            return true;
-    }
-    return from->count == 0;
+    return from->count == 0 || networks_contain(from->networks, from->count, client);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
