@@ -110,7 +110,7 @@ static void succeed(struct handshake *h)
     struct transport *transport = h->transport;
     int               socket = h->io.fd;
 
-    count(h, tls_was_resumed(h->tls) ? RESULT_WAS_RESUMED : RESULT_FULL);
+    count(h, tls_facts(h->tls)->was_resumed ? RESULT_WAS_RESUMED : RESULT_FULL);
     ev_io_stop(loop_of(h), &h->io); /* before the transport watches the same socket */
     transport_secured(transport, socket, h->tls);
     handshake_free(h);

@@ -33,9 +33,7 @@ struct tls {
     const struct tls_contexts *contexts;
     struct upstream           *upstream;    /* NULL: accepted */
     SSL                       *ssl;         /* NULL: closed */
-    const char                *version;
-    char                      *server_name;
-    char                      *protocol;
+    struct tls_facts           facts;       /* the client's side knows the server's name at once */
     char                      *why;
     size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
     int                        error;
@@ -45,7 +43,6 @@ struct tls {
     bool                       has_failed : 1; /* nothing may be said any more */
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
-    bool                       was_resumed : 1;
 };
 
 /* --- failures ---------------------------------------------------------------------------- */
@@ -164,9 +161,10 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls      *tls = SSL_get_app_data(ssl);
     struct upstream *upstream = tls->upstream;
-    char *name = tls->server_name != NULL ? strdup(tls->server_name) : NULL;
+    char *name = tls->facts.server_name != NULL ? strdup(tls->facts.server_name) : NULL;
 
-    if ((tls->server_name != NULL && name == NULL) || SSL_SESSION_is_resumable(session) != 1) {
+    if ((tls->facts.server_name != NULL && name == NULL) ||
+        SSL_SESSION_is_resumable(session) != 1) {
         free(name);
         return 0;
     }
@@ -189,7 +187,7 @@ static void offer_session(struct tls *tls)
     struct upstream *upstream = tls->upstream;
 
     SSL_CTX_sess_set_new_cb(upstream->context, on_session);
-    if (upstream->session != NULL && same_name(upstream->session_name, tls->server_name))
+    if (upstream->session != NULL && same_name(upstream->session_name, tls->facts.server_name))
         SSL_set_session(tls->ssl, upstream->session);
 }
 
@@ -217,8 +215,8 @@ static bool say_server_name(struct tls *tls, const struct target_config *target,
         name = target->endpoint.host;
     if (address_parse(&numeric, name, 0))
         return true;
-    tls->server_name = strdup(name);
-    return tls->server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
+    tls->facts.server_name = strdup(name);
+    return tls->facts.server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
 }
 
 static bool say_protocol(struct tls *tls, const struct target_config *target, const char *hint)
@@ -266,27 +264,16 @@ void tls_free(struct tls *tls)
     if (tls == NULL)
         return;
     tls_close(tls);
-    free(tls->server_name);
-    free(tls->protocol);
+    tls_facts_clear(&tls->facts);
     free(tls->why);
     free(tls);
 }
 
 /* --- handshake and end ------------------------------------------------------------------- */
 
-static void note_facts(struct tls *tls)
+static void succeed(struct tls *tls)
 {
-    const char          *name = SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name);
-    const unsigned char *protocol;
-    unsigned             length;
-
-    tls->version = SSL_get_version(tls->ssl);
-    tls->was_resumed = SSL_session_reused(tls->ssl) == 1;
-    if (tls->upstream == NULL && name != NULL)
-        tls->server_name = strdup(name);
-    SSL_get0_alpn_selected(tls->ssl, &protocol, &length);
-    if (length > 0)
-        tls->protocol = strndup((const char *)protocol, length);
+    tls_facts_note(&tls->facts, tls->ssl);
     tls->owes_ticket = tls->upstream == NULL && SSL_version(tls->ssl) >= TLS1_3_VERSION;
     if (!tls->contexts->strict_eof)
         SSL_set_options(tls->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -303,7 +290,7 @@ enum io tls_handshake(struct tls *tls)
     enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
     tls->read_waits_for_room = waits_for_room;
     if (io == IO_OK)
-        note_facts(tls);
+        succeed(tls);
     if (tls->is_truncated) {
         free(tls->why);
         tls->why = strdup("the peer closed the connection during the handshake");
@@ -489,22 +476,7 @@ const char *tls_why(const struct tls *tls)
     return tls->why != NULL ? tls->why : "";
 }
 
-const char *tls_protocol_version(const struct tls *tls)
+const struct tls_facts *tls_facts(const struct tls *tls)
 {
-    return tls->version;
-}
-
-const char *tls_server_name(const struct tls *tls)
-{
-    return tls->server_name;
-}
-
-const char *tls_protocol(const struct tls *tls)
-{
-    return tls->protocol;
-}
-
-bool tls_was_resumed(const struct tls *tls)
-{
-    return tls->was_resumed;
+    return &tls->facts;
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "flow/tls_facts.h"
 #include "flow/transport.h"
 
 struct target_config;
@@ -58,10 +59,7 @@ bool        tls_is_truncated(const struct tls *);
 /* The failure as one sentence part; "" without. */
 const char *tls_why(const struct tls *);
 
-/* Known after the handshake; NULL: there is none. */
-const char *tls_protocol_version(const struct tls *); /* "TLSv1.3" */
-const char *tls_server_name(const struct tls *);      /* whom the client asked for */
-const char *tls_protocol(const struct tls *);         /* chosen by ALPN */
-bool        tls_was_resumed(const struct tls *);
+/* Complete after the handshake; valid after closing, too. */
+const struct tls_facts *tls_facts(const struct tls *);
 
 #endif

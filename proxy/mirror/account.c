@@ -86,9 +86,10 @@ static void line_tls(struct line *line, const struct tls *tls)
 {
     if (tls == NULL)
         return;
-    line_text(line, "tls", tls_protocol_version(tls));
-    if (tls_server_name(tls) != NULL)
-        line_text(line, "sni", tls_server_name(tls));
+    const struct tls_facts *facts = tls_facts(tls);
+    line_text(line, "tls", facts->version);
+    if (facts->server_name != NULL)
+        line_text(line, "sni", facts->server_name);
 }
 
 static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)

@@ -204,8 +204,8 @@ static struct tls_hints hints_of(const struct session *s)
     struct tls_hints  hints = { 0 };
 
     if (tls != NULL) {
-        hints.server_name = tls_server_name(tls);
-        hints.protocol = tls_protocol(tls);
+        hints.server_name = tls_facts(tls)->server_name;
+        hints.protocol = tls_facts(tls)->protocol;
     }
     return hints;
 }

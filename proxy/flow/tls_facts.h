@@ -1,0 +1,28 @@
+/*
+ * tls_facts.h — what two sides of TLS have agreed on.
+ *
+ *     handshake ──tls_facts_note()──▶ facts ──▶ access log, hints for targets, PROXY headers
+ *
+ * Text comes from the peer: it has no NUL byte and is bounded by TLS itself, but may be no UTF-8.
+ */
+#ifndef FLOW_TLS_FACTS_H
+#define FLOW_TLS_FACTS_H
+
+#include <stdbool.h>
+
+struct ssl_st; /* SSL of OpenSSL */
+
+/* NULL: there is none, or the handshake is not done yet. */
+struct tls_facts {
+    const char *version;     /* "TLSv1.3"; static memory */
+    char       *server_name; /* whom the client asks for; at most 255 bytes */
+    char       *protocol;    /* chosen by ALPN; at most 255 bytes */
+    bool        was_resumed;
+};
+
+/* The handshake is done. */
+void tls_facts_note(struct tls_facts *, const struct ssl_st *);
+/* Frees what belongs to them, not the facts themselves. */
+void tls_facts_clear(struct tls_facts *);
+
+#endif
