@@ -291,7 +291,8 @@ enum io tls_handshake(struct tls *tls)
     tls->read_waits_for_room = waits_for_room;
     if (io == IO_OK)
         succeed(tls);
-    if (tls->is_truncated) {
+    if (io == IO_END || tls->is_truncated) { /* with close_notify, or without */
+        tls->has_failed = true;
         free(tls->why);
         tls->why = strdup("the peer closed the connection during the handshake");
     }
