@@ -1,5 +1,5 @@
 /*
- * handshake.c — one watcher and one timer around tls_handshake().
+ * handshake.c — one watcher and its timers around tls_handshake().
  *
  *     begin ──▶ on_event ──IO_AGAIN──▶ wait for what TLS needs ──▶ on_event ...
  *                  ├──IO_OK──▶ transport_secured
@@ -14,6 +14,8 @@
 #include "base/fault.h"
 #include "base/page.h"
 #include "flow/tls_contexts.h"
+
+#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 
 struct handshakes {
     struct handshake_settings settings;
@@ -36,6 +38,7 @@ struct handshake {
     struct tls        *tls;
     ev_io              io;
     ev_timer           timer;
+    ev_timer           retry;   /* instead of io, while the kernel has no memory */
     enum tls_side      side;
 };
 
@@ -88,6 +91,7 @@ static void handshake_free(struct handshake *h)
 
     ev_io_stop(loop_of(h), &h->io);
     ev_timer_stop(loop_of(h), &h->timer);
+    ev_timer_stop(loop_of(h), &h->retry);
     free(h);
     all->clients -= was_client;
     if (was_client && was_full && all->on_room != NULL)
@@ -140,27 +144,51 @@ static void wait_for(struct handshake *h, int events)
     ev_io_start(loop_of(h), &h->io);
 }
 
-static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+/* The socket is ready all the time: no event would say when the kernel has memory again. */
+static void pause_shortly(struct handshake *h)
 {
-    struct handshake *h = watcher->data;
+    ev_io_stop(loop_of(h), &h->io);
+    ev_timer_set(&h->retry, STARVED_SECONDS, 0);
+    ev_timer_start(loop_of(h), &h->retry);
+}
 
-    (void)loop;
-    if (events & EV_ERROR) { /* epoll_ctl(2) failed: libev has stopped the watcher */
-        fail(h, RESULT_FAILED, "no memory");
-        return;
-    }
+static void shake(struct handshake *h)
+{
     switch (tls_handshake(h->tls)) {
     case IO_OK:
         succeed(h);
         break;
     case IO_AGAIN:
-        wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
+        if (tls_is_starved(h->tls))
+            pause_shortly(h);
+        else
+            wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
         break;
     case IO_END:
     case IO_FAILED:
         fail(h, RESULT_FAILED, tls_why(h->tls));
         break;
     }
+}
+
+static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct handshake *h = watcher->data;
+
+    (void)loop;
+    if (events & EV_ERROR) /* epoll_ctl(2) failed: libev has stopped the watcher */
+        fail(h, RESULT_FAILED, "no memory");
+    else
+        shake(h);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct handshake *h = timer->data;
+
+    (void)events;
+    ev_io_start(loop, &h->io);
+    shake(h);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
@@ -175,7 +203,8 @@ static void begin(struct handshake *h, int socket, int events, double timeout)
 {
     ev_io_init(&h->io, on_event, socket, events);
     ev_timer_init(&h->timer, on_timeout, timeout, 0);
-    h->io.data = h->timer.data = h;
+    ev_timer_init(&h->retry, on_retry, STARVED_SECONDS, 0);
+    h->io.data = h->timer.data = h->retry.data = h;
     ev_io_start(loop_of(h), &h->io);
     ev_timer_start(loop_of(h), &h->timer);
 }

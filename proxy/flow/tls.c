@@ -40,6 +40,7 @@ struct tls {
     enum io                    read_end;    /* IO_OK: reading goes on */
     bool                       read_waits_for_room : 1;
     bool                       write_waits_for_bytes : 1;
+    bool is_starved : 1; /* the last operation found no memory in the kernel */
     bool                       has_failed : 1; /* nothing may be said any more */
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
@@ -97,6 +98,14 @@ static enum io failed(struct tls *tls, int kind, int error)
     return IO_FAILED;
 }
 
+/* Nothing of an earlier operation may be taken for this one's. */
+static void begin_call(struct tls *tls)
+{
+    ERR_clear_error();
+    errno = 0;
+    tls->is_starved = false;
+}
+
 /* What an operation on the SSL object answered that moved nothing. */
 static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *waits_for_bytes)
 {
@@ -119,6 +128,25 @@ static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *
 
 /* --- making one -------------------------------------------------------------------------- */
 
+/* OpenSSL would take a kernel without memory for a connection that is lost (BIO_sock_non_fatal_error(3));
+ * what is to be tried again is said by the flags of the BIO. */
+static long on_socket_call(BIO *bio, int call, const char *bytes, size_t length, int number,
+                           long other, int result, size_t *moved)
+{
+    struct tls *tls = (struct tls *)BIO_get_callback_arg(bio);
+
+    (void)bytes, (void)length, (void)number, (void)other, (void)moved;
+    if (result > 0 || (errno != ENOBUFS && errno != ENOMEM) ||
+        (call != (BIO_CB_WRITE | BIO_CB_RETURN) && call != (BIO_CB_READ | BIO_CB_RETURN)))
+        return result;
+    if (call == (BIO_CB_WRITE | BIO_CB_RETURN))
+        BIO_set_retry_write(bio);
+    else
+        BIO_set_retry_read(bio);
+    tls->is_starved = true;
+    return result;
+}
+
 static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context, int socket)
 {
     struct tls *tls = calloc(1, sizeof *tls);
@@ -132,6 +160,8 @@ static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context
         return NULL;
     }
     SSL_set_app_data(tls->ssl, tls);
+    BIO_set_callback_arg(SSL_get_wbio(tls->ssl), (char *)tls); /* which is the one to read, too */
+    BIO_set_callback_ex(SSL_get_wbio(tls->ssl), on_socket_call);
     return tls;
 }
 
@@ -284,8 +314,7 @@ enum io tls_handshake(struct tls *tls)
     bool waits_for_bytes = false;
     bool waits_for_room = false;
 
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int     result = SSL_do_handshake(tls->ssl);
     enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
     tls->read_waits_for_room = waits_for_room;
@@ -306,8 +335,7 @@ enum io tls_end(struct tls *tls)
 
     if (tls->has_failed)
         return IO_FAILED;
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int result = SSL_shutdown(tls->ssl);
     if (result >= 0)
         return IO_OK;
@@ -343,8 +371,7 @@ static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *mo
     while (filled < space->iov_len) {
         size_t length;
 
-        ERR_clear_error();
-        errno = 0;
+        begin_call(tls);
         tls->read_waits_for_room = false;
         int result = SSL_read_ex(tls->ssl, (char *)space->iov_base + filled,
                                  space->iov_len - filled, &length);
@@ -395,8 +422,7 @@ static enum io write_record(struct tls *tls, const char *bytes, size_t length, s
         length = tls->unfinished;
     else if (length > RECORD_MOST)
         length = RECORD_MOST;
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int result = SSL_write_ex(tls->ssl, bytes, length, moved);
     if (result == 1) {
         tls->unfinished = 0;
@@ -455,6 +481,11 @@ bool tls_read_waits_for_room(const struct tls *tls)
 bool tls_write_waits_for_bytes(const struct tls *tls)
 {
     return tls->write_waits_for_bytes;
+}
+
+bool tls_is_starved(const struct tls *tls)
+{
+    return tls->is_starved;
 }
 
 bool tls_has_pending(const struct tls *tls)

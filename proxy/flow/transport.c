@@ -186,6 +186,8 @@ static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
 
 /* --- no memory in the kernel ------------------------------------------------------------- */
 
+static void tell_ready(struct transport *t);
+
 /* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
 static void starve(struct transport *t)
 {
@@ -220,7 +222,7 @@ static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
         list_remove(&t->starved);
         t->readable = true;
         t->writable = true;
-        t->ready(t->owner);
+        tell_ready(t);
     }
     if (reactor->starved.next == &reactor->starved)
         ev_timer_stop(loop, timer);
@@ -313,17 +315,32 @@ static enum io tls_failed(struct transport *t)
     return IO_FAILED;
 }
 
+static void starve_with_tls(struct transport *t)
+{
+    if (tls_is_starved(t->tls))
+        starve(t);
+}
+
 /* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
 static void say_end(struct transport *t)
 {
     t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
-    if (t->is_ending)
-        t->writable = false;
-    else
+    if (!t->is_ending) {
         shutdown(t->io.fd, SHUT_WR);
+        return;
+    }
+    t->writable = false;
+    starve_with_tls(t);
 }
 
 /* --- transports -------------------------------------------------------------------------- */
+
+static void tell_ready(struct transport *t)
+{
+    if (t->is_ending && t->writable)
+        say_end(t);
+    t->ready(t->owner);
+}
 
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 {
@@ -336,9 +353,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
     }
     t->readable |= (events & event_for_reading(t)) != 0;
     t->writable |= (events & event_for_writing(t)) != 0;
-    if (t->is_ending && t->writable)
-        say_end(t);
-    t->ready(t->owner);
+    tell_ready(t);
 }
 
 static struct transport *transport_new(struct reactor *reactor, transport_ready *ready, void *owner)
@@ -487,6 +502,7 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
 
 static enum io tls_read_result(struct transport *t, enum io io)
 {
+    starve_with_tls(t);
     if (io == IO_AGAIN) {
         t->readable = false;
         return t->broken ? read_end(t) : IO_AGAIN;
@@ -554,6 +570,7 @@ static enum io write_securely(struct transport *t, const struct iovec *bytes, in
     enum io io = tls_write(t->tls, bytes, count, moved);
 
     t->writable = *moved == total(bytes, count);
+    starve_with_tls(t);
     if (io != IO_FAILED)
         return io;
     t->readable = true;

@@ -350,8 +350,8 @@ def test_R08_each_allocation_of_a_session_in_tls_may_fail(faulty, authority):
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
 
-@pytest.mark.parametrize("error", ["EINTR", "EAGAIN"])
-def test_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority, seed, error):
+@pytest.mark.parametrize("error", ["EINTR", "EAGAIN", "ENOBUFS", "ENOMEM"])
+def test_R07_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority, seed, error):
     calls = "read,recv,recvmsg,readv,write,send,sendmsg,writev"
     mirror, fault = faulty(f"{calls}:errno={error}:p=.2", seed=seed)
     fault.on()
@@ -359,6 +359,38 @@ def test_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority
     fault.off()
     assert fault.struck() > 5
     assert [mirror.shadow(number, "shadow0")["reason"] for number in range(5)] == ["fin"] * 5
+
+
+@pytest.mark.parametrize("when", ["handshake", "bytes", "end"])
+def test_R07_a_kernel_without_memory_only_delays_tls(faulty, authority, when):
+    """A socket that takes nothing, and is ready all the time: no event says when it is over."""
+    mirror, fault = faulty("write,writev,send,sendmsg:errno=ENOBUFS")
+    client = mirror.connect()
+    if when == "handshake":
+        fault.on()
+    shaking = client.start(secure, client, authority.client_context(), "localhost")
+    if when != "handshake":
+        shaking.result()
+        assert client.exchange(b"before") == b"before"
+        fault.on()
+    if when == "bytes":
+        client.send(b"hello")
+    if when == "end":
+        client.finish()
+    eventually(lambda: fault.struck() > 2, "it is tried again and again")
+
+    mirror.assert_not_spinning(0.5)
+    fault.off()
+
+    shaking.result()
+    if when == "bytes":
+        assert client.recv_exact(5) == b"hello"
+    if when == "handshake":
+        assert client.exchange(b"hello") == b"hello"
+    client.finish()
+    assert client.drain() == "fin" and not client.socket.truncated
+    client.close()
+    eventually(lambda: mirror.metric("doppel_shadow_closed_total", reason="fin") == 1, "the shadow is complete")
 
 
 @pytest.mark.parametrize("spec", ["read,recv,recvmsg,readv:errno=ECONNRESET:p=.05",
