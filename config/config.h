@@ -151,6 +151,7 @@ struct config {
     char            *tls_ciphers;         /* NULL: OpenSSL's */
     struct text_list tls_alpn;            /* none: ALPN is ignored */
     bool             tls_strict_eof;
+    bool             tls_ktls;
 
     struct address_list resolvers;        /* name servers with ports; none: those of resolv.conf */
     enum dns_family     dns_family;

@@ -122,6 +122,9 @@
           COUNTER, "")                                                                             \
     COUNT(TLS_EOF, "doppel_tls_eof_total", "", COUNTER,                                            \
           "TLS connections that ended without close_notify")                                       \
+    COUNT(KTLS_ON, "doppel_ktls_total", "result=\"on\"", COUNTER,                                  \
+          "TLS handshakes with --tls-ktls, by whether the kernel encrypts from then on")           \
+    COUNT(KTLS_OFF, "doppel_ktls_total", "result=\"off\"", COUNTER, "")                            \
     COUNT(ACCEPT_NO_DESCRIPTOR, "doppel_accept_errors_total", "error=\"no_descriptor\"", COUNTER,  \
           "accept(2) failed")                                                                      \
     COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \

@@ -75,6 +75,22 @@ static void count(const struct handshake *h, enum result result)
     cell_add(&h->all->settings.slot->counts[COUNT_TLS_CLIENT_OK + RESULTS * h->side + result], 1);
 }
 
+static void count_kernel(const struct handshake *h)
+{
+    _Atomic uint64_t *counts = h->all->settings.slot->counts;
+
+    switch (tls_facts(h->tls)->in_kernel) {
+    case IN_KERNEL_UNASKED:
+        break;
+    case IN_KERNEL_OFF:
+        cell_add(&counts[COUNT_KTLS_OFF], 1);
+        break;
+    case IN_KERNEL_ON:
+        cell_add(&counts[COUNT_KTLS_ON], 1);
+        break;
+    }
+}
+
 /* --- one handshake ----------------------------------------------------------------------- */
 
 static struct ev_loop *loop_of(const struct handshake *h)
@@ -115,6 +131,7 @@ static void succeed(struct handshake *h)
     int               socket = h->io.fd;
 
     count(h, tls_facts(h->tls)->was_resumed ? RESULT_WAS_RESUMED : RESULT_FULL);
+    count_kernel(h);
     ev_io_stop(loop_of(h), &h->io); /* before the transport watches the same socket */
     transport_secured(transport, socket, h->tls);
     handshake_free(h);

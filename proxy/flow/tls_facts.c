@@ -7,6 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Only after the handshake it is known what the kernel has taken over. */
+static enum tls_in_kernel in_kernel(const SSL *ssl)
+{
+#ifdef SSL_OP_ENABLE_KTLS
+    if (SSL_get_options(ssl) & SSL_OP_ENABLE_KTLS)
+        return BIO_get_ktls_send(SSL_get_wbio(ssl)) ? IN_KERNEL_ON : IN_KERNEL_OFF;
+#endif
+    return IN_KERNEL_UNASKED;
+}
+
 void tls_facts_note(struct tls_facts *facts, const SSL *ssl)
 {
     const char          *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
@@ -15,6 +25,7 @@ void tls_facts_note(struct tls_facts *facts, const SSL *ssl)
 
     facts->version = SSL_get_version(ssl);
     facts->was_resumed = SSL_session_reused(ssl) == 1;
+    facts->in_kernel = in_kernel(ssl);
     if (SSL_is_server(ssl) && name != NULL)
         facts->server_name = strdup(name);
     SSL_get0_alpn_selected(ssl, &protocol, &length);

@@ -12,12 +12,20 @@
 
 struct ssl_st; /* SSL of OpenSSL */
 
+/* Whether the kernel encrypts what we send; what comes it decrypts where OpenSSL knows how. */
+enum tls_in_kernel {
+    IN_KERNEL_UNASKED, /* without --tls-ktls */
+    IN_KERNEL_OFF,
+    IN_KERNEL_ON,
+};
+
 /* NULL: there is none, or the handshake is not done yet. */
 struct tls_facts {
     const char *version;     /* "TLSv1.3"; static memory */
     char       *server_name; /* whom the client asks for; at most 255 bytes */
     char       *protocol;    /* chosen by ALPN; at most 255 bytes */
     bool        was_resumed;
+    enum tls_in_kernel in_kernel;
 };
 
 /* The handshake is done. */
