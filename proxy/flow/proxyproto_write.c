@@ -7,16 +7,30 @@
  * Everything that is put has a bound, and PROXY_HEADER_WRITTEN is their sum.
  */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "flow/proxyproto.h"
 #include "flow/proxyproto_format.h"
+#include "flow/tls_facts.h"
 
-#define TYPE_UNIQUE_ID 0x05
-#define TYPE_LISTENER  0xe1
-#define MARK_MOST      128 /* the document's limit for unique ids */
+#define TYPE_ALPN        0x01
+#define TYPE_AUTHORITY   0x02
+#define TYPE_UNIQUE_ID   0x05
+#define TYPE_SSL         0x20
+#define TYPE_SSL_VERSION 0x21 /* these stand within TYPE_SSL */
+#define TYPE_SSL_CN      0x22
+#define TYPE_SSL_CIPHER  0x23
+#define TYPE_LISTENER    0xe1
+#define MARK_MOST        128 /* the document's limit for unique ids */
+#define NAME_MOST        255 /* of a host and of a protocol, by TLS */
+#define WORD_MOST        64  /* OpenSSL's words for versions and ciphers */
+
+#define CLIENT_SSL       0x01
+#define CLIENT_CERT_CONN 0x02
+#define CLIENT_CERT_SESS 0x04
 
 static bool is_ip(const struct address *address)
 {
@@ -118,13 +132,47 @@ static uint8_t *put_addresses(uint8_t *end, enum family family, const struct pro
     return put_number(put_number(end, address_port(from)), address_port(to));
 }
 
-static uint8_t *put_value(uint8_t *end, uint8_t type, const char *text)
+/* Nothing of a text that is not known. */
+static uint8_t *put_value(uint8_t *end, uint8_t type, const char *text, size_t most)
 {
-    size_t length = strnlen(text, MARK_MOST);
-
+    if (text == NULL)
+        return end;
+    size_t length = strnlen(text, most);
     end = put(end, &type, 1);
     end = put_number(end, length);
     return put(end, text, length);
+}
+
+/* In a session that goes on the certificate was shown at its beginning, not on this connection. */
+static uint8_t client_bits(const struct tls_facts *tls)
+{
+    if (!tls->has_certificate)
+        return CLIENT_SSL;
+    return CLIENT_SSL | CLIENT_CERT_SESS | (tls->was_resumed ? 0 : CLIENT_CERT_CONN);
+}
+
+/* The number behind the bits is 0 for a certificate that was verified, and only then. */
+static uint8_t *put_tls(uint8_t *end, const struct tls_facts *tls)
+{
+    const uint8_t fixed[5] = { client_bits(tls), 0, 0, 0, !tls->has_certificate };
+    const uint8_t type = TYPE_SSL;
+    uint8_t      *length = put(end, &type, 1);
+
+    end = put(length + 2, fixed, sizeof fixed);
+    end = put_value(end, TYPE_SSL_VERSION, tls->version, WORD_MOST);
+    end = put_value(end, TYPE_SSL_CN, tls->common_name, NAME_MOST);
+    end = put_value(end, TYPE_SSL_CIPHER, tls->cipher, WORD_MOST);
+    put_number(length, (size_t)(end - (length + 2)));
+    end = put_value(end, TYPE_AUTHORITY, tls->server_name, NAME_MOST);
+    return put_value(end, TYPE_ALPN, tls->protocol, NAME_MOST);
+}
+
+static uint8_t *put_marks(uint8_t *end, const struct proxy_marks *marks)
+{
+    end = put_value(end, TYPE_MIRRORED, proxy_mirrored, MARK_MOST);
+    end = put_value(end, TYPE_UNIQUE_ID, marks->session, MARK_MOST);
+    end = put_value(end, TYPE_LISTENER, marks->listener, MARK_MOST);
+    return marks->tls != NULL ? put_tls(end, marks->tls) : end;
 }
 
 static size_t write_binary(uint8_t *bytes, const struct proxy_header *header,
@@ -138,11 +186,9 @@ static size_t write_binary(uint8_t *bytes, const struct proxy_header *header,
     uint8_t *end = put(put(bytes, proxy_signature, sizeof proxy_signature), kind, sizeof kind);
 
     end = put_addresses(end + 2, family, header);
-    if (marks != NULL) {
-        end = put_value(end, TYPE_MIRRORED, proxy_mirrored);
-        end = put_value(end, TYPE_UNIQUE_ID, marks->session);
-        end = put_value(end, TYPE_LISTENER, marks->listener);
-    }
+    if (marks != NULL)
+        end = put_marks(end, marks);
+    assert(end <= bytes + PROXY_HEADER_WRITTEN);
     put_number(bytes + 14, (size_t)(end - bytes) - BINARY_FIXED);
     return (size_t)(end - bytes);
 }

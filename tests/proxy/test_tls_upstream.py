@@ -390,7 +390,7 @@ def test_R07_a_kernel_without_memory_only_delays_tls(faulty, authority, when):
     client.finish()
     assert client.drain() == "fin" and not client.socket.truncated
     client.close()
-    eventually(lambda: mirror.metric("doppel_shadow_closed_total", reason="fin") == 1, "the shadow is complete")
+    eventually(lambda: mirror.shadow_closed("fin") == 1, "the shadow is complete")
 
 
 @pytest.mark.parametrize("spec", ["read,recv,recvmsg,readv:errno=ECONNRESET:p=.05",
