@@ -443,6 +443,35 @@ def test_openssl_s_client_talks_to_s_server_through_plain_middle(doppel, server,
     mirror.expect(identity="none")
 
 
+def test_openssl_s_server_is_a_primary_and_a_shadow(programs, doppel, authority):
+    """Both verified; both directions at once; the end, told by us and by the primary."""
+    pem = authority.certificate("127.0.0.1")
+    primary = programs.openssl_server(certificate=pem)
+    copy = programs.openssl_server(certificate=pem, behaviour="-quiet")
+    mirror = doppel(f"tls://{primary.address}?ca={authority.file}",
+                    shadows=[f"tls://{copy.address}?ca={authority.file}"])
+    mirror.expect(identity="none")
+    lines = [f"{number:06} {'x' * (number % 900)}" for number in range(4000)]
+    said = "".join(line + "\n" for line in lines).encode()
+    answer = "".join(line[::-1] + "\n" for line in lines).encode()
+
+    for number, last in enumerate((b"", b"CLOSE\n")):
+        client = mirror.connect()
+        assert client.exchange(said, len(answer)) == answer
+        if last:
+            client.send(last)
+            assert client.drain() == "fin"
+        client.finish()
+        assert client.drain() == "fin"
+        client.close()
+        session = mirror.session(number)
+        assert session["reason"] == ("primary_fin" if last else "client_fin")
+        assert session["shadows"][0]["reason"] == "fin"
+    eventually(lambda: copy.received() == said + said + b"CLOSE\n", "the shadow has every byte")
+    assert mirror.metric("doppel_tls_eof_total") == 0
+    assert mirror.metric(HANDSHAKES, side="primary", result="failed") == 0
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_Y9_a_proxy_header_stands_before_tls_in_and_out(doppel, server, authority, version):
     """In the clear, as everybody has it: header, handshake, and inside it the client's bytes."""
