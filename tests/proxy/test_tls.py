@@ -3,6 +3,7 @@ test_tls.py — clients speak TLS to us: handshakes, certificates, endings, and 
 """
 import ssl
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -11,7 +12,7 @@ from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, Ended, answer, echo, finish_early, greet, hold, sink
 from support.programs import run
 from support.proxy import SMALL, binary, clean_environment, shadow
-from support.secure import Authority, TlsSocket, secure
+from support.secure import Authority, Handwritten, TlsSocket, secure
 from support.waiting import eventually, let_pass, patient
 
 ANY = "tls://127.0.0.1:0"
@@ -282,6 +283,63 @@ def test_T17_a_hundred_key_updates_change_nothing(terminating, server, authority
     assert b"KEYUPDATE" in said and b"hello" in said
     assert mirror.session(0)["request_bytes"] == len(b"hello\n")
     mirror.expect(identity="none", books=False)
+
+
+def test_T21_a_record_that_comes_byte_by_byte_is_waited_for_at_rest(terminating, server, authority):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+    record = writer.record(pattern(16 * KIB))
+
+    for byte in record[:-1]:
+        writer.raw.sendall(bytes([byte]))
+    mirror.assert_not_spinning(0.5)
+    assert primary.connection(0).received.count == 0
+    writer.raw.sendall(record[-1:])
+
+    assert client.recv_exact(16 * KIB) == pattern(16 * KIB)
+    writer.finish()
+    assert client.drain() == "fin" and not client.socket.truncated
+    assert mirror.shadow(0, "shadow0")["sent_bytes"] == 16 * KIB
+
+
+def test_T21_records_of_one_byte_and_of_none_change_nothing(terminating, server, authority):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+    said = pattern(3000)
+
+    reading = client.start(client.recv_exact, len(said))
+    for number, byte in enumerate(said):
+        empty = b"".join(writer.record(b"") for _ in range(number % 30 if number < 300 else 0))
+        writer.raw.sendall(empty + writer.record(bytes([byte])))
+    assert reading.result() == said
+    writer.finish()
+
+    assert client.drain() == "fin" and not client.socket.truncated
+    assert mirror.session(0)["request_bytes"] == len(said)
+    assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
+    assert_same(copy.connection(0).received, client.sent)
+
+
+def test_T21_who_sends_nothing_but_empty_records_is_refused(terminating, server, authority):
+    """Each costs work and moves nothing."""
+    primary = server(echo)
+    mirror = terminating(primary)
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+
+    with suppress(OSError):
+        for _ in range(1000):
+            writer.raw.sendall(writer.record(b""))
+    with suppress(OSError, ssl.SSLError):
+        client.drain()
+
+    assert mirror.session(0)["reason"] == "tls_client"
+    assert mirror.wait_log("client_failed")[0].fields["why"] == "record too small"
+    mirror.expect(identity="none")
 
 
 def test_T27_both_sides_may_send_at_once_without_reading(terminating, server, authority):
