@@ -33,35 +33,6 @@ def client_of(mirror, authority, name="localhost", session=None, keep=False, **o
     return secure(mirror.connect(keep=keep), authority.client_context(**options), name, session)
 
 
-@pytest.mark.parametrize("shadows", [0, 1, 3])
-@pytest.mark.parametrize("inside", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("outside", [False, True], ids=["plain", "tls"])
-def test_T26_bytes_are_the_same_in_every_combination_of_plain_and_tls(doppel, server, authority, outside,
-                                                                      inside, shadows):
-    context = authority.server_context("127.0.0.1") if outside else None
-    query = f"?ca={authority.file}" if outside else ""
-    primary = server(echo, tls=context, query=query)
-    copies = [server(sink, tls=context, query=query) for _ in range(shadows)]
-    flags = ["--tls-cert", authority.certificate("localhost")] if inside else []
-    mirror = doppel(primary, *flags, shadows=copies, listens=(ANY if inside else "127.0.0.1:0",))
-
-    client = mirror.connect()
-    if inside:
-        secure(client, authority.client_context(), "localhost")
-    assert client.exchange(pattern(3 * MIB)) == pattern(3 * MIB)
-    client.finish()
-    assert client.drain() == "fin"
-    client.close()
-
-    session = mirror.session(0)
-    assert session["reason"] == "client_fin"
-    assert session.get("tls") == ("TLSv1.3" if inside else None)
-    assert [entry["reason"] for entry in session.get("shadows", [])] == ["fin"] * shadows
-    for copy in copies:
-        assert_same(copy.connection(0).received, client.sent)
-        assert not outside or not copy.connection(0).socket.truncated
-
-
 def test_T01_a_handshake_that_never_ends_is_cut_and_the_primary_never_dialled(terminating, server):
     primary, copy = server(echo), server(sink)
     mirror = terminating(primary, "--handshake-timeout", "200ms", shadows=[copy])
