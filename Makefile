@@ -3,6 +3,7 @@
 # make test         everything: checks, both builds, both compilers, unit and end-to-end tests
 # make check        the linters alone            make unit T=stream      unit tests, or one of them
 # make format       the sources, in place        make e2e T='-k rst'     end-to-end tests, or some
+# make cases        which cases of the catalogue of faults have a test
 # make fuzz         new inputs for the parsers, for SECONDS each; T=proxyproto for one of them
 # make demo         a small show that ends by itself
 # make install      with DESTDIR and PREFIX      make uninstall, make clean
@@ -170,13 +171,16 @@ RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
     DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --dist loadgroup
 
-.PHONY: test unit e2e replay fuzz
+.PHONY: test unit e2e cases replay fuzz
 # pytest comes last, so that its closing line is the last one.
 test: check release sanitized other-compiler unit replay
 	@$(RUN_E2E)
 
 e2e: sanitized release
 	@$(RUN_E2E) $(T)
+
+cases:
+	@tools/check_cases
 
 unit_wanted := $(if $(filter unit,$(MAKECMDGOALS)),$(T))
 unit: $(addsuffix .run,$(if $(unit_wanted),build/sanitized/unit/test_$(unit_wanted),$(unit_programs)))
