@@ -26,6 +26,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/tls_contexts.h"
+#include "flow/tls_socket.h"
 
 #define RECORD_MOST 16384 /* bytes in one record (RFC 8446, 5.1) */
 
@@ -40,7 +41,7 @@ struct tls {
     enum io                    read_end;    /* IO_OK: reading goes on */
     bool                       read_waits_for_room : 1;
     bool                       write_waits_for_bytes : 1;
-    bool is_starved : 1; /* the last operation found no memory in the kernel */
+    bool                       is_starved; /* the last operation found no memory in the kernel */
     bool                       has_failed : 1; /* nothing may be said any more */
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
@@ -128,25 +129,6 @@ static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *
 
 /* --- making one -------------------------------------------------------------------------- */
 
-/* OpenSSL would take a kernel without memory for a connection that is lost (BIO_sock_non_fatal_error(3));
- * what is to be tried again is said by the flags of the BIO. */
-static long on_socket_call(BIO *bio, int call, const char *bytes, size_t length, int number,
-                           long other, int result, size_t *moved)
-{
-    struct tls *tls = (struct tls *)BIO_get_callback_arg(bio);
-
-    (void)bytes, (void)length, (void)number, (void)other, (void)moved;
-    if (result > 0 || (errno != ENOBUFS && errno != ENOMEM) ||
-        (call != (BIO_CB_WRITE | BIO_CB_RETURN) && call != (BIO_CB_READ | BIO_CB_RETURN)))
-        return result;
-    if (call == (BIO_CB_WRITE | BIO_CB_RETURN))
-        BIO_set_retry_write(bio);
-    else
-        BIO_set_retry_read(bio);
-    tls->is_starved = true;
-    return result;
-}
-
 static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context, int socket)
 {
     struct tls *tls = calloc(1, sizeof *tls);
@@ -160,8 +142,7 @@ static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context
         return NULL;
     }
     SSL_set_app_data(tls->ssl, tls);
-    BIO_set_callback_arg(SSL_get_wbio(tls->ssl), (char *)tls); /* which is the one to read, too */
-    BIO_set_callback_ex(SSL_get_wbio(tls->ssl), on_socket_call);
+    tls_socket_watch(tls->ssl, &tls->is_starved);
     return tls;
 }
 
