@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,6 +41,8 @@ enum sink_way {
 
 struct sink {
     const char *name;
+    char *file; /* NULL: inherited */
+    bool made;  /* the file was not there before */
     enum sink_way way;
     int fd;
     uint64_t dropped; /* lines not yet told about */
@@ -55,6 +58,8 @@ static struct {
     enum log_format format;
     enum log_format access_format;
     _Atomic uint64_t *drops;
+    const _Atomic uint64_t *generation; /* another number: the files are to be opened anew */
+    uint64_t opened;                    /* the generation of those that are open */
     struct sink log;
     struct sink access;
 } logs = {
@@ -175,6 +180,9 @@ static void sink_close(struct sink *sink)
 {
     if (sink->way != SINK_OFF)
         close(sink->fd);
+    free(sink->file);
+    sink->file = NULL;
+    sink->made = false;
     sink->way = SINK_OFF;
     sink->failing = false;
     sink->half_line = false;
@@ -206,10 +214,18 @@ static void sink_reopen(struct sink *sink, int inherited)
         sink->way = SINK_OFF;
 }
 
+/* made: there was no such file before. */
+static int open_file(const char *file, bool *made)
+{
+    int flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    int fd = open(file, flags);
+
+    *made = fd < 0 && errno == ENOENT;
+    return *made ? open(file, flags | O_CREAT, 0640) : fd;
+}
+
 static bool sink_open(struct sink *sink, const char *file, int inherited, struct fault *fault)
 {
-    int flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-
     sink_close(sink);
     if (strcmp(file, "off") == 0)
         return true;
@@ -217,12 +233,44 @@ static bool sink_open(struct sink *sink, const char *file, int inherited, struct
         sink_reopen(sink, inherited);
         return true;
     }
-    sink->fd = open(file, flags, 0640);
+    sink->fd = open_file(file, &sink->made);
     if (sink->fd < 0)
         return fault_set(fault, "cannot open the %s file %s: %s",
                          sink == &logs.log ? "log" : "access log", file, strerror(errno));
+    sink->file = xstrdup(file);
     sink->way = SINK_WRITES;
     return true;
+}
+
+/* The old file stays in use when the new one cannot be opened. */
+static void sink_open_again(struct sink *sink)
+{
+    bool made = false;
+
+    if (sink->file == NULL)
+        return;
+    int fd = open_file(sink->file, &made);
+    bool replaced = fd >= 0 && dup3(fd, sink->fd, O_CLOEXEC) >= 0;
+    if (!replaced)
+        log_warning("log", "not_reopened", "sink=%s file=%s why=%s", sink->name, sink->file,
+                    strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    if (!replaced)
+        return;
+    sink->failing = false;
+    sink->half_line = false; /* writes to a file are whole, or fail */
+}
+
+static void open_again_when_told(void)
+{
+    uint64_t told = logs.generation != NULL ? atomic_load(logs.generation) : logs.opened;
+
+    if (told == logs.opened)
+        return;
+    logs.opened = told;
+    sink_open_again(&logs.log);
+    sink_open_again(&logs.access);
 }
 
 bool log_open(const struct log_options *options, struct fault *fault)
@@ -261,6 +309,25 @@ void log_count_drops(_Atomic uint64_t *cell)
     logs.drops = cell;
 }
 
+void log_follow(const _Atomic uint64_t *generation)
+{
+    logs.generation = generation;
+    if (generation != NULL)
+        logs.opened = atomic_load(generation);
+}
+
+static void sink_give_to(const struct sink *sink, uid_t user, gid_t group)
+{
+    if (sink->made && fchown(sink->fd, user, group) != 0)
+        log_warning("log", "not_given", "file=%s why=%s", sink->file, strerror(errno));
+}
+
+void log_give_to(uid_t user, gid_t group)
+{
+    sink_give_to(&logs.log, user, group);
+    sink_give_to(&logs.access, user, group);
+}
+
 /* Lines go again, and everything that was kept is out: time to say what was not. */
 static void tell_drops(struct sink *sink)
 {
@@ -274,6 +341,7 @@ static void tell_drops(struct sink *sink)
 
 void log_flush(void)
 {
+    open_again_when_told();
     sink_drain(&logs.access);
     sink_drain(&logs.log);
     tell_drops(&logs.access);

@@ -139,6 +139,7 @@ static bool make_page(struct supervisor *sup, const struct config *config, struc
         return fault_set(fault, "no memory for the shared page");
     atomic_store(&sup->page->slots[0].pid, getpid());
     log_count_drops(&sup->page->slots[0].counts[COUNT_LOG_DROPPED]);
+    log_follow(&sup->page->log_generation);
     return true;
 }
 
@@ -237,6 +238,10 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGINT:
     case SIGQUIT:
         on_stop(sup, watcher->signum);
+        break;
+    case SIGUSR1: /* each process follows with its next flush */
+        log_info("supervisor", "reopening_logs", "signal=%s", "USR1");
+        atomic_fetch_add(&sup->page->log_generation, 1);
         break;
     default:
         log_warning("supervisor", "signal_ignored", "signal=%s why=%s",
@@ -395,6 +400,7 @@ int supervisor_run(struct config *config, const struct command *command)
     int status = sup->status;
     remove_paths(sup);
     log_count_drops(NULL);
+    log_follow(NULL);
     log_flush();
     supervisor_free(sup);
     return status;
