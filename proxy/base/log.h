@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/line.h"
 
@@ -47,6 +48,13 @@ void log_after_fork(void);
 int  log_descriptors(int descriptors[4]);
 /* Where dropped lines are counted (COUNT_LOG_DROPPED of this process); NULL: nowhere yet. */
 void log_count_drops(_Atomic uint64_t *cell);
+/* The files of both sinks are opened anew, by name, whenever this number has changed: compared at
+ * each flush, before anything is written.  One that cannot be opened is a warning, and the old one
+ * stays in use.  Stderr and stdout stay what they are.  NULL: never again. */
+void log_follow(const _Atomic uint64_t *generation);
+/* Files that log_open() had to make belong to this user and group from now on (chown(2)), so that
+ * they can be opened anew without privileges. */
+void log_give_to(uid_t user, gid_t group);
 /* Writes what is gathered, as far as it is taken without waiting.  Call at the end of each turn of
  * the loop, and before exit. */
 void log_flush(void);
