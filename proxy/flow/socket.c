@@ -102,6 +102,13 @@ void socket_tune(int socket, int family, const struct socket_settings *settings)
         tune(socket, &timeout);
 }
 
+void socket_wake_at(int socket, int bytes)
+{
+    const struct socket_option least = { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, bytes };
+
+    tune(socket, &least);
+}
+
 void socket_reset(int socket)
 {
     struct linger now = { .l_onoff = 1, .l_linger = 0 };

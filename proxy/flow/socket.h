@@ -45,6 +45,10 @@ void socket_tune(int socket, int family, const struct socket_settings *);
  * leaves no TIME_WAIT behind. */
 void socket_reset(int socket);
 
+/* Fewer bytes than this do not make it readable; the peer's end and its reset do (SO_RCVLOWAT of
+ * socket(7); the kernel caps it so that the window stays open).  TCP only; best effort. */
+void socket_wake_at(int socket, int bytes);
+
 /* Its own address (getsockname(2)). */
 bool socket_local(int socket, struct address *);
 

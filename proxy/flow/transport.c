@@ -579,6 +579,12 @@ void transport_want(struct transport *t, bool read, bool write)
         ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));
 }
 
+void transport_wake_at(struct transport *t, int bytes)
+{
+    if (t->state == TRANSPORT_OPEN && t->tls == NULL && t->peer.family != AF_UNIX)
+        socket_wake_at(t->io.fd, bytes);
+}
+
 void transport_look_again(struct transport *t)
 {
     t->readable = true;

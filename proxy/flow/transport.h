@@ -67,6 +67,10 @@ void transport_free(struct transport *);
  * not to be read is still watched for a reset. */
 void transport_want(struct transport *, bool read, bool write);
 
+/* From now on fewer bytes than this are no reason to call ready(); the peer's end and its reset are.
+ * For plain TCP; elsewhere it does nothing. */
+void transport_wake_at(struct transport *, int bytes);
+
 /* The next call tries the socket, whatever events have said. */
 void transport_look_again(struct transport *);
 

@@ -62,6 +62,7 @@ struct shadow {
     enum shadow_reason reason; /* with the result mirrored or detached */
     uint16_t           index;  /* in the configuration */
     uint16_t           row;    /* in the page */
+    bool               is_left_alone; /* it answers, and only many bytes or the end wake us */
 };
 
 /* What a shadow must know of its session at each turn. */
