@@ -420,7 +420,7 @@ def test_R20_a_socket_without_an_error_may_still_not_be_connected(doppel, server
 @pytest.mark.release
 def test_R20_a_shadow_without_an_error_may_still_not_be_connected(doppel, server, faults):
     primary, copy = server(echo), server(state="refusing")
-    fault = faults(f"getsockopt:option={socket.SO_ERROR}:answer=0:n=2")
+    fault = faults(f"getsockopt:option={socket.SO_ERROR}:answer=0:n=1")
     mirror = doppel(primary, shadows=[shadow(copy, connect_timeout="300ms")], env=fault.env)
 
     client = mirror.connect()
