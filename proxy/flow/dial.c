@@ -666,6 +666,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->dialer = dialer;
     d->transport = transport;
     d->request = *request;
+    transport_keep_alive(transport);
     transport_aim(transport, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);

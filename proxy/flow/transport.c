@@ -61,6 +61,7 @@ struct transport {
     enum failure     failure;
     enum transport_state state;
     struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
+    struct link      lasting; /* in the reactor's list: something is to be done if it lasts */
     bool readable : 1;        /* a read may find something */
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
@@ -68,7 +69,9 @@ struct transport {
     bool is_ending : 1;       /* close_notify waits for room */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
+    bool is_paused : 1;       /* nobody reads it */
     bool in_resets : 1;       /* in the reset watch's set */
+    bool needs_keepalive : 1; /* and does not have it yet */
 };
 
 static void peer_forget(struct peer *peer)
@@ -122,9 +125,26 @@ void transport_peer(const struct transport *t, struct address *address)
 
 /* --- what the reactor wakes ---------------------------------------------------------------- */
 
-static void watch_for_reset(struct transport *t)
+static bool lacks_reset_watch(const struct transport *t)
 {
-    if (!t->in_resets)
+    return t->is_paused && !t->in_resets && !t->broken;
+}
+
+/* Most connections, and most pauses, are over before it is worth a system call. */
+static void await_age(struct transport *t)
+{
+    if (!list_holds(&t->lasting) && (t->needs_keepalive || lacks_reset_watch(t)))
+        reactor_await(t->reactor, &t->lasting);
+}
+
+void transport_has_lasted(struct link *lasting)
+{
+    struct transport *t = LIST_MEMBER(lasting, struct transport, lasting);
+
+    if (t->needs_keepalive)
+        socket_keep_alive(t->io.fd, t->peer.family);
+    t->needs_keepalive = false;
+    if (lacks_reset_watch(t))
         t->in_resets = reactor_watch_for_reset(t->reactor, t->io.fd, t);
 }
 
@@ -261,6 +281,11 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     transport_opened(t, socket, peer);
     t->readable = true; /* a client that speaks first has often done so by now */
     return t;
+}
+
+void transport_keep_alive(struct transport *t)
+{
+    t->needs_keepalive = true;
 }
 
 void transport_aim(struct transport *t, const struct address *peer)
@@ -528,6 +553,7 @@ void transport_close(struct transport *t)
         break;
     case TRANSPORT_OPEN:
         list_remove(&t->starved);
+        list_remove(&t->lasting);
         ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
         tls_close(t->tls);
@@ -572,8 +598,8 @@ void transport_want(struct transport *t, bool read, bool write)
     read = read && !t->at_end && !list_holds(&t->starved);
     write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
 
-    if (!read && !t->broken)
-        watch_for_reset(t);
+    t->is_paused = !read;
+    await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
     if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
         ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));

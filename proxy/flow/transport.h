@@ -100,6 +100,8 @@ typedef void opening_cancel(void *opening);
 /* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
 struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
                                     transport_ready *, void *owner);
+/* Its socket will need keepalive (flow/socket.h), because it comes from no listening socket. */
+void transport_keep_alive(struct transport *);
 /* The peer's address is known while it opens, so that a failure can name it. */
 void transport_aim(struct transport *, const struct address *peer);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
@@ -117,5 +119,6 @@ void transport_tell(struct transport *);
 /* For flow/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
 void transport_was_reset(struct transport *);
 void transport_was_fed(struct link *starved);
+void transport_has_lasted(struct link *lasting);
 
 #endif
