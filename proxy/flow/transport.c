@@ -66,6 +66,7 @@ struct transport {
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
     bool ended : 1;           /* our end has been said, or will be */
+    bool end_is_due : 1;      /* ... by the next transport_want(), or by closing */
     bool is_ending : 1;       /* close_notify waits for room */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
@@ -217,6 +218,7 @@ static enum io tls_failed(struct transport *t)
 /* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
 static void say_end(struct transport *t)
 {
+    t->end_is_due = false;
     t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
     if (t->is_ending)
         t->writable = false;
@@ -498,7 +500,9 @@ void transport_end(struct transport *t)
     if (t->ended || t->aborted)
         return;
     t->ended = true;
-    if (t->state == TRANSPORT_OPEN)
+    /* A plain peer that has ended too is usually closed in this turn, which says the same. */
+    t->end_is_due = t->at_end && t->tls == NULL;
+    if (t->state == TRANSPORT_OPEN && !t->end_is_due)
         say_end(t);
 }
 
@@ -595,6 +599,8 @@ void transport_want(struct transport *t, bool read, bool write)
 {
     if (t->state != TRANSPORT_OPEN)
         return;
+    if (t->end_is_due)
+        say_end(t);
     read = read && !t->at_end && !list_holds(&t->starved);
     write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
 

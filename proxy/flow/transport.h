@@ -46,8 +46,8 @@ enum io transport_write(struct transport *, const struct iovec *bytes, int count
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
 enum io transport_discard(struct transport *, size_t most, size_t *moved);
 
-/* No more bytes from us: FIN, and close_notify before it.  While opening it is remembered; said
- * again it does nothing. */
+/* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
+ * or by closing.  While opening it is remembered; said again it does nothing. */
 void transport_end(struct transport *);
 /* close_notify has found no room yet: ready() will be called when it has. */
 bool transport_is_ending(const struct transport *);
