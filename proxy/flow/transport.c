@@ -30,6 +30,10 @@
 
 #define SCRATCH_SIZE    65536
 
+/* A first piece this long is enough for small traffic, which need not pay for the second; if it is
+ * filled, the next read has all of the second. */
+#define ENOUGH_SPACE 4096
+
 enum transport_state {
     TRANSPORT_OPENING,
     TRANSPORT_OPEN,
@@ -416,6 +420,19 @@ static size_t total(const struct iovec *pieces, int count)
     return sum;
 }
 
+/* One piece is the usual case, and cheaper without a list of pieces for the kernel to copy. */
+static ssize_t receive(int socket, const struct iovec *space, int count)
+{
+    return count == 1 ? recv(socket, space->iov_base, space->iov_len, 0)
+                      : readv(socket, space, count);
+}
+
+static ssize_t send_pieces(int socket, const struct iovec *bytes, int count)
+{
+    return count == 1 ? send(socket, bytes->iov_base, bytes->iov_len, MSG_NOSIGNAL)
+                      : writev(socket, bytes, count);
+}
+
 bool transport_may_read(const struct transport *t)
 {
     return t->at_end || may_try(t, t->readable) != IO_AGAIN;
@@ -431,7 +448,9 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
         return io;
     if (t->tls != NULL)
         return tls_read_result(t, tls_read(t->tls, space, count, moved));
-    return read_result(t, readv(t->io.fd, space, count), total(space, count), moved);
+    if (count == 2 && space[0].iov_len >= ENOUGH_SPACE)
+        count = 1;
+    return read_result(t, receive(t->io.fd, space, count), total(space, count), moved);
 }
 
 enum io transport_discard(struct transport *t, size_t most, size_t *moved)
@@ -476,7 +495,7 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
         return io;
     if (t->tls != NULL)
         return write_securely(t, bytes, count, moved);
-    ssize_t n = writev(t->io.fd, bytes, count);
+    ssize_t n = send_pieces(t->io.fd, bytes, count);
     if (n >= 0) {
         *moved = (size_t)n;
         t->writable = *moved == total(bytes, count);
