@@ -56,16 +56,20 @@ struct transport {
     transport_ready *ready;
     void            *owner;
     ev_io            io;
-    opening_cancel  *cancel;  /* while opening */
-    void            *opening;
+    union {
+        struct {
+            opening_cancel *cancel; /* while opening */
+            void           *opening;
+        };
+        struct link lasting; /* once open: in the reactor's list of those not old enough */
+    };
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
-    int              error;   /* errno of the failure */
-    enum failure     failure;
-    enum transport_state state;
     struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
-    struct link      lasting; /* in the reactor's list: something is to be done if it lasts */
+    int              error;   /* errno of the failure */
+    enum failure     failure : 8;
+    enum transport_state state : 4;
     bool readable : 1;        /* a read may find something */
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
@@ -303,7 +307,7 @@ static void open_with(struct transport *t, int socket)
 {
     assert(t->state == TRANSPORT_OPENING);
     t->state = TRANSPORT_OPEN;
-    t->opening = NULL;
+    t->lasting = (struct link){ 0 };
     t->writable = true;
     ev_io_set(&t->io, socket, 0);
     if (t->ended)

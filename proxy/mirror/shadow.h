@@ -57,12 +57,12 @@ struct shadow {
     uint64_t booked_gone;
     uint64_t booked_response;
 
-    enum shadow_state  state;
-    enum shadow_result result; /* final once DETACHED */
-    enum shadow_reason reason; /* with the result mirrored or detached */
-    uint16_t           index;  /* in the configuration */
-    uint16_t           row;    /* in the page */
-    bool               is_left_alone; /* it answers, and only many bytes or the end wake us */
+    enum shadow_state  state : 8;
+    enum shadow_result result : 8; /* final once DETACHED */
+    enum shadow_reason reason : 8; /* with the result mirrored or detached */
+    bool               is_left_alone : 1; /* it answers, and only many bytes or the end wake us */
+    uint16_t           index;      /* in the configuration */
+    uint16_t           row;        /* in the page */
 };
 
 /* What a shadow must know of its session at each turn. */
