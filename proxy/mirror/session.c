@@ -499,6 +499,9 @@ static struct account account_of(struct session *s)
 
 static void session_book(struct session *s)
 {
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_listen(&s->shadows[i]);
+
     struct account account = account_of(s);
 
     list_remove(&s->moved);

@@ -83,7 +83,7 @@ static void forget_rest(struct shadow *sh)
 {
     size_t moved;
 
-    if (!sh->is_left_alone)
+    if (!transport_is_open(sh->transport))
         return;
     transport_look_again(sh->transport);
     forget_answer(sh, &moved);
@@ -257,6 +257,13 @@ static void leave_alone(struct shadow *sh)
 {
     transport_wake_at(sh->transport, WAKE_AT);
     sh->is_left_alone = true;
+}
+
+void shadow_listen(struct shadow *sh)
+{
+    if (sh->is_left_alone && sh->state != SHADOW_DETACHED)
+        transport_wake_at(sh->transport, 1);
+    sh->is_left_alone = false;
 }
 
 static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)

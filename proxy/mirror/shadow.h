@@ -89,6 +89,9 @@ void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);
 /* The next turn tries its socket, whatever events have said. */
 void shadow_look_again(struct shadow *);
+/* Many small answers do not wake us one by one: this lets those that wait do so now.  To be called
+ * from time to time. */
+void shadow_listen(struct shadow *);
 /* Client and primary are done; the shadow has --shadow-linger left. */
 void shadow_session_ended(struct shadow *, const struct shadow_turn *);
 /* Cuts it off now, with RST.  Does nothing to one that is detached; one that was not dialled yet
