@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/page.h"
+#include "flow/reactor.h"
 #include "flow/tls_contexts.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */

@@ -7,49 +7,37 @@
  *
  * The two bits make trying free of needless system calls.  With TLS (flow/tls.h) over the socket, a read
  * may have to wait for the socket to be writable, and the other way round: which event means which bit
- * is asked for each time.  Two things live beside the usual read and write:
+ * is asked for each time.  What other wake-ups there are, flow/reactor.h says.
  *
- *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
- *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
- *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
- *  - broken: a failed write eats the socket's error, so that the next end-of-file looks like FIN;
- *    a transport remembers that it was a reset.
+ * A failed write eats the socket's error, so that the next end-of-file looks like FIN; a transport
+ * remembers that it is broken.
  */
 #include "transport.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/fault.h"
 #include "base/list.h"
-#include "flow/closing.h"
 #include "flow/origin.h"
+#include "flow/reactor.h"
 #include "flow/tls.h"
 
-#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
-#define RESETS_PER_WAKE 64 /* then other watchers get their turn */
 #define SCRATCH_SIZE    65536
+
+/* A first piece this long is enough for small traffic, which need not pay for the second; if it is
+ * filled, the next read has all of the second. */
+#define ENOUGH_SPACE 4096
 
 enum transport_state {
     TRANSPORT_OPENING,
     TRANSPORT_OPEN,
     TRANSPORT_CLOSED,
-};
-
-struct reactor {
-    struct ev_loop *loop;
-    ev_io           resets;   /* watches the epoll set of paused sockets */
-    struct closings closings;
-    struct link     starved;  /* transports that the kernel had no memory for */
-    ev_timer        feeding;
 };
 
 /* A peer's address in a fifth of the space of struct address: there is one per transport. */
@@ -68,23 +56,31 @@ struct transport {
     transport_ready *ready;
     void            *owner;
     ev_io            io;
-    opening_cancel  *cancel;  /* while opening */
-    void            *opening;
+    union {
+        struct {
+            opening_cancel *cancel; /* while opening */
+            void           *opening;
+        };
+        struct link lasting; /* once open: in the reactor's list of those not old enough */
+    };
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
-    int              error;   /* errno of the failure */
-    enum failure     failure;
-    enum transport_state state;
     struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
+    int              error;   /* errno of the failure */
+    enum failure     failure : 8;
+    enum transport_state state : 4;
     bool readable : 1;        /* a read may find something */
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
     bool ended : 1;           /* our end has been said, or will be */
+    bool end_is_due : 1;      /* ... by the next transport_want(), or by closing */
     bool is_ending : 1;       /* close_notify waits for room */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
+    bool is_paused : 1;       /* nobody reads it */
     bool in_resets : 1;       /* in the reset watch's set */
+    bool needs_keepalive : 1; /* and does not have it yet */
 };
 
 static void peer_forget(struct peer *peer)
@@ -136,14 +132,29 @@ void transport_peer(const struct transport *t, struct address *address)
     }
 }
 
-/* --- the reset watch --------------------------------------------------------------------- */
+/* --- what the reactor wakes ---------------------------------------------------------------- */
 
-static void watch_for_reset(struct transport *t)
+static bool lacks_reset_watch(const struct transport *t)
 {
-    struct epoll_event event = { .events = EPOLLET, .data.ptr = t };
+    return t->is_paused && !t->in_resets && !t->broken;
+}
 
-    if (!t->in_resets)
-        t->in_resets = epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_ADD, t->io.fd, &event) == 0;
+/* Most connections, and most pauses, are over before it is worth a system call. */
+static void await_age(struct transport *t)
+{
+    if (!list_holds(&t->lasting) && (t->needs_keepalive || lacks_reset_watch(t)))
+        reactor_await(t->reactor, &t->lasting);
+}
+
+void transport_has_lasted(struct link *lasting)
+{
+    struct transport *t = LIST_MEMBER(lasting, struct transport, lasting);
+
+    if (t->needs_keepalive)
+        socket_keep_alive(t->io.fd, t->peer.family);
+    t->needs_keepalive = false;
+    if (lacks_reset_watch(t))
+        t->in_resets = reactor_watch_for_reset(t->reactor, t->io.fd, t);
 }
 
 static enum io failed(struct transport *t, int error)
@@ -167,128 +178,27 @@ static bool take_error(struct transport *t)
     return true;
 }
 
-/* One event at a time: ready() may free other transports of the set, and closing a socket takes
- * its pending event out of the kernel's list, but not out of a list of ours. */
-static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
+void transport_was_reset(struct transport *t)
 {
-    (void)loop;
-    (void)events;
-    for (int i = 0; i < RESETS_PER_WAKE; i++) {
-        struct epoll_event event;
-
-        if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
-            return;
-        struct transport *t = event.data.ptr;
-        if ((event.events & EPOLLERR) && take_error(t))
-            t->ready(t->owner);
-    }
+    if (take_error(t))
+        t->ready(t->owner);
 }
-
-/* --- no memory in the kernel ------------------------------------------------------------- */
 
 static void tell_ready(struct transport *t);
 
 /* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
 static void starve(struct transport *t)
 {
-    struct reactor *reactor = t->reactor;
-
-    list_remove(&t->starved);
-    list_add(&reactor->starved, &t->starved);
-    if (!ev_is_active(&reactor->feeding))
-        ev_timer_again(reactor->loop, &reactor->feeding);
+    reactor_starve(t->reactor, &t->starved);
 }
 
-static size_t count_starved(const struct reactor *reactor)
+void transport_was_fed(struct link *starved)
 {
-    size_t count = 0;
+    struct transport *t = LIST_MEMBER(starved, struct transport, starved);
 
-    for (const struct link *l = reactor->starved.next; l != &reactor->starved; l = l->next)
-        count++;
-    return count;
-}
-
-/* Each gets one try; whoever starves again is at the list's head, behind those still to come. */
-static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    struct reactor *reactor = timer->data;
-
-    (void)events;
-    for (size_t left = count_starved(reactor); left > 0; left--) {
-        if (reactor->starved.previous == &reactor->starved)
-            break;
-        struct transport *t = LIST_MEMBER(reactor->starved.previous, struct transport, starved);
-
-        list_remove(&t->starved);
-        t->readable = true;
-        t->writable = true;
-        tell_ready(t);
-    }
-    if (reactor->starved.next == &reactor->starved)
-        ev_timer_stop(loop, timer);
-}
-
-/* --- the reactor ------------------------------------------------------------------------- */
-
-struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
-{
-    struct reactor *reactor = xcalloc(1, sizeof *reactor);
-    int             set = epoll_create1(EPOLL_CLOEXEC);
-
-    if (set < 0) {
-        free(reactor);
-        fault_set(fault, "cannot create an epoll set: %s", strerror(errno));
-        return NULL;
-    }
-    reactor->loop = loop;
-    closings_start(&reactor->closings, loop);
-    list_start(&reactor->starved);
-    ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
-    reactor->feeding.data = reactor;
-    ev_io_init(&reactor->resets, on_reset, set, EV_READ);
-    ev_io_start(loop, &reactor->resets);
-    return reactor;
-}
-
-void reactor_free(struct reactor *reactor)
-{
-    if (reactor == NULL)
-        return;
-    closings_cut(&reactor->closings);
-    ev_timer_stop(reactor->loop, &reactor->feeding);
-    ev_io_stop(reactor->loop, &reactor->resets);
-    close(reactor->resets.fd);
-    free(reactor);
-}
-
-struct ev_loop *reactor_loop(const struct reactor *reactor)
-{
-    return reactor->loop;
-}
-
-size_t reactor_closing(const struct reactor *reactor)
-{
-    return reactor->closings.count;
-}
-
-const char *reactor_version(void)
-{
-    static char text[48];
-
-    snprintf(text, sizeof text, "libev %d.%d, compiled with %d.%d", ev_version_major(),
-             ev_version_minor(), EV_VERSION_MAJOR, EV_VERSION_MINOR);
-    return text;
-}
-
-void reactor_let_go(struct reactor *reactor, int socket)
-{
-    int bytes = 0;
-
-    shutdown(socket, SHUT_WR);
-    if (ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0)
-        closings_add(&reactor->closings, socket); /* close(2) would reset at once */
-    else
-        close(socket);
+    t->readable = true;
+    t->writable = true;
+    tell_ready(t);
 }
 
 /* --- TLS --------------------------------------------------------------------------------- */
@@ -324,6 +234,7 @@ static void starve_with_tls(struct transport *t)
 /* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
 static void say_end(struct transport *t)
 {
+    t->end_is_due = false;
     t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
     if (!t->is_ending) {
         shutdown(t->io.fd, SHUT_WR);
@@ -397,6 +308,11 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     return t;
 }
 
+void transport_keep_alive(struct transport *t)
+{
+    t->needs_keepalive = true;
+}
+
 void transport_aim(struct transport *t, const struct address *peer)
 {
     peer_set(&t->peer, peer);
@@ -406,7 +322,7 @@ static void open_with(struct transport *t, int socket)
 {
     assert(t->state == TRANSPORT_OPENING);
     t->state = TRANSPORT_OPEN;
-    t->opening = NULL;
+    t->lasting = (struct link){ 0 };
     t->writable = true;
     ev_io_set(&t->io, socket, 0);
     if (t->ended)
@@ -524,6 +440,19 @@ static size_t total(const struct iovec *pieces, int count)
     return sum;
 }
 
+/* One piece is the usual case, and cheaper without a list of pieces for the kernel to copy. */
+static ssize_t receive(int socket, const struct iovec *space, int count)
+{
+    return count == 1 ? recv(socket, space->iov_base, space->iov_len, 0)
+                      : readv(socket, space, count);
+}
+
+static ssize_t send_pieces(int socket, const struct iovec *bytes, int count)
+{
+    return count == 1 ? send(socket, bytes->iov_base, bytes->iov_len, MSG_NOSIGNAL)
+                      : writev(socket, bytes, count);
+}
+
 bool transport_may_read(const struct transport *t)
 {
     return t->at_end || may_try(t, t->readable) != IO_AGAIN;
@@ -539,7 +468,9 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
         return io;
     if (t->tls != NULL)
         return tls_read_result(t, tls_read(t->tls, space, count, moved));
-    return read_result(t, readv(t->io.fd, space, count), total(space, count), moved);
+    if (count == 2 && space[0].iov_len >= ENOUGH_SPACE)
+        count = 1;
+    return read_result(t, receive(t->io.fd, space, count), total(space, count), moved);
 }
 
 enum io transport_discard(struct transport *t, size_t most, size_t *moved)
@@ -585,7 +516,7 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
         return io;
     if (t->tls != NULL)
         return write_securely(t, bytes, count, moved);
-    ssize_t n = writev(t->io.fd, bytes, count);
+    ssize_t n = send_pieces(t->io.fd, bytes, count);
     if (n >= 0) {
         *moved = (size_t)n;
         t->writable = *moved == total(bytes, count);
@@ -609,7 +540,9 @@ void transport_end(struct transport *t)
     if (t->ended || t->aborted)
         return;
     t->ended = true;
-    if (t->state == TRANSPORT_OPEN)
+    /* A plain peer that has ended too is usually closed in this turn, which says the same. */
+    t->end_is_due = t->at_end && t->tls == NULL;
+    if (t->state == TRANSPORT_OPEN && !t->end_is_due)
         say_end(t);
 }
 
@@ -637,8 +570,8 @@ static bool has_unread(const struct transport *t, int socket)
 static void close_later(struct transport *t, int socket)
 {
     if (t->in_resets)
-        epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_DEL, socket, NULL);
-    closings_add(&t->reactor->closings, socket);
+        reactor_forget_reset(t->reactor, socket);
+    reactor_close(t->reactor, socket);
 }
 
 static void close_as_told(struct transport *t, int socket)
@@ -664,7 +597,8 @@ void transport_close(struct transport *t)
         break;
     case TRANSPORT_OPEN:
         list_remove(&t->starved);
-        ev_io_stop(t->reactor->loop, &t->io);
+        list_remove(&t->lasting);
+        ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
         tls_close(t->tls);
         close_as_told(t, socket);
@@ -695,24 +629,32 @@ static void watch_for(struct transport *t, int events)
 {
     if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
         return;
-    ev_io_stop(t->reactor->loop, &t->io);
+    ev_io_stop(reactor_loop(t->reactor), &t->io);
     ev_io_modify(&t->io, events);
     if (events != 0)
-        ev_io_start(t->reactor->loop, &t->io);
+        ev_io_start(reactor_loop(t->reactor), &t->io);
 }
 
 void transport_want(struct transport *t, bool read, bool write)
 {
     if (t->state != TRANSPORT_OPEN)
         return;
+    if (t->end_is_due)
+        say_end(t);
     read = read && !t->at_end && !list_holds(&t->starved);
     write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
 
-    if (!read && !t->broken)
-        watch_for_reset(t);
+    t->is_paused = !read;
+    await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
     if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
-        ev_feed_event(t->reactor->loop, &t->io, event_for_reading(t));
+        ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));
+}
+
+void transport_wake_at(struct transport *t, int bytes)
+{
+    if (t->state == TRANSPORT_OPEN && t->tls == NULL && t->peer.family != AF_UNIX)
+        socket_wake_at(t->io.fd, bytes);
 }
 
 void transport_look_again(struct transport *t)

@@ -19,8 +19,7 @@
 #include "base/address.h"
 #include "flow/socket.h"
 
-struct ev_loop;
-struct fault;
+struct link;
 struct reactor;
 struct tls;
 struct transport;
@@ -31,18 +30,6 @@ enum io {
     IO_END,     /* no byte will follow, in good order */
     IO_FAILED,  /* the connection is gone, or never came to be: see transport_failure() */
 };
-
-/* What the transports of one loop share: the watch for resets of paused peers, and sockets that
- * are being closed in the background.  NULL: the fault says why. */
-struct reactor *reactor_new(struct ev_loop *, struct fault *);
-/* Cuts what is still being closed. */
-void            reactor_free(struct reactor *);
-struct ev_loop *reactor_loop(const struct reactor *);
-size_t          reactor_closing(const struct reactor *);
-/* Takes a socket that nobody needs any more; what was written to it still arrives. */
-void            reactor_let_go(struct reactor *, int socket);
-/* "libev 4.33": running and compiled.  Static memory. */
-const char     *reactor_version(void);
 
 typedef void transport_ready(void *owner); /* something may be possible now */
 
@@ -59,8 +46,8 @@ enum io transport_write(struct transport *, const struct iovec *bytes, int count
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
 enum io transport_discard(struct transport *, size_t most, size_t *moved);
 
-/* No more bytes from us: FIN, and close_notify before it.  While opening it is remembered; said
- * again it does nothing. */
+/* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
+ * or by closing.  While opening it is remembered; said again it does nothing. */
 void transport_end(struct transport *);
 /* close_notify has found no room yet: ready() will be called when it has. */
 bool transport_is_ending(const struct transport *);
@@ -79,6 +66,10 @@ void transport_free(struct transport *);
 /* Which event is to call ready(): computed from state, repeated calls cost nothing.  A peer that is
  * not to be read is still watched for a reset. */
 void transport_want(struct transport *, bool read, bool write);
+
+/* From now on fewer bytes than this are no reason to call ready(); the peer's end and its reset are.
+ * For plain TCP; elsewhere it does nothing. */
+void transport_wake_at(struct transport *, int bytes);
 
 /* The next call tries the socket, whatever events have said. */
 void transport_look_again(struct transport *);
@@ -109,6 +100,8 @@ typedef void opening_cancel(void *opening);
 /* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
 struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
                                     transport_ready *, void *owner);
+/* Its socket will need keepalive (flow/socket.h), because it comes from no listening socket. */
+void transport_keep_alive(struct transport *);
 /* The peer's address is known while it opens, so that a failure can name it. */
 void transport_aim(struct transport *, const struct address *peer);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
@@ -122,5 +115,10 @@ void transport_secured(struct transport *, int socket, struct tls *);
 void transport_fail(struct transport *, enum failure, const char *why);
 /* Calls ready(): only from a loop callback, as the last thing. */
 void transport_tell(struct transport *);
+
+/* For flow/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
+void transport_was_reset(struct transport *);
+void transport_was_fed(struct link *starved);
+void transport_has_lasted(struct link *lasting);
 
 #endif

@@ -70,8 +70,8 @@ struct session {
     uint64_t                    progress;
     size_t                      shadow_memory;
     struct booked               booked;
-    enum session_state          state;
-    enum session_reason         reason; /* once it is known */
+    enum session_state          state : 8;
+    enum session_reason         reason : 8; /* once it is known */
     bool                        reason_is_known : 1;
     bool                        is_admitted : 1;   /* its client's address is known and welcome */
     bool                        is_in_sources : 1; /* counted for its client's address */
@@ -499,6 +499,9 @@ static struct account account_of(struct session *s)
 
 static void session_book(struct session *s)
 {
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_listen(&s->shadows[i]);
+
     struct account account = account_of(s);
 
     list_remove(&s->moved);

@@ -25,6 +25,7 @@
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
 #define WARNING_EVERY  10.0              /* seconds, per shadow and reason */
+#define WAKE_AT        65536             /* bytes of answer that are worth a turn, once it talks */
 #define AUTOTUNED_FROM ((size_t)1 << 20) /* smaller shadow buffers bound the kernel's, too */
 
 #define TO(state) (1u << SHADOW_##state)
@@ -67,6 +68,25 @@ static void detach(struct shadow *sh, enum shadow_result result)
     stream_detach(&sh->cursor);
     if (sh->transport != NULL)
         transport_close(sh->transport);
+}
+
+static enum io forget_answer(struct shadow *sh, size_t *moved)
+{
+    enum io io = transport_discard(sh->transport, DISCARD_MOST, moved);
+
+    sh->response_bytes += *moved;
+    return io;
+}
+
+/* Its latest answers may not have woken anybody; they count. */
+static void forget_rest(struct shadow *sh)
+{
+    size_t moved;
+
+    if (!transport_is_open(sh->transport))
+        return;
+    transport_look_again(sh->transport);
+    forget_answer(sh, &moved);
 }
 
 static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
@@ -116,6 +136,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     sh->reason = reason;
     if (sh->transport != NULL) {
         sh->unacked_bytes = unacknowledged(sh);
+        forget_rest(sh);
         if (reason != SHADOW_SESSION_ABORTED)
             transport_reset(sh->transport);
     }
@@ -231,14 +252,30 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     }
 }
 
+/* Nobody waits for its answers: from the second one on they are forgotten in larger portions. */
+static void leave_alone(struct shadow *sh)
+{
+    transport_wake_at(sh->transport, WAKE_AT);
+    sh->is_left_alone = true;
+}
+
+void shadow_listen(struct shadow *sh)
+{
+    if (sh->is_left_alone && sh->state != SHADOW_DETACHED)
+        transport_wake_at(sh->transport, 1);
+    sh->is_left_alone = false;
+}
+
 static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
 {
+    bool    has_answered = sh->response_bytes > 0;
     size_t  moved;
-    enum io io = transport_discard(sh->transport, DISCARD_MOST, &moved);
+    enum io io = forget_answer(sh, &moved);
 
     if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0)
         sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
-    sh->response_bytes += moved;
+    if (moved > 0 && has_answered && !sh->is_left_alone)
+        leave_alone(sh);
     if (io == IO_FAILED)
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     else if (io == IO_END && sh->state == SHADOW_FLUSHING)
@@ -314,6 +351,7 @@ void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
     if (turn->now < shadow_deadline(sh))
         return;
     if (sh->state == SHADOW_FLUSHING && transport_unacknowledged(sh->transport) == 0) {
+        forget_rest(sh);
         transport_abort(sh->transport);
         complete(sh);
     } else if (transport_is_opening(sh->transport)) {

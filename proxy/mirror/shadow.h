@@ -57,11 +57,12 @@ struct shadow {
     uint64_t booked_gone;
     uint64_t booked_response;
 
-    enum shadow_state  state;
-    enum shadow_result result; /* final once DETACHED */
-    enum shadow_reason reason; /* with the result mirrored or detached */
-    uint16_t           index;  /* in the configuration */
-    uint16_t           row;    /* in the page */
+    enum shadow_state  state : 8;
+    enum shadow_result result : 8; /* final once DETACHED */
+    enum shadow_reason reason : 8; /* with the result mirrored or detached */
+    bool               is_left_alone : 1; /* it answers, and only many bytes or the end wake us */
+    uint16_t           index;      /* in the configuration */
+    uint16_t           row;        /* in the page */
 };
 
 /* What a shadow must know of its session at each turn. */
@@ -88,6 +89,9 @@ void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);
 /* The next turn tries its socket, whatever events have said. */
 void shadow_look_again(struct shadow *);
+/* Many small answers do not wake us one by one: this lets those that wait do so now.  To be called
+ * from time to time. */
+void shadow_listen(struct shadow *);
 /* Client and primary are done; the shadow has --shadow-linger left. */
 void shadow_session_ended(struct shadow *, const struct shadow_turn *);
 /* Cuts it off now, with RST.  Does nothing to one that is detached; one that was not dialled yet

@@ -43,6 +43,7 @@ static int bound_socket(const struct address *address, bool shared,
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address_is_wildcard(address) ? &off : &on,
                    sizeof on);
     socket_tune(fd, family, request->sockets);
+    socket_keep_alive(fd, family);
     if ((!request->transparent || origin_allow_foreign(fd, family)) &&
         bind(fd, &address->any, address->length) == 0)
         return fd;

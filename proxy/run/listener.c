@@ -1,7 +1,7 @@
 /*
  * listener.c — accept4(2) in batches, with a pause instead of a spin.
  *
- *     readable ──▶ accept ... EAGAIN          the usual case
+ *     readable ──▶ accept one                 the usual case; more, while they keep coming
  *                    │ limit reached, EMFILE, ENOMEM
  *                    ▼
  *                  paused ──a client left, or the retry timer──▶ listening again
@@ -39,6 +39,8 @@ struct listener {
     size_t                      place;
     ev_io                       io; /* its fd is -1 once closed */
     bool                        is_left; /* nobody will take its queue after us */
+    unsigned                    batch;  /* how many the latest wake-up was to accept */
+    unsigned                    latest; /* the loop's iteration then */
 };
 
 struct listeners {
@@ -286,19 +288,31 @@ static void take_queue(struct listener *listener)
         ev_io_start(listener->all->mirror->loop, &listener->io);
 }
 
+/* To ask for one more and hear that there is none costs as much as half a connection; the loop asks
+ * for nothing.  So a wake-up takes one, and more only if the last one left somebody waiting. */
+static unsigned next_batch(const struct listener *listener, unsigned iteration)
+{
+    if (iteration != listener->latest + 1 || listener->batch == 0)
+        return 1;
+    return listener->batch < ACCEPTS_PER_WAKE ? listener->batch * 2 : ACCEPTS_PER_WAKE;
+}
+
 static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct listener *listener = watcher->data;
 
-    (void)loop;
     (void)events;
     if (listener->all->is_draining) {
         take_queue(listener);
         return;
     }
-    for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-        if (!accept_one(listener))
-            return;
+    listener->batch = next_batch(listener, ev_iteration(loop));
+    listener->latest = ev_iteration(loop);
+    for (unsigned i = 0; i < listener->batch; i++) {
+        if (accept_one(listener))
+            continue;
+        listener->batch = 0;
+        return;
     }
 }
 
