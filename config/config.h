@@ -168,6 +168,9 @@ struct config {
     bool            admin_on;
     struct endpoint admin;
     char           *pid_file;             /* NULL: none */
+    char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
+    char           *group;                /* NULL: the user's */
+    struct text_list files;               /* what this was read from: -c and DOPPEL_X_FILE */
 
     /* Hidden, for tests. */
     char    *resolv_conf;                 /* NULL: the system's */

@@ -273,6 +273,7 @@ static bool read_file(struct settings *settings, const struct setting *said, str
     if (text == NULL)
         return fault_set(fault, "%s: %s", said->place, why.text);
     char *name = xstrdup(said->text); /* what was said moves when more is added */
+    settings_note_file(settings, name);
     const char *mark = "\xef\xbb\xbf"; /* some editors begin a file with it */
     struct file file = {
         .name = name,
@@ -329,6 +330,10 @@ struct config *config_load(int argc, char *const argv[], char *const environment
         settings_read_environment(&settings, environment, warnings, fault) &&
         gather_file(&settings, fault))
         config = config_build(&settings, warnings, fault);
+    if (config != NULL) {
+        config->files = settings.files;
+        settings.files = (struct text_list){ 0 };
+    }
     settings_free(&settings);
     return config;
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "config/config.h"
 #include "config/load.h"
 #include "config/options.h"
 
@@ -38,11 +39,13 @@ struct settings {
     struct setting *items;
     size_t          count;
     size_t          room;
+    struct text_list files; /* those that were read */
 };
 
 /* Takes copies of text and place; the answer lives until the next one is added. */
 struct setting *settings_add(struct settings *, const struct option *, enum source,
                              const char *text, const char *place);
+void settings_note_file(struct settings *, const char *path);
 /* More text behind what the last setting has. */
 void settings_extend(struct settings *, const char *text);
 /* The last one of this name, from the source that wins; NULL: it was not said. */

@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "flow/origin.h"
 #include "flow/transport.h"
+#include "run/privileges.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
 {
@@ -153,6 +154,20 @@ static bool bind_unix(const struct bind_request *request, int *sockets, size_t c
     return true;
 }
 
+static bool give_away(const struct bind_request *request, const int *sockets, size_t count)
+{
+    const struct identity *owner = request->owner;
+
+    if (!owner->wished)
+        return true;
+    for (size_t i = 0; i < count; i++) {
+        if (fchown(sockets[i], owner->user, owner->group) != 0)
+            return false;
+    }
+    return request->endpoint->kind != ENDPOINT_UNIX ||
+           chown(request->endpoint->host, owner->user, owner->group) == 0;
+}
+
 bool bind_listeners(const struct bind_request *request, int *sockets, size_t count,
                     struct address *bound, struct fault *fault)
 {
@@ -160,7 +175,7 @@ bool bind_listeners(const struct bind_request *request, int *sockets, size_t cou
         sockets[i] = -1;
     bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
                                                          : bind_tcp(request, sockets, count, bound);
-    if (done)
+    if (done && give_away(request, sockets, count))
         return true;
     refuse(request->endpoint, fault, errno);
     bound->length = 0;

@@ -32,6 +32,7 @@
 #include "run/bind.h"
 #include "run/crew.h"
 #include "run/limits.h"
+#include "run/privileges.h"
 
 #define FIRST_GENERATION   1
 #define TICK_SECONDS       1.0
@@ -50,6 +51,7 @@ struct supervisor {
     struct address        *bound;     /* one per listener */
     struct bound_listener *listeners; /* the same for the admin endpoint */
     struct limits          limits;
+    struct identity        identity; /* whom we become */
     struct tls_contexts   *tls;       /* made before any worker, so that all have the same keys */
     bool                   is_ready;
     bool                   is_draining;
@@ -83,7 +85,7 @@ static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fa
     struct socket_settings settings = { config->tcp_user_timeout, (int)config->sndbuf,
                                         (int)config->rcvbuf };
     struct bind_request request = { &listen->endpoint, &settings, listen->mode,
-                                    (int)config->backlog, config->transparent };
+                                    (int)config->backlog, config->transparent, &sup->identity };
     int                        *sockets = xcalloc(config->workers, sizeof sockets[0]);
     bool bound = bind_listeners(&request, sockets, config->workers, &sup->bound[index], fault);
 
@@ -98,7 +100,9 @@ static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fa
 static bool start_admin(struct supervisor *sup, struct fault *fault)
 {
     struct socket_settings settings = { 0 };
-    struct bind_request    request = { &sup->config->admin, &settings, 0600, 64, false };
+    struct bind_request request = {
+        &sup->config->admin, &settings, 0600, 64, false, &sup->identity
+    };
     struct address         bound;
     int                    socket;
     struct admin_view      view = {
@@ -388,6 +392,20 @@ static void log_start(const struct supervisor *sup)
                     "the descriptors of sessions come first; raise ulimit -n");
 }
 
+static bool drop_privileges(struct supervisor *sup, struct fault *fault)
+{
+    const struct identity *identity = &sup->identity;
+
+    if (identity->wished)
+        log_give_to(identity->user, identity->group);
+    if (!privileges_drop(sup->config, identity, fault))
+        return false;
+    privileges_hide_memory();
+    if (identity->wished)
+        privileges_check_files(sup->config);
+    return true;
+}
+
 static bool supervisor_start(struct supervisor *sup, struct fault *fault)
 {
     const struct config *config = sup->config;
@@ -395,7 +413,9 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
-    if (!origin_check(config, fault) || !open_logs(config, fault) || !make_page(sup, fault))
+    if (!privileges_find(config, &sup->identity, fault) ||
+        !privileges_are_enough(&sup->identity, fault) || !origin_check(config, fault) ||
+        !open_logs(config, fault) || !make_page(sup, fault))
         return false;
     sup->tls = tls_contexts_new(config, fault);
     if (sup->tls == NULL)
@@ -406,7 +426,7 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
         if (!bind_listener(sup, i, fault))
             return false;
     }
-    if (!start_admin(sup, fault) || !write_pid_file(sup, fault))
+    if (!start_admin(sup, fault) || !write_pid_file(sup, fault) || !drop_privileges(sup, fault))
         return false;
     log_start(sup);
     watch_signals(sup);
@@ -442,9 +462,10 @@ static void supervisor_free(struct supervisor *sup)
 bool supervisor_check(const struct config *config, struct fault *fault)
 {
     struct tls_contexts *tls = tls_contexts_new(config, fault);
+    struct identity      identity;
 
     tls_contexts_free(tls);
-    return tls != NULL;
+    return tls != NULL && privileges_find(config, &identity, fault);
 }
 
 int supervisor_run(const struct config *config)

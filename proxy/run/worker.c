@@ -22,6 +22,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "base/sanitized.h"
 #include "config/config.h"
 #include "flow/dial.h"
 #include "flow/handshake.h"
@@ -116,14 +117,6 @@ static void worker_dismantle(struct worker *w)
     free(w->mirror.shadow_limits);
     ev_loop_destroy(loop);
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED /* gcc */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define IS_SANITIZED /* clang */
-#endif
-#endif
 
 /* Sanitized builds leave through exit(), which looks for leaks. */
 _Noreturn static void leave(int status)
