@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "flow/origin.h"
 #include "flow/transport.h"
+#include "run/inherit.h"
 #include "run/privileges.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
@@ -110,6 +111,30 @@ static bool bind_tcp(const struct bind_request *request, int *sockets, size_t co
     return true;
 }
 
+/* --- one socket for all workers ---------------------------------------------------------- */
+
+/* Duplicates have one queue; whoever comes first takes the client. */
+static bool share(int socket, int *sockets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        sockets[i] = fcntl(socket, F_DUPFD_CLOEXEC, 0);
+        if (sockets[i] < 0)
+            return false;
+    }
+    return true;
+}
+
+/* Listening already, with the manager's backlog; what it accepts is ours to tune. */
+static bool use_inherited(int socket, const struct bind_request *request, int *sockets,
+                          size_t count, const struct address *bound)
+{
+    int family = bound->any.sa_family;
+
+    socket_tune(socket, family, request->sockets);
+    return (!request->transparent || origin_allow_foreign(socket, family)) &&
+           share(socket, sockets, count);
+}
+
 /* --- unix -------------------------------------------------------------------------------- */
 
 static bool nobody_listens(const struct address *address)
@@ -146,12 +171,7 @@ static bool bind_unix(const struct bind_request *request, int *sockets, size_t c
     if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
         listen(sockets[0], request->backlog) != 0)
         return false;
-    for (size_t i = 1; i < count; i++) {
-        sockets[i] = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
-        if (sockets[i] < 0)
-            return false;
-    }
-    return true;
+    return share(sockets[0], sockets + 1, count - 1);
 }
 
 static bool give_away(const struct bind_request *request, const int *sockets, size_t count)
@@ -168,14 +188,24 @@ static bool give_away(const struct bind_request *request, const int *sockets, si
            chown(request->endpoint->host, owner->user, owner->group) == 0;
 }
 
+static bool bind_own(const struct bind_request *request, int *sockets, size_t count,
+                     struct address *bound)
+{
+    bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
+                                                         : bind_tcp(request, sockets, count, bound);
+
+    return done && give_away(request, sockets, count);
+}
+
 bool bind_listeners(const struct bind_request *request, int *sockets, size_t count,
                     struct address *bound, struct fault *fault)
 {
     for (size_t i = 0; i < count; i++)
         sockets[i] = -1;
-    bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
-                                                         : bind_tcp(request, sockets, count, bound);
-    if (done && give_away(request, sockets, count))
+    int  inherited = inherit_find(request->endpoint, bound);
+    bool done = inherited >= 0 ? use_inherited(inherited, request, sockets, count, bound)
+                               : bind_own(request, sockets, count, bound);
+    if (done)
         return true;
     refuse(request->endpoint, fault, errno);
     bound->length = 0;
@@ -189,6 +219,6 @@ bool bind_listeners(const struct bind_request *request, int *sockets, size_t cou
 
 void bind_remove(const struct endpoint *endpoint)
 {
-    if (endpoint->kind == ENDPOINT_UNIX)
+    if (endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint))
         unlink(endpoint->host);
 }

@@ -31,7 +31,9 @@
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/crew.h"
+#include "run/inherit.h"
 #include "run/limits.h"
+#include "run/notify.h"
 #include "run/privileges.h"
 
 #define FIRST_GENERATION   1
@@ -192,6 +194,7 @@ static void on_crew_ready(void *owner)
 
     sup->is_ready = true;
     announce(sup);
+    notify_ready("serving");
 }
 
 static void on_crew_gone(void *owner, int status)
@@ -236,6 +239,7 @@ static void start_draining(struct supervisor *sup, double timeout)
     sup->is_draining = true;
     sup->is_ready = false;
     set_drain_deadline(sup, timeout);
+    inherit_close();
     crew_retire(sup->crew);
 }
 
@@ -249,6 +253,7 @@ static void on_stop(struct supervisor *sup, int number)
 
     if (!sup->is_draining) {
         log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
+        notify_stopping("draining");
         start_draining(sup, timeout);
     } else if (!patient && !has_deadline && timeout > 0) {
         log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
@@ -414,8 +419,8 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
     if (!privileges_find(config, &sup->identity, fault) ||
-        !privileges_are_enough(&sup->identity, fault) || !origin_check(config, fault) ||
-        !open_logs(config, fault) || !make_page(sup, fault))
+        !privileges_are_enough(&sup->identity, fault) || !inherit_open(fault) ||
+        !origin_check(config, fault) || !open_logs(config, fault) || !make_page(sup, fault))
         return false;
     sup->tls = tls_contexts_new(config, fault);
     if (sup->tls == NULL)
@@ -426,7 +431,8 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
         if (!bind_listener(sup, i, fault))
             return false;
     }
-    if (!start_admin(sup, fault) || !write_pid_file(sup, fault) || !drop_privileges(sup, fault))
+    if (!start_admin(sup, fault) || !inherit_all_found(fault) || !write_pid_file(sup, fault) ||
+        !drop_privileges(sup, fault))
         return false;
     log_start(sup);
     watch_signals(sup);
