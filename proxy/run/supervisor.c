@@ -7,6 +7,7 @@
  *            ╚══▶ worker 1 .. n, each with its own SO_REUSEPORT sockets
  *
  *     starting ──crew ready──▶ serving ──TERM, INT, QUIT──▶ draining ──no worker left──▶ exit 0
+ *                                           └── --drain-delay: serving still, /readyz is red
  */
 #include "supervisor.h"
 
@@ -56,10 +57,12 @@ struct supervisor {
     struct identity        identity; /* whom we become */
     struct tls_contexts   *tls;       /* made before any worker, so that all have the same keys */
     bool                   is_ready;
-    bool                   is_draining;
+    bool                   is_draining; /* or is about to, after --drain-delay */
+    bool                   is_patient;  /* without --drain-timeout */
     bool                   wrote_pid_file; /* and removes it at the end */
     int                    status;
     ev_signal              signals[SIGNAL_COUNT];
+    ev_timer               delay;       /* --drain-delay */
     ev_timer               kill;
     ev_prepare             turn_end;
     ev_timer               tick;
@@ -192,8 +195,10 @@ static void on_crew_ready(void *owner)
 {
     struct supervisor *sup = owner;
 
-    sup->is_ready = true;
     announce(sup);
+    if (sup->is_draining)
+        return;
+    sup->is_ready = true;
     notify_ready("serving");
 }
 
@@ -234,31 +239,61 @@ static void set_drain_deadline(struct supervisor *sup, double timeout)
     ev_timer_start(sup->loop, &sup->kill);
 }
 
-static void start_draining(struct supervisor *sup, double timeout)
+static double drain_timeout(const struct supervisor *sup)
+{
+    return sup->is_patient ? 0 : sup->config->drain_timeout;
+}
+
+static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct supervisor *sup = timer->data;
+
+    (void)loop;
+    (void)events;
+    set_drain_deadline(sup, drain_timeout(sup));
+    inherit_close();
+    crew_retire(sup->crew);
+}
+
+static void say_draining(const struct supervisor *sup, int number, double delay)
+{
+    log_info("supervisor", "draining", "signal=%s delay=%.3f timeout=%.3f", sigabbrev_np(number),
+             delay, drain_timeout(sup));
+}
+
+static void start_draining(struct supervisor *sup, int number)
 {
     sup->is_draining = true;
     sup->is_ready = false;
-    set_drain_deadline(sup, timeout);
-    inherit_close();
-    crew_retire(sup->crew);
+    sup->is_patient = number == SIGQUIT;
+    say_draining(sup, number, sup->config->drain_delay);
+    notify_stopping("draining");
+    if (sup->config->drain_delay > 0) {
+        ev_timer_set(&sup->delay, sup->config->drain_delay, 0);
+        ev_timer_start(sup->loop, &sup->delay);
+    } else {
+        on_delay(sup->loop, &sup->delay, 0);
+    }
+}
+
+/* The time counts from now on, or from the end of the delay. */
+static void limit_draining(struct supervisor *sup, int number)
+{
+    sup->is_patient = false;
+    say_draining(sup, number, 0);
+    if (!ev_is_active(&sup->delay))
+        set_drain_deadline(sup, drain_timeout(sup));
 }
 
 /* QUIT drains without limit, TERM and INT within --drain-timeout; a TERM or INT after another one
  * hurries. */
 static void on_stop(struct supervisor *sup, int number)
 {
-    bool   patient = number == SIGQUIT;
-    bool   has_deadline = atomic_load(&sup->page->drain_deadline) > 0;
-    double timeout = patient ? 0 : sup->config->drain_timeout;
-
     if (!sup->is_draining) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        notify_stopping("draining");
-        start_draining(sup, timeout);
-    } else if (!patient && !has_deadline && timeout > 0) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        set_drain_deadline(sup, timeout);
-    } else if (!patient) {
+        start_draining(sup, number);
+    } else if (number != SIGQUIT && sup->is_patient && sup->config->drain_timeout > 0) {
+        limit_draining(sup, number);
+    } else if (number != SIGQUIT) {
         log_warning("supervisor", "hurried", "signal=%s", sigabbrev_np(number));
         crew_kill(sup->crew);
         stop_with(sup, 1);
@@ -371,7 +406,8 @@ static void watch_signals(struct supervisor *sup)
         ev_signal_start(sup->loop, &sup->signals[i]);
     }
     ev_timer_init(&sup->kill, on_kill, 0, 0);
-    sup->kill.data = sup;
+    ev_timer_init(&sup->delay, on_delay, 0, 0);
+    sup->kill.data = sup->delay.data = sup;
     ev_prepare_init(&sup->turn_end, on_turn_end);
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
