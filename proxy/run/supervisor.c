@@ -36,6 +36,7 @@
 #include "run/limits.h"
 #include "run/notify.h"
 #include "run/privileges.h"
+#include "run/stalls.h"
 
 #define FIRST_GENERATION   1
 #define TICK_SECONDS       1.0
@@ -65,6 +66,7 @@ struct supervisor {
     ev_timer               delay;       /* --drain-delay */
     ev_timer               kill;
     ev_prepare             turn_end;
+    struct stalls          stalls;
     ev_timer               tick;
 };
 
@@ -412,6 +414,8 @@ static void watch_signals(struct supervisor *sup)
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
     ev_timer_start(sup->loop, &sup->tick);
+    stalls_watch(&sup->stalls, sup->loop, "supervisor", TICK_SECONDS,
+                 &sup->page->slots[0].counts[COUNT_LOOP_STALLS]);
 }
 
 static void log_start(const struct supervisor *sup)

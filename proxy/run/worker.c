@@ -32,6 +32,7 @@
 #include "mirror/session.h"
 #include "run/limits.h"
 #include "run/listener.h"
+#include "run/stalls.h"
 
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
 #define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved */
@@ -46,6 +47,7 @@ struct worker {
     ev_timer                   tick;
     ev_timer                   drain;
     ev_prepare                 turn_end;
+    struct stalls              stalls;
     char                       name[32];
     char                       session_prefix[48];
 };
@@ -276,6 +278,8 @@ static void start_watching(struct worker *w)
     ev_io_start(loop, &w->lifeline);
     ev_timer_start(loop, &w->tick);
     ev_prepare_start(loop, &w->turn_end);
+    stalls_watch(&w->stalls, loop, w->name, TICK_SECONDS,
+                 &w->start->slot->counts[COUNT_LOOP_STALLS]);
 }
 
 static void say_ready(const struct worker *w)
