@@ -140,6 +140,7 @@ struct config {
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
     double drain_delay;                   /* before it: accepting goes on */
+    double reload_timeout;                /* of sessions of a former configuration */
 
     double           handshake_timeout;
     uint64_t         max_handshakes;      /* with clients, over all workers */

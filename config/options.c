@@ -286,6 +286,9 @@ static const struct option options[] = {
       .initial = "0", .nothing = "off", .most = HOUR, .metavar = "TIME",
       .help = "after TERM, INT or QUIT go on accepting this long, with /readyz red already, before "
               "draining begins" },
+    { .name = "reload-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME,
+      GLOBAL(reload_timeout), .initial = "off", .nothing = "off", .most = DAY, .metavar = "TIME",
+      .help = "how long sessions may still last after a reload; 0 or off: until they end" },
     { .name = "pid-file", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(pid_file),
       .initial = "", .metavar = "FILE",
       .help = "write the supervisor's process id there" },
@@ -324,10 +327,9 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host",     "admin-token-file", "compare",         "health",           "io",
-    "record",         "reload-timeout",   "replay",          "sample-seed",      "shadow-breaker",
-    "shadow-compare", "shadow-for",       "shadow-greeting", "shadow-max-bytes", "shadow-ramp",
-    "shadow-rate",
+    "admin-host", "admin-token-file", "compare",          "health",         "io",
+    "record",     "replay",           "sample-seed",      "shadow-breaker", "shadow-compare",
+    "shadow-for", "shadow-greeting",  "shadow-max-bytes", "shadow-ramp",    "shadow-rate",
 };
 
 /* Keys of later versions in sections and queries. */

@@ -131,6 +131,9 @@
           "log lines dropped because nobody took them")                                            \
     COUNT(LOOP_STALLS, "doppel_loop_stalls_total", "", COUNTER,                                    \
           "times a process stood still for over a second")                                         \
+    COUNT(RELOADS_OK, "doppel_reloads_total", "result=\"ok\"", COUNTER,                            \
+          "configurations read again")                                                             \
+    COUNT(RELOADS_FAILED, "doppel_reloads_total", "result=\"failed\"", COUNTER, "")                \
     COUNT(WORKER_RESTARTS, "doppel_worker_restarts_total", "", COUNTER,                            \
           "workers replaced after they died")
 

@@ -26,7 +26,7 @@ struct bound_listener {
     struct address address;
 };
 
-/* What the admin endpoint shows; borrowed, must outlive it. */
+/* What the admin endpoint shows; what it points to must outlive that. */
 struct admin_view {
     const struct config         *config;
     const struct page           *page;
@@ -39,6 +39,8 @@ struct admin_view {
  * closed. */
 struct admin *admin_start(struct ev_loop *, int listening, const struct admin_view *,
                           struct fault *);
+/* What it shows from now on; the admin endpoint itself stays where it is. */
+void admin_show(struct admin *, const struct admin_view *);
 /* Stops serving and closes the socket; NULL is fine. */
 void admin_stop(struct admin *);
 

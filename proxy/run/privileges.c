@@ -28,6 +28,15 @@
 
 #define MOST_ID 0xfffffffeUL /* the one behind it means "leave it as it is" (setresuid(2)) */
 
+struct identity {
+    bool        wished; /* --user was said */
+    uid_t       user;
+    gid_t       group;
+    const char *name;   /* borrowed from the configuration; NULL: the user was said as a number */
+};
+
+static struct identity whom; /* there is one for the whole process */
+
 /* --- who ---------------------------------------------------------------------------------- */
 
 static bool is_number(const char *text, unsigned long *number)
@@ -80,16 +89,16 @@ static bool find_group(const struct config *config, struct identity *identity, s
     return true;
 }
 
-bool privileges_find(const struct config *config, struct identity *identity, struct fault *fault)
+bool privileges_find(const struct config *config, struct fault *fault)
 {
-    *identity = (struct identity){ .wished = config->user != NULL };
+    whom = (struct identity){ .wished = config->user != NULL };
     if (config->user == NULL && config->group != NULL)
         return fault_set(fault, "--group needs --user; say whom to become");
     if (config->user == NULL)
         return true;
-    if (!find_user(config, identity, fault) || !find_group(config, identity, fault))
+    if (!find_user(config, &whom, fault) || !find_group(config, &whom, fault))
         return false;
-    if (identity->user == 0)
+    if (whom.user == 0)
         return fault_set(fault, "--user %.120s is root; leave it out, or name somebody else",
                          config->user);
     return true;
@@ -171,26 +180,38 @@ static bool may_be_root_again(void)
     return setresuid((uid_t)-1, 0, (uid_t)-1) == 0 || setuid(0) == 0;
 }
 
-bool privileges_are_enough(const struct identity *identity, struct fault *fault)
+bool privileges_are_enough(struct fault *fault)
 {
-    if (!identity->wished || geteuid() == 0 || is_already(identity))
+    if (!whom.wished || geteuid() == 0 || is_already(&whom))
         return true;
     return fault_set(fault, "--user needs root; start doppel as root, or leave --user out");
 }
 
-bool privileges_drop(const struct config *config, const struct identity *identity,
-                     struct fault *fault)
+bool privileges_give_descriptor(int descriptor)
+{
+    return !whom.wished || fchown(descriptor, whom.user, whom.group) == 0;
+}
+
+bool privileges_give_path(const char *path)
+{
+    return !whom.wished || chown(path, whom.user, whom.group) == 0;
+}
+
+bool privileges_drop(const struct config *config, struct fault *fault)
 {
     uint64_t wanted = capability(CAP_NET_BIND_SERVICE);
 
-    if (!identity->wished || is_already(identity))
+    if (!whom.wished)
+        return true;
+    log_give_to(whom.user, whom.group);
+    if (is_already(&whom))
         return true;
     if (config->transparent)
         wanted |= capability(CAP_NET_ADMIN);
-    if (!become(identity, wanted & permitted_capabilities()))
+    if (!become(&whom, wanted & permitted_capabilities()))
         return fault_set(fault, "cannot become --user %.120s: %s", config->user,
                          strerrordesc_np(errno));
-    if (!is_already(identity) || may_be_root_again())
+    if (!is_already(&whom) || may_be_root_again())
         return fault_set(fault, "--user %.120s: root did not go away", config->user);
     return true;
 }
@@ -222,6 +243,8 @@ static void check_target(const struct target_config *target)
 
 void privileges_check_files(const struct config *config)
 {
+    if (!whom.wished)
+        return;
     check_files(&config->files);
     check_files(&config->tls_certs);
     check_files(&config->tls_keys);

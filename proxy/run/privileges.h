@@ -8,32 +8,29 @@
 #define RUN_PRIVILEGES_H
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 struct config;
 struct fault;
 
-struct identity {
-    bool        wished; /* --user was said */
-    uid_t       user;
-    gid_t       group;
-    const char *name;   /* borrowed from the configuration; NULL: the user was said as a number */
-};
-
-/* Looks up --user and --group.  False: the fault says which of them does not exist, or that root is
- * wished for. */
-bool privileges_find(const struct config *, struct identity *, struct fault *);
-
+/* Looks up --user and --group, for all that follows.  False: the fault says which of them does not
+ * exist, or that root is wished for. */
+bool privileges_find(const struct config *, struct fault *);
 /* Whether this process can become that user, or is it already.  False: only root can. */
-bool privileges_are_enough(const struct identity *, struct fault *);
+bool privileges_are_enough(struct fault *);
+/* What we have opened or made will be the user's, too (chown(2)): SO_REUSEPORT lets only sockets of
+ * one user join, and a log is to be opened anew.  Without --user nothing happens.  False: errno says
+ * why. */
+bool privileges_give_descriptor(int descriptor);
+bool privileges_give_path(const char *path);
 /* This process, and every process that it starts from here on, is that user, with the groups that
  * the user database gives to its name, without a way back (credentials(7), capabilities(7)): only
- * CAP_NET_BIND_SERVICE is kept, and CAP_NET_ADMIN with --transparent, as far as we had them.
- * Without --user nothing happens; who is that user already stays it.  False: the kernel refuses. */
-bool privileges_drop(const struct config *, const struct identity *, struct fault *);
+ * CAP_NET_BIND_SERVICE is kept, and CAP_NET_ADMIN with --transparent, as far as we had them.  Log
+ * files that we made are given away first.  Without --user nothing happens; who is that user already
+ * stays it.  False: the kernel refuses. */
+bool privileges_drop(const struct config *, struct fault *);
 
-/* The files of the configuration, keys, certificates and authorities that a reload would read: a
- * warning for each that this process may not. */
+/* With --user: the files of the configuration, keys, certificates and authorities that a reload
+ * would read; a warning for each that this process may not. */
 void privileges_check_files(const struct config *);
 
 /* No core files, and no debugger of the same user: what clients say would be in them.  Sanitized

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ from support import processes
 from support.manager import Manager
 from support.pattern import KIB, pattern
 from support.peers import Client, echo, sink
-from support.proxy import ROOT, binary
+from support.proxy import ROOT, binary, parse_address
 from support.waiting import eventually, patient
 
 
@@ -176,6 +177,54 @@ def test_the_manager_hears_of_readiness_and_of_the_end(doppel, server, tmp_path,
     assert manager.wait_said("STOPPING=1")["STATUS"]
     assert len(manager.said("READY=1")) == 1
     manager.close()
+
+
+def test_the_manager_hears_of_reloads_whether_they_succeed_or_not(manager, doppel, server, tmp_path):
+    configuration = tmp_path / "doppel.conf"
+    configuration.write_text("workers = 1\n")
+    manager.listen()
+    mirror = doppel(server(echo), "-c", str(configuration), listens=manager.addresses, workers=None,
+                    **manager.start())
+    mirror.expect(descriptors=False)
+
+    configuration.write_text("workers = 2\n")
+    mirror.signal(signal.SIGHUP)
+    begun = manager.wait_said("RELOADING=1")
+    manager.wait_said("READY=1", 2)
+    exchange(mirror)
+    mirror.wait_log(" reloaded ")
+    configuration.write_text("workers = none\n")
+    mirror.signal(signal.SIGHUP)
+    manager.wait_said("RELOADING=1", 2)
+    manager.wait_said("READY=1", 3)
+
+    assert 0 < int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() / 1000
+    assert "failed" in manager.said("READY=1")[2]["STATUS"]
+    order = [next(key for key in ("READY", "RELOADING", "STOPPING") if key in message)
+             for message in manager.heard]
+    assert order == ["READY", "RELOADING", "READY", "RELOADING", "READY"]
+    exchange(mirror)
+
+
+def test_a_passed_socket_that_a_reload_left_out_serves_again_after_another_one(manager, doppel, server,
+                                                                             tmp_path):
+    manager.listen()
+    manager.listen()
+    both = [f"listen = {address}\n" for address in manager.addresses]
+    configuration = tmp_path / "doppel.conf"
+    configuration.write_text("".join(both))
+    mirror = doppel(server(echo), "-c", str(configuration), listens=[], wait=False, workers=2,
+                    **manager.start())
+    mirror.wait_log(" listening ", 2)
+    mirror.expect(descriptors=False)
+    mirror.addresses = [parse_address(address) for address in manager.addresses]
+
+    for text, count in ((both[0], 1), ("".join(both), 2)):
+        configuration.write_text(text)
+        mirror.signal(signal.SIGHUP)
+        mirror.wait_log(" reloaded ", count)
+        exchange(mirror, 0)
+    exchange(mirror, 1)
 
 
 @pytest.mark.parametrize("name", ["relative", "/nonexistent/notify", "@", "@nobody-hears-" + "x" * 200])

@@ -117,7 +117,7 @@ def test_L16_a_full_stderr_drops_lines_and_never_blocks(doppel, server):
     count = 0
     while mirror.metric("doppel_log_dropped_total") < 10:
         for pid in [mirror.pid()] * 50:
-            os.kill(pid, 1)                 # each says that it does nothing
+            os.kill(pid, signal.SIGUSR1)    # each is a line
         count += 1
         assert count < 2000, "nothing is ever dropped"
     mirror.assert_not_spinning()
@@ -173,7 +173,7 @@ def test_L17_a_log_reader_that_went_away_costs_only_the_lines(doppel, server):
     os.close(reading)
 
     exchanges(mirror, 10)
-    os.kill(mirror.pid(), 1)
+    os.kill(mirror.pid(), signal.SIGUSR1)
 
     mirror.wait_metric("doppel_log_dropped_total", 2)
     assert mirror.stop() == 0
@@ -476,8 +476,8 @@ def test_json_log_lines_are_objects_with_time_level_whose_and_event(doppel, serv
     primary, refusing = server(echo), server(state="refusing")
     mirror = doppel(primary, "-v", "--log-format", "json", "--log-file", "-", shadows=[refusing])
     exchanges(mirror, 2)
-    os.kill(mirror.pid(), 1)
-    mirror.wait_log("signal_ignored")
+    os.kill(mirror.pid(), signal.SIGUSR1)
+    mirror.wait_log("reopening_logs")
     mirror.stop()
 
     lines = [json.loads(line) for line in mirror.log_lines]

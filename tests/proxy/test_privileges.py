@@ -97,6 +97,31 @@ def test_R26_a_port_of_root_is_served_by_the_user(network, doppel, server):
     exchange(mirror)
 
 
+@pytest.mark.netns
+def test_a_reload_without_root_may_start_more_workers_and_open_ports_of_root(network, doppel, server,
+                                                                              tmp_path):
+    """Sockets of one port must be of one user (SO_REUSEPORT), and port 81 needs the kept capability."""
+    open_the_way(tmp_path)
+    configuration = tmp_path / "doppel.conf"
+    configuration.write_text("workers = 1\nlisten = 127.0.0.1:80\nuser = nobody\n")
+    configuration.chmod(0o644)
+    mirror = doppel(server(echo), "-c", str(configuration), listens=[], workers=None, wait=False)
+    mirror.expect(descriptors=False)
+    mirror.wait_log(" listening ")
+    mirror.addresses = [("127.0.0.1", 80), ("127.0.0.1", 81)]
+
+    configuration.write_text("workers = 3\nlisten = 127.0.0.1:80,127.0.0.1:81\nuser = root\n")
+    mirror.signal(signal.SIGHUP)
+    mirror.wait_log(" reloaded ")
+
+    assert [line.fields["setting"] for line in mirror.log(" needs_restart ")] == ["user"]
+    eventually(lambda: len(mirror.workers()) == 3, "three workers")
+    assert_dropped(mirror, NOBODY.pw_uid, NOBODY.pw_gid, {NOBODY.pw_gid})
+    for listener in (0, 1):
+        for _ in range(6):
+            exchange(mirror, listener)
+
+
 def as_nobody():
     os.setgroups([])
     os.setgid(NOBODY.pw_gid)
