@@ -17,6 +17,7 @@ struct fault;
 enum config_action {
     CONFIG_RUN,
     CONFIG_CHECK,   /* -t */
+    CONFIG_HEALTH,  /* --health: the configuration has nothing but the admin address */
     CONFIG_HELP,    /* -h */
     CONFIG_NOTHING, /* no argument and no DOPPEL_LISTEN: print the help, exit 2 */
     CONFIG_VERSION, /* -V */

@@ -279,6 +279,10 @@ static const struct option options[] = {
       .initial = "off", .nothing = "off", .metavar = "ADDR",
       .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
               "unix:/path" },
+    { .name = "health", .group = GROUP_OPERATING, .kind = KIND_QUESTION, COMMAND,
+      .action = CONFIG_HEALTH, .metavar = "ADDR",
+      .help = "ask the doppel that has this --admin address whether it is ready (/readyz), and exit: "
+              "0 yes, 1 no" },
     { .name = "drain-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_timeout),
       .initial = "8s", .nothing = "off", .most = DAY, .metavar = "TIME",
       .help = "how long open sessions may still last after TERM or INT; 0 or off: without limit" },
@@ -327,9 +331,10 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host", "admin-token-file", "compare",          "health",         "io",
-    "record",     "replay",           "sample-seed",      "shadow-breaker", "shadow-compare",
-    "shadow-for", "shadow-greeting",  "shadow-max-bytes", "shadow-ramp",    "shadow-rate",
+    "admin-host", "admin-token-file", "compare",         "io",
+    "record",         "replay",           "sample-seed",     "shadow-breaker",
+    "shadow-compare", "shadow-for",       "shadow-greeting", "shadow-max-bytes",
+    "shadow-ramp",    "shadow-rate",
 };
 
 /* Keys of later versions in sections and queries. */

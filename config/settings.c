@@ -211,6 +211,8 @@ static bool note_value(struct flags *flags, const struct option *option, const c
     if (value == NULL)
         value = *flags->next++;
     settings_add(flags->settings, option, SOURCE_FLAG, value, place);
+    if (option->kind == KIND_QUESTION)
+        *flags->action = option->action;
     return true;
 }
 

@@ -52,7 +52,8 @@ void settings_extend(struct settings *, const char *text);
 const struct setting *settings_last(const struct settings *, const char *name);
 void                  settings_free(struct settings *);
 
-/* Reads flags.  An action other than CONFIG_RUN and CONFIG_CHECK ends the reading. */
+/* Reads flags.  An action other than CONFIG_RUN and CONFIG_CHECK ends the
+ * reading. */
 bool settings_read_flags(struct settings *, int argc, char *const argv[], enum config_action *,
                          struct fault *);
 /* Reads DOPPEL_X and DOPPEL_X_FILE. */

@@ -120,7 +120,7 @@ FLAGS = [
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
     ("--io splice", ["--io is not in this version"]),
     ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
-    ("--drain-delay 2h", ["--drain-delay", "out of bounds", "up to 1h"]),
+    ("--drain-delay 2h", ["--drain-delay", "out of bounds", "0 to 1h"]),
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
