@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
+#include "config/load.h"
 #include "flow/socket.h"
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
@@ -159,11 +160,23 @@ static void stop_with(struct supervisor *sup, int status)
     ev_break(sup->loop, EVBREAK_ALL);
 }
 
+static void say_configuration(const struct supervisor *sup)
+{
+    struct line line;
+
+    if (!log_is_on(LEVEL_INFO))
+        return;
+    log_line_start(&line, LEVEL_INFO, "supervisor", "in_effect");
+    config_describe(config_of(sup), &line);
+    log_line_write(&line);
+}
+
 static void on_serving(void *owner)
 {
     struct supervisor *sup = owner;
     struct admin_view  view = view_of(sup);
 
+    say_configuration(sup);
     if (!sup->is_draining) {
         sup->is_ready = true;
         notify_ready("serving");

@@ -470,6 +470,30 @@ def test_L19_a_refused_command_line_is_one_printable_line(server, arguments, env
     assert not UNPRINTABLE.search(ended.stderr[:-1]), repr(ended.stderr)
 
 
+# What is in effect.
+
+def test_one_line_at_the_start_says_what_is_not_the_default_and_no_secret(doppel, server, authority,
+                                                                          tmp_path):
+    secret = tmp_path / "passphrase"
+    secret.write_text("the secret itself\n")
+    secret.chmod(0o600)
+    copy = server(sink)
+    mirror = doppel(server(echo), "--idle-timeout", "90s", "--allow", "127.0.0.0/8,10.0.0.0/8",
+                    "--tls-key-passphrase-file", str(secret), "--tls-cert",
+                    str(authority.certificate("localhost")), shadows=[shadow(copy, "canary"), copy])
+
+    said, = mirror.wait_log(" in_effect ", level="info")
+
+    assert {key: said.fields[key] for key in ("listen", "primary", "shadows", "workers", "idle_timeout",
+                                              "allow", "tls_key_passphrase_file")} == {
+        "listen": "127.0.0.1:0", "primary": mirror.primaries[0].address, "shadows": "canary,shadow1",
+        "workers": "1", "idle_timeout": "90s", "allow": "127.0.0.0/8,10.0.0.0/8",
+        "tls_key_passphrase_file": str(secret)}
+    assert "buffer" not in said.fields and "log_level" not in said.fields
+    assert "the secret itself" not in "\n".join(mirror.log_lines)
+    assert [line.fields["shadow"] for line in mirror.log(" shadow ")] == ["canary", "shadow1"]
+
+
 # What every line looks like.
 
 def test_json_log_lines_are_objects_with_time_level_whose_and_event(doppel, server):
