@@ -476,8 +476,8 @@ def test_json_log_lines_are_objects_with_time_level_whose_and_event(doppel, serv
     primary, refusing = server(echo), server(state="refusing")
     mirror = doppel(primary, "-v", "--log-format", "json", "--log-file", "-", shadows=[refusing])
     exchanges(mirror, 2)
-    os.kill(mirror.pid(), 1)
-    mirror.wait_log("signal_ignored")
+    mirror.signal(signal.SIGHUP)
+    mirror.wait_log("reloaded")
     mirror.stop()
 
     lines = [json.loads(line) for line in mirror.log_lines]
