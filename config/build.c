@@ -440,3 +440,14 @@ void config_free(struct config *config)
     lists_free_texts(&config->files);
     free(config);
 }
+
+struct log_options config_log_options(const struct config *config)
+{
+    return (struct log_options){
+        .level = config->log_level,
+        .format = config->log_format,
+        .file = config->log_file,
+        .access_file = config->access_log,
+        .access_format = config->access_format,
+    };
+}

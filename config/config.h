@@ -183,4 +183,7 @@ struct config {
 
 void config_free(struct config *);
 
+/* Borrows from the configuration. */
+struct log_options config_log_options(const struct config *);
+
 #endif

@@ -98,14 +98,20 @@ static bool leads_to(const struct door *door, const struct endpoint *endpoint)
            bind_is_there(endpoint, &door->bound);
 }
 
-/* The first that is not taken by another listener: two may say port 0 of the same host. */
+/* The first that is not taken by another listener: several may say port 0 of the same host, and then
+ * those for TLS stay for TLS. */
 static struct door *find_door(const struct doors *doors, const struct endpoint *endpoint)
 {
-    struct door *door = doors->first;
+    struct door *found = NULL;
 
-    while (door != NULL && (door->is_wanted || !leads_to(door, endpoint)))
-        door = door->next;
-    return door;
+    for (struct door *door = doors->first; door != NULL; door = door->next) {
+        if (door->is_wanted || !leads_to(door, endpoint))
+            continue;
+        if (door->endpoint.tls == endpoint->tls)
+            return door;
+        found = found != NULL ? found : door;
+    }
+    return found;
 }
 
 /* An address that overlaps one of ours, say 127.0.0.1:8080 after 0.0.0.0:8080, looks taken. */
@@ -117,6 +123,15 @@ static bool port_is_ours(const struct doors *doors, const struct endpoint *endpo
             return true;
     }
     return false;
+}
+
+static void append(struct doors *doors, struct door *door)
+{
+    struct door **link = &doors->first;
+
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = door;
 }
 
 static struct door *make_door(struct doors *doors, struct bind_request *request,
@@ -133,8 +148,7 @@ static struct door *make_door(struct doors *doors, struct bind_request *request,
     }
     door->mode = request->mode;
     door->count = 1;
-    door->next = doors->first;
-    doors->first = door;
+    append(doors, door);
     return door;
 }
 

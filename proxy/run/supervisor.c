@@ -71,13 +71,7 @@ struct supervisor {
 
 static bool open_logs(const struct config *config, struct fault *fault)
 {
-    struct log_options options = {
-        .level = config->log_level,
-        .format = config->log_format,
-        .file = config->log_file,
-        .access_file = config->access_log,
-        .access_format = config->access_format,
-    };
+    const struct log_options options = config_log_options(config);
 
     return log_open(&options, fault);
 }

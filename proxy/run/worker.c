@@ -379,6 +379,8 @@ _Noreturn void worker_run(const struct worker_start *start)
     ignore_signals();
     ev_loop_destroy(start->parents_loop);
     log_after_fork();
+    if (start->logs != NULL)
+        log_change(start->logs);
     keep_only_own_descriptors(start);
     atomic_store(&start->slot->pid, getpid());
     log_count_drops(&start->slot->counts[COUNT_LOG_DROPPED]);
