@@ -15,8 +15,10 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/line.h"
@@ -138,12 +140,71 @@ static void sink_close(struct sink *sink)
     sink->length = 0;
 }
 
-static bool sink_open(struct sink *sink, const char *said, int inherited, struct fault *fault)
+/* --- from one set of options to another -------------------------------------------------- */
+
+struct log_change {
+    enum log_level level;
+    enum log_format format;
+    enum log_format access_format;
+    struct outlet log; /* closed: it stays as it is */
+    struct outlet access;
+};
+
+/* Opens another outlet for the sink, unless it is the same. */
+static bool prepare(const struct sink *sink, struct outlet *outlet, const char *said,
+                    struct fault *fault)
 {
+    bool is_log = sink == &logs.log;
+
+    if (sink->outlet.said != NULL && strcmp(sink->outlet.said, said) == 0)
+        return true;
+    return outlet_open(outlet, said, is_log ? STDERR_FILENO : STDOUT_FILENO) ||
+           fault_set(fault, "cannot open the %s file %s: %s", is_log ? "log" : "access log", said,
+                     strerror(errno));
+}
+
+struct log_change *log_prepare(const struct log_options *options, struct fault *fault)
+{
+    struct log_change *change = xcalloc(1, sizeof *change);
+
+    change->level = options->level;
+    change->format = options->format;
+    change->access_format = options->access_format;
+    if (prepare(&logs.log, &change->log, options->file, fault) &&
+        prepare(&logs.access, &change->access, options->access_file, fault))
+        return change;
+    log_change_free(change);
+    return NULL;
+}
+
+/* Takes the outlet. */
+static void sink_move(struct sink *sink, struct outlet *outlet)
+{
+    if (outlet->said == NULL)
+        return;
+    sink_drain(sink);
     sink_close(sink);
-    return outlet_open(&sink->outlet, said, inherited) ||
-           fault_set(fault, "cannot open the %s file %s: %s",
-                     sink == &logs.log ? "log" : "access log", said, strerror(errno));
+    sink->outlet = *outlet;
+    *outlet = (struct outlet){ .fd = -1 };
+}
+
+void log_change(struct log_change *change)
+{
+    logs.level = change->level;
+    logs.format = change->format;
+    logs.access_format = change->access_format;
+    sink_move(&logs.log, &change->log);
+    sink_move(&logs.access, &change->access);
+    log_change_free(change);
+}
+
+void log_change_free(struct log_change *change)
+{
+    if (change == NULL)
+        return;
+    outlet_close(&change->log);
+    outlet_close(&change->access);
+    free(change);
 }
 
 /* The old file stays in use when the new one cannot be opened. */
@@ -175,11 +236,13 @@ bool log_open(const struct log_options *options, struct fault *fault)
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file at its size limit costs lines, not the process */
-    logs.level = options->level;
-    logs.format = options->format;
-    logs.access_format = options->access_format;
-    return sink_open(&logs.log, options->file, STDERR_FILENO, fault) &&
-           sink_open(&logs.access, options->access_file, STDOUT_FILENO, fault);
+    sink_close(&logs.log);
+    sink_close(&logs.access);
+    struct log_change *change = log_prepare(options, fault);
+    if (change == NULL)
+        return false;
+    log_change(change);
+    return true;
 }
 
 void log_after_fork(void)

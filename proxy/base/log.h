@@ -21,6 +21,7 @@
 #include "base/line.h"
 
 struct fault;
+struct log_change;
 
 enum log_level {
     LEVEL_ERROR,
@@ -41,6 +42,12 @@ struct log_options {
  * the supervisor, before privileges are dropped; workers inherit the descriptors and call
  * log_after_fork().  From here on the process ignores SIGPIPE: a reader may go at any time. */
 bool log_open(const struct log_options *, struct fault *);
+/* Makes ready what these options change, beside what is in use: a sink whose file is the same stays.
+ * NULL: a file cannot be opened.  Either log_change() or log_change_free() follows. */
+struct log_change *log_prepare(const struct log_options *, struct fault *);
+/* From now on this process logs like that; takes the change. */
+void log_change(struct log_change *);
+void log_change_free(struct log_change *); /* NULL is fine */
 /* A worker's lines must not be written through the parent's half-filled buffers. */
 void log_after_fork(void);
 /* The descriptors in use, so that a worker can keep them while closing everything else: writes up

@@ -42,6 +42,7 @@ struct generation {
     uint16_t             *rows;       /* of its shadows in the page */
     struct limits         limits;
     struct tls_contexts  *tls;        /* made before any worker, so that all have the same keys */
+    struct log_change    *logs;       /* in effect here when it is opened; NULL from then on */
     struct roster        *roster;
     struct crew          *crew;
     ev_timer              killing;    /* of those that do not finish in time */

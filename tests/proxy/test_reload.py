@@ -2,6 +2,7 @@
 test_reload.py — the configuration is read again while clients come and go: what is wrong changes
 nothing, what is right loses nobody, and sessions end as they began.
 """
+import json
 import os
 import signal
 import ssl
@@ -150,6 +151,7 @@ BAD = {
     "a key of another certificate": (_another_key, "key"),
     "authorities that are not there": (
         lambda setup: setup.file.write("tls://localhost:1?ca=/missing.pem"), "/missing.pem"),
+    "a log file that cannot be": (_say(log_file="/missing/log"), "/missing/log"),
     "a hosts file that is not there": (_say(hosts="/missing"), "died before it was ready"),
 }
 
@@ -623,6 +625,31 @@ def test_the_files_that_variables_name_are_read_again(doppel, server, tmp_path):
     talk(mirror.connect(), 1)
     for one in (first, second):
         assert one.connection(0).local == one.where and len(one.connections) == 1
+
+
+def test_logs_may_change_their_files_their_format_and_their_level(doppel, server, file, tmp_path):
+    primary, logs = server(echo), [tmp_path / name for name in ("log", "access")]
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    before = mirror.connect()
+    talk(before)
+    file.write(primary, log_file=logs[0], log_format="json", log_level="debug", access_log=logs[1])
+    mirror.signal(signal.SIGHUP)
+    eventually(lambda: "reloaded" in logs[0].read_text() if logs[0].exists() else False, "it is reloaded")
+    after = mirror.connect()
+    talk(after, 1)
+    for client in (before, after):
+        client.close()
+    eventually(lambda: logs[1].read_text().count("\n") == 1, "a line for the new session")
+
+    assert mirror.session(0)["request_bytes"] == 64 * KIB and len(mirror.access_lines) == 1
+    events = [json.loads(line)["event"] for line in logs[0].read_text().splitlines()]
+    assert {"reloaded", "ready"} <= set(events)
+    assert mirror.log(" reloaded ") == []
+    file.write(primary)
+    mirror.reload()
+    talk(mirror.connect(), 2)
+    mirror.expect(access_log=False)
 
 
 def test_what_takes_a_restart_stays_with_a_warning(doppel, server, file, tmp_path):
