@@ -231,7 +231,7 @@ bench: release bench-programs
 bench-quick: release bench-programs
 	@tools/bench --quick $(T)
 
-DOCUMENTS := $(wildcard README.md LICENSE docs/*.md)
+DOCUMENTS := $(wildcard README.md LICENSE docs/*.md docs/*.svg)
 BIN = $(DESTDIR)$(PREFIX)/bin
 MAN = $(DESTDIR)$(PREFIX)/share/man/man1
 SHARE = $(DESTDIR)$(PREFIX)/share/doppel
