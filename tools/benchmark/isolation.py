@@ -103,6 +103,8 @@ def settled(stage, candidate_of, kind, connections, seconds, opens_breaker=False
             return Run(wrong="the breaker did not open")
         scene.loads[-1].process.end()
         scene.open_load()
+        if metric(admin, "doppel_shadow_active"):
+            return Run(wrong="a shadow was dialled with the breaker open")
     return _measured(scene, seconds)
 
 

@@ -49,12 +49,15 @@ def enter_namespace():
     """Starts this program again in a network namespace, where that is possible; then never returns."""
     if INSIDE in os.environ:
         return
-    flags = "-n" if os.geteuid() == 0 else "-rn"
+    command = ["unshare", "--net"]
+    if os.geteuid() != 0:
+        # Not as a root of its own: nginx would want to be somebody else then, and may not.
+        command += ["--user", "--map-current-user", "--keep-caps"]
     possible = shutil.which("unshare") and subprocess.run(
-        ["unshare", flags, "true"], stderr=subprocess.DEVNULL).returncode == 0
+        [*command, "true"], stderr=subprocess.DEVNULL).returncode == 0
     os.environ[INSIDE] = "1" if possible else ""
     if possible:
-        os.execvp("unshare", ["unshare", flags, sys.executable, *sys.argv])
+        os.execvp("unshare", [*command, sys.executable, *sys.argv])
 
 
 def _quietly(command):
@@ -143,15 +146,8 @@ class Stage:
 
 def is_listening(port):
     """Asks the kernel: a connection would be one more for the proxy, and its targets."""
-    for table in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{table}") as rows:
-                if any(fields[1].endswith(f":{port:04X}") and fields[3] == LISTEN
-                       for fields in map(str.split, rows)):
-                    return True
-        except OSError:
-            continue
-    return False
+    rows = (_read("/proc/net/tcp") + _read("/proc/net/tcp6")).splitlines()
+    return any(fields[1].endswith(f":{port:04X}") and fields[3] == LISTEN for fields in map(str.split, rows))
 
 
 class Process:
@@ -221,12 +217,16 @@ class Process:
             Path(f"/proc/{pid}/clear_refs").write_text(FORGET_PEAK)
 
 
-def _stat(pid):
+def _read(path):
+    """A file of /proc; "" when the process has gone."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()
+        return Path(path).read_text()
     except OSError:
-        return []
+        return ""
+
+
+def _stat(pid):
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _own_seconds(pid, fields):
@@ -235,19 +235,10 @@ def _own_seconds(pid, fields):
     They miss threads that have ended, which utime and stime have; so the larger one is right.
     """
     ticks = (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-    nanoseconds = 0
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/schedstat") as times:
-                nanoseconds += int(times.read().split()[0])
-    except (OSError, IndexError):
-        pass
-    return max(ticks, nanoseconds / 1e9)
+    times = [_read(path) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return max(ticks, sum(int(time_.split()[0]) for time_ in times if time_) / 1e9)
 
 
 def _kib(path, key):
-    try:
-        with open(path) as rows:
-            return next((int(row.split()[1]) for row in rows if row.startswith(f"{key}:")), 0)
-    except OSError:
-        return 0
+    rows = (row.split() for row in _read(path).splitlines())
+    return next((int(row[1]) for row in rows if row and row[0] == f"{key}:"), 0)

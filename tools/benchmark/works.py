@@ -19,7 +19,7 @@ UPLOAD_SECONDS = 60     # for an upload of a certain size; one that takes longer
 @dataclass
 class Plan:
     """How much of everything."""
-    seconds: float = 1.5
+    seconds: float = 2
     rounds: int = 3
     budget_seconds: float = 840
     sessions: int = 5000            # idle ones
