@@ -6,6 +6,7 @@
  */
 #include "base/page.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -29,7 +30,7 @@ struct page *page_new(size_t worker_slots)
 {
     size_t slot_count = 1 + worker_slots;
     struct page *page = mmap(NULL, page_bytes(slot_count), PROT_READ | PROT_WRITE,
-                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     struct timespec now;
 
     if (page == MAP_FAILED)
@@ -37,6 +38,7 @@ struct page *page_new(size_t worker_slots)
     clock_gettime(CLOCK_REALTIME, &now);
     page->started = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     page->slot_count = slot_count;
+    page->slots_used = 1;
     return page;
 }
 
@@ -46,15 +48,41 @@ void page_free(struct page *page)
         munmap(page, page_bytes(page->slot_count));
 }
 
-struct slot *page_take_slot(struct page *page)
+bool page_find_row(struct page *page, const char *name, uint16_t *row)
 {
-    for (size_t i = 1; i < page->slot_count; i++) {
-        if (atomic_load(&page->slots[i].state) != WORKER_NONE)
-            continue;
-        atomic_store(&page->slots[i].state, WORKER_STARTING);
-        return &page->slots[i];
+    for (*row = 0; *row < page->row_count; (*row)++) {
+        if (strcmp(page->rows[*row].name, name) == 0)
+            return true;
     }
-    return NULL;
+    if (page->row_count == PAGE_SHADOWS)
+        return false;
+    snprintf(page->rows[*row].name, PAGE_SHADOW_NAME, "%s", name);
+    page->row_count++;
+    return true;
+}
+
+static struct slot *free_slot(struct page *page)
+{
+    for (size_t i = 1; i < page->slots_used; i++) {
+        if (atomic_load(&page->slots[i].state) == WORKER_NONE)
+            return &page->slots[i];
+    }
+    return page->slots_used < page->slot_count ? &page->slots[page->slots_used++] : NULL;
+}
+
+struct slot *page_take_slot(struct page *page, unsigned generation, const uint16_t *rows,
+                            size_t row_count)
+{
+    struct slot *slot = free_slot(page);
+
+    if (slot == NULL)
+        return NULL;
+    slot->generation = generation;
+    memset(slot->mirrors, 0, sizeof slot->mirrors);
+    for (size_t i = 0; i < row_count; i++)
+        slot->mirrors[rows[i]] = true;
+    atomic_store(&slot->state, WORKER_STARTING);
+    return slot;
 }
 
 static uint64_t sum_cells(const _Atomic uint64_t *cells, size_t count)
@@ -100,8 +128,10 @@ static void settle_slot(const struct page *page, struct slot *slot)
 
     cell_add(&slot->closed[SESSION_INTERNAL],
              missing(sessions, sum_cells(slot->closed, SESSION_REASON_COUNT)));
-    for (size_t i = 0; i < page->shadow_count; i++)
-        settle_shadow(&slot->shadows[i], sessions);
+    for (size_t i = 0; i < page->row_count; i++) {
+        if (slot->mirrors[i])
+            settle_shadow(&slot->shadows[i], sessions);
+    }
 }
 
 /* Counters go on in the other place, gauges end here; the cells are zero afterwards. */
@@ -143,7 +173,7 @@ void page_retire_slot(struct page *page, struct slot *slot)
     settle_slot(page, slot);
     move_cells(kept->counts, slot->counts, is_gauge, COUNTER_COUNT);
     move_cells(kept->closed, slot->closed, NULL, SESSION_REASON_COUNT);
-    for (size_t i = 0; i < page->shadow_count; i++)
+    for (size_t i = 0; i < page->row_count; i++)
         move_shadow(&kept->shadows[i], &slot->shadows[i]);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->state, WORKER_NONE);
@@ -153,7 +183,7 @@ uint64_t page_sum(const struct page *page, enum counter counter)
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < page->slot_count; i++)
+    for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].counts[counter]);
     return sum;
 }
@@ -162,7 +192,7 @@ uint64_t page_sum_closed(const struct page *page, enum session_reason reason)
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < page->slot_count; i++)
+    for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].closed[reason]);
     return sum;
 }
@@ -171,7 +201,7 @@ uint64_t page_sum_shadow(const struct page *page, size_t shadow, enum shadow_cou
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < page->slot_count; i++)
+    for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].shadows[shadow].counts[counter]);
     return sum;
 }
@@ -180,7 +210,7 @@ uint64_t page_sum_result(const struct page *page, size_t shadow, enum shadow_res
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < page->slot_count; i++)
+    for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].shadows[shadow].results[result]);
     return sum;
 }
@@ -189,7 +219,7 @@ uint64_t page_sum_reason(const struct page *page, size_t shadow, enum shadow_rea
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < page->slot_count; i++)
+    for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].shadows[shadow].reasons[reason]);
     return sum;
 }

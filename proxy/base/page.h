@@ -2,17 +2,19 @@
  * page.h — the page of memory that supervisor and workers share.
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
- *           ├─ names of the shadows             written before the first worker
+ *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
- *           └─ slot 1 .. n: one worker process each; only that process writes it
+ *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
  * A cell has one writer, so adding is a plain load and store, without a locked instruction; a
  * reader may see sums that are a moment apart.  All of it is anonymous shared memory made before
- * the first fork.
+ * the first fork; what was never used costs no memory.  Rows and slots begin on cache lines of their
+ * own, so that workers do not slow each other down.
  */
 #ifndef BASE_PAGE_H
 #define BASE_PAGE_H
 
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +25,8 @@
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
 #define PAGE_SHADOW_NAME 33
-#define PAGE_PLACES     256 /* workers at a time */
+#define PAGE_PLACES     256 /* workers of one generation */
+#define CACHE_LINE       64
 
 enum worker_state {
     WORKER_NONE,     /* the slot is free */
@@ -40,12 +43,19 @@ struct shadow_cells {
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
 };
 
+/* What is known of a shadow by its name, over all workers and configurations. */
+struct shadow_row {
+    alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
+};
+
 struct slot {
-    _Atomic int         state; /* enum worker_state */
+    alignas(CACHE_LINE) _Atomic int state; /* enum worker_state */
     _Atomic int         pid;
+    unsigned            generation;          /* of the configuration it serves, from 1 */
+    bool                mirrors[PAGE_SHADOWS]; /* whether that knows this row's shadow */
     _Atomic uint64_t    counts[COUNTER_COUNT];
     _Atomic uint64_t    closed[SESSION_REASON_COUNT];
-    struct shadow_cells shadows[PAGE_SHADOWS];
+    struct shadow_cells shadows[PAGE_SHADOWS]; /* by row */
 };
 
 struct page {
@@ -59,9 +69,11 @@ struct page {
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
     double           started;            /* wall clock, seconds */
-    size_t           shadow_count;
-    char             shadow_names[PAGE_SHADOWS][PAGE_SHADOW_NAME];
+    unsigned         generation;         /* the newest, from 1 */
+    size_t           row_count;
     size_t           slot_count;
+    size_t           slots_used;         /* those behind were never taken */
+    struct shadow_row rows[PAGE_SHADOWS];
     struct slot      slots[];
 };
 
@@ -69,8 +81,14 @@ struct page {
 struct page *page_new(size_t worker_slots);
 void         page_free(struct page *);
 
-/* A free worker slot, marked WORKER_STARTING; NULL when all are taken. */
-struct slot *page_take_slot(struct page *);
+/* The row of a shadow's name, which gets one with the first call and keeps it.  False: all are taken.
+ * Only the supervisor asks. */
+bool page_find_row(struct page *, const char *name, uint16_t *row);
+
+/* A free slot for a worker of this generation, which mirrors to the shadows of these rows; marked
+ * WORKER_STARTING.  NULL when all are taken. */
+struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *rows,
+                            size_t row_count);
 
 /* A worker is gone: its counters are added to slot 0 and the slot is free again.  What it left
  * open is put in order so that the books still balance: its open sessions are closed{internal}, its

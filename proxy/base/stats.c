@@ -125,8 +125,8 @@ static void print_shadow_row(const struct page *page, FILE *out, enum shadow_cou
 {
     const struct metric *row = &shadow_counters[counter];
 
-    for (size_t shadow = 0; shadow < page->shadow_count; shadow++)
-        print_shadow_sum(out, row->name, page->shadow_names[shadow], row->labels,
+    for (size_t shadow = 0; shadow < page->row_count; shadow++)
+        print_shadow_sum(out, row->name, page->rows[shadow].name, row->labels,
                          page_sum_shadow(page, shadow, counter));
 }
 
@@ -148,7 +148,7 @@ static void print_results(const struct page *page, FILE *out, size_t shadow)
 
     for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++) {
         snprintf(label, sizeof label, "result=\"%s\"", shadow_results[i]);
-        print_shadow_sum(out, "doppel_shadow_sessions_total", page->shadow_names[shadow], label,
+        print_shadow_sum(out, "doppel_shadow_sessions_total", page->rows[shadow].name, label,
                          page_sum_result(page, shadow, (enum shadow_result)i));
     }
 }
@@ -159,7 +159,7 @@ static void print_reasons(const struct page *page, FILE *out, size_t shadow)
 
     for (size_t i = 0; i < SHADOW_REASON_COUNT; i++) {
         snprintf(label, sizeof label, "reason=\"%s\"", shadow_reasons[i]);
-        print_shadow_sum(out, "doppel_shadow_closed_total", page->shadow_names[shadow], label,
+        print_shadow_sum(out, "doppel_shadow_closed_total", page->rows[shadow].name, label,
                          page_sum_reason(page, shadow, (enum shadow_reason)i));
     }
 }
@@ -168,24 +168,47 @@ static void print_shadow_ends(const struct page *page, FILE *out)
 {
     print_head(out, "doppel_shadow_sessions_total", KIND_COUNTER,
                "sessions that are over, by what became of the shadow");
-    for (size_t shadow = 0; shadow < page->shadow_count; shadow++)
+    for (size_t shadow = 0; shadow < page->row_count; shadow++)
         print_results(page, out, shadow);
     print_head(out, "doppel_shadow_closed_total", KIND_COUNTER,
                "ends of shadow connections, by why; fin is success");
-    for (size_t shadow = 0; shadow < page->shadow_count; shadow++)
+    for (size_t shadow = 0; shadow < page->row_count; shadow++)
         print_reasons(page, out, shadow);
 }
 
-static void print_workers(const struct page *page, FILE *out)
+static bool serves(const struct slot *slot)
+{
+    int state = atomic_load(&slot->state);
+
+    return state == WORKER_READY || state == WORKER_DRAINING;
+}
+
+/* From this slot on. */
+static int count_workers(const struct page *page, size_t from, unsigned generation)
 {
     int workers = 0;
 
-    for (size_t i = 1; i < page->slot_count; i++) {
-        int state = atomic_load(&page->slots[i].state);
-        workers += state == WORKER_READY || state == WORKER_DRAINING;
-    }
+    for (size_t i = from; i < page->slots_used; i++)
+        workers += serves(&page->slots[i]) && page->slots[i].generation == generation;
+    return workers;
+}
+
+/* The newest generation, and older ones that still finish their sessions. */
+static void print_workers(const struct page *page, FILE *out)
+{
+    unsigned newest = page->generation;
+    int      total = count_workers(page, 1, newest);
+
     print_head(out, "doppel_workers", KIND_GAUGE, "workers that serve sessions");
-    fprintf(out, "doppel_workers{generation=\"1\"} %d\n", workers);
+    fprintf(out, "doppel_workers{generation=\"%u\"} %d\n", newest, total);
+    for (size_t i = 1; i < page->slots_used; i++) {
+        unsigned generation = page->slots[i].generation;
+        int      rest = count_workers(page, i, generation);
+
+        if (generation != newest && serves(&page->slots[i]) &&
+            rest == count_workers(page, 1, generation))
+            fprintf(out, "doppel_workers{generation=\"%u\"} %d\n", generation, rest);
+    }
     print_head(out, "doppel_build_info", KIND_GAUGE, "always 1; the labels say what runs");
     fprintf(out, "doppel_build_info{version=\"%s\"} 1\n", DOPPEL_VERSION);
 }
@@ -257,7 +280,7 @@ static struct usage add_up_usage(const struct page *page)
 
     add_times(&usage, getpid());
     add_descriptors(&usage, getpid());
-    for (size_t i = 1; i < page->slot_count; i++) {
+    for (size_t i = 1; i < page->slots_used; i++) {
         pid_t pid = atomic_load(&page->slots[i].pid);
         if (atomic_load(&page->slots[i].state) == WORKER_NONE || pid == 0)
             continue;

@@ -36,7 +36,7 @@ static bool was_mirrored(const struct shadow *sh)
 
 static void book_shadow(struct shadow *sh, uint64_t offered)
 {
-    struct shadow_cells *cells = &sh->mirror->slot->shadows[sh->index];
+    struct shadow_cells *cells = &sh->mirror->slot->shadows[sh->row];
     uint64_t             sent = sh->cursor.position;
     uint64_t             gone = shadow_is_over(sh) ? offered - sent : 0;
     uint64_t             buffered = sh->booked_offered - sh->booked_sent - sh->booked_gone;
@@ -162,7 +162,7 @@ void account_close(const struct account *account)
 
     for (size_t i = 0; i < account->shadow_count; i++) {
         const struct shadow *sh = &account->shadows[i];
-        struct shadow_cells *cells = &slot->shadows[sh->index];
+        struct shadow_cells *cells = &slot->shadows[sh->row];
 
         cell_add(&cells->results[sh->result], 1);
         cell_add(&cells->decided[sh->result], (uint64_t)-1);

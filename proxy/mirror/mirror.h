@@ -42,6 +42,7 @@ struct mirror {
     const struct config  *config;
     struct page          *page;
     struct slot          *slot;           /* this worker's cells */
+    const uint16_t       *rows;           /* of the configuration's shadows in the page */
     struct shadow_limits *shadow_limits;  /* one per shadow */
     struct log_limit      primary_limits[SESSION_REASON_COUNT];
     struct log_limit      client_limit;   /* of lines about TLS with clients */

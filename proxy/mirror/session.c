@@ -798,7 +798,7 @@ static void count_stillborn(struct mirror *mirror)
     cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
     cell_add(&mirror->slot->closed[SESSION_NO_MEMORY], 1);
     for (size_t i = 0; i < mirror->config->shadow_count; i++)
-        cell_add(&mirror->slot->shadows[i].results[RESULT_NO_DATA], 1);
+        cell_add(&mirror->slot->shadows[mirror->rows[i]].results[RESULT_NO_DATA], 1);
     give_place_back(mirror);
 }
 

@@ -44,7 +44,7 @@ static void shadow_move(struct shadow *sh, enum shadow_state next)
 
 static struct shadow_cells *cells_of(const struct shadow *sh)
 {
-    return &sh->mirror->slot->shadows[sh->index];
+    return &sh->mirror->slot->shadows[sh->row];
 }
 
 static bool is_blocking(const struct shadow *sh)
@@ -151,6 +151,7 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
         .connect_seconds = -1,
         .first_byte_seconds = -1,
         .index = (uint16_t)index,
+        .row = mirror->rows[index],
     };
     assert(stream_total(request) == 0);
     /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
@@ -187,7 +188,7 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .marks = turn->marks,
     };
 
-    if (page_sum_shadow(sh->mirror->page, sh->index, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {
+    if (page_sum_shadow(sh->mirror->page, sh->row, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {
         detach(sh, RESULT_LIMIT);
         return;
     }

@@ -60,7 +60,8 @@ struct shadow {
     enum shadow_state  state;
     enum shadow_result result; /* final once DETACHED */
     enum shadow_reason reason; /* with the result mirrored or detached */
-    uint16_t           index;  /* in the configuration and in the page */
+    uint16_t           index;  /* in the configuration */
+    uint16_t           row;    /* in the page */
 };
 
 /* What a shadow must know of its session at each turn. */

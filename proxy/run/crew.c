@@ -6,6 +6,7 @@
  */
 #include "crew.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
@@ -85,6 +86,7 @@ _Noreturn static void become_worker(struct place *place, int lifeline, int ready
         .config = settings->config,
         .page = settings->page,
         .slot = place->slot,
+        .rows = settings->rows,
         .serial = place->crew->serial,
         .place = place->index,
         .place_count = place->crew->count,
@@ -125,7 +127,9 @@ static bool start_worker(struct place *place)
         return false;
     crew->serial++;
     place->started = clock_now();
-    place->slot = page_take_slot(crew->settings.page);
+    place->slot = page_take_slot(crew->settings.page, crew->settings.generation,
+                                 crew->settings.rows, crew->settings.config->shadow_count);
+    assert(place->slot != NULL); /* there is one for each place */
     log_flush();
     place->pid = fork();
     if (place->pid == 0)

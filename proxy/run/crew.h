@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct address;
 struct config;
@@ -28,6 +29,8 @@ struct crew_settings {
     struct ev_loop       *loop;
     const struct config  *config;
     struct page          *page;
+    unsigned              generation;   /* of the configuration, from 1 */
+    const uint16_t       *rows;         /* of the configuration's shadows in the page */
     const struct address *bound;        /* where the listeners are */
     const struct limits  *limits;
     struct tls_contexts  *tls;

@@ -60,7 +60,7 @@ static json_t *workers(const struct page *page)
 {
     json_t *list = json_array();
 
-    for (size_t i = 1; i < page->slot_count; i++) {
+    for (size_t i = 1; i < page->slots_used; i++) {
         enum worker_state state = (enum worker_state)atomic_load(&page->slots[i].state);
         if (state == WORKER_NONE)
             continue;
@@ -143,8 +143,8 @@ static json_t *shadows(const struct admin_view *view)
         endpoint_print(&shadow->target.endpoint, address);
         set(object, "name", json_string(shadow->name));
         set(object, "address", json_string(address));
-        for (size_t row = 0; row < page->shadow_count; row++) {
-            if (strcmp(page->shadow_names[row], shadow->name) == 0)
+        for (size_t row = 0; row < page->row_count; row++) {
+            if (strcmp(page->rows[row].name, shadow->name) == 0)
                 add_sums(object, page, row);
         }
         json_array_append_new(list, object);

@@ -33,6 +33,7 @@
 #include "run/crew.h"
 #include "run/limits.h"
 
+#define FIRST_GENERATION   1
 #define TICK_SECONDS       1.0
 #define KILL_GRACE_SECONDS  1.0     /* beyond the drain deadline */
 
@@ -42,6 +43,7 @@ static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR
 struct supervisor {
     const struct config   *config;
     struct page           *page;
+    uint16_t              *rows;      /* of the shadows in the page */
     struct ev_loop        *loop;
     struct crew           *crew;
     struct admin          *admin;
@@ -141,9 +143,14 @@ static bool make_page(struct supervisor *sup, struct fault *fault)
     sup->page = page_new(sup->config->workers);
     if (sup->page == NULL)
         return fault_set(fault, "no memory for the shared page");
-    sup->page->shadow_count = sup->config->shadow_count;
-    for (size_t i = 0; i < sup->config->shadow_count; i++)
-        snprintf(sup->page->shadow_names[i], PAGE_SHADOW_NAME, "%s", sup->config->shadows[i].name);
+    sup->page->generation = FIRST_GENERATION;
+    for (size_t i = 0; i < sup->config->shadow_count; i++) {
+        const char *name = sup->config->shadows[i].name;
+
+        if (!page_find_row(sup->page, name, &sup->rows[i]))
+            return fault_set(fault, "no room for the shadow %s: there have been %d names", name,
+                             PAGE_SHADOWS);
+    }
     atomic_store(&sup->page->slots[0].pid, getpid());
     log_count_drops(&sup->page->slots[0].counts[COUNT_LOG_DROPPED]);
     return true;
@@ -282,9 +289,9 @@ static void say_totals(const struct supervisor *sup)
     line_number(&line, "request_bytes", page_sum(page, COUNT_REQUEST_BYTES));
     line_number(&line, "response_bytes", page_sum(page, COUNT_RESPONSE_BYTES));
     line_list(&line, "shadows");
-    for (size_t i = 0; i < page->shadow_count; i++) {
+    for (size_t i = 0; i < page->row_count; i++) {
         line_item(&line);
-        line_text(&line, "name", page->shadow_names[i]);
+        line_text(&line, "name", page->rows[i].name);
         line_number(&line, "offered_bytes", page_sum_shadow(page, i, SHADOW_COUNT_OFFERED));
         line_number(&line, "sent_bytes", page_sum_shadow(page, i, SHADOW_COUNT_SENT));
         line_number(&line, "lost_bytes", page_sum_shadow(page, i, SHADOW_COUNT_LOST));
@@ -317,6 +324,7 @@ static struct supervisor *supervisor_new(const struct config *config)
     struct supervisor *sup = xcalloc(1, sizeof *sup);
 
     sup->config = config;
+    sup->rows = xcalloc(config->shadow_count + 1, sizeof sup->rows[0]);
     sup->bound = xcalloc(config->listen_count, sizeof sup->bound[0]);
     sup->listeners = xcalloc(config->listen_count, sizeof sup->listeners[0]);
     return sup;
@@ -328,6 +336,8 @@ static void make_crew(struct supervisor *sup)
         .loop = sup->loop,
         .config = sup->config,
         .page = sup->page,
+        .generation = FIRST_GENERATION,
+        .rows = sup->rows,
         .bound = sup->bound,
         .limits = &sup->limits,
         .tls = sup->tls,
@@ -420,6 +430,7 @@ static void supervisor_free(struct supervisor *sup)
     tls_contexts_free(sup->tls);
     free(sup->listeners);
     free(sup->bound);
+    free(sup->rows);
     free(sup);
 }
 

@@ -245,6 +245,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
     mirror->config = config;
     mirror->page = start->page;
     mirror->slot = start->slot;
+    mirror->rows = start->rows;
     mirror->shadow_limits = xcalloc(config->shadow_count + 1, sizeof mirror->shadow_limits[0]);
     mirror->session_prefix = w->session_prefix;
     mirror->shadows_most = start->limits->shadows_per_worker;

@@ -20,6 +20,7 @@ struct worker_start {
     const struct config  *config;
     struct page          *page;
     struct slot          *slot;
+    const uint16_t       *rows;           /* of the configuration's shadows in the page */
     uint64_t              serial;         /* of this worker process, from 1 */
     size_t                place;          /* of this worker, from 0 */
     size_t                place_count;

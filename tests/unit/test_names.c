@@ -204,7 +204,7 @@ static int set_up(void **state)
     config =
         (struct config){ .hosts = hosts, .dns_ttl_min = 1, .dns_ttl_max = 3600, .dns_stale = 600 };
     page = page_new(1);
-    slot = page_take_slot(page);
+    slot = page_take_slot(page, 1, NULL, 0);
     loop = ev_loop_new(EVFLAG_AUTO);
     names = names_new(loop, &config, slot, &fault);
     assert_non_null(names);

@@ -16,16 +16,23 @@
 
 #define SLOTS 3
 
-static struct page *page;
+static struct page       *page;
+static const char *const  names[] = { "canary", "odd\"name\\" };
+static uint16_t           rows[2];
+
+static struct slot *take_slot(void)
+{
+    return page_take_slot(page, 1, rows, 2);
+}
 
 static int make_page(void **state)
 {
     (void)state;
     page = page_new(SLOTS);
     assert_non_null(page);
-    page->shadow_count = 2;
-    strcpy(page->shadow_names[0], "canary");
-    strcpy(page->shadow_names[1], "odd\"name\\");
+    page->generation = 1;
+    for (size_t i = 0; i < 2; i++)
+        assert_true(page_find_row(page, names[i], &rows[i]));
     return 0;
 }
 
@@ -58,7 +65,7 @@ static uint64_t sum_results(size_t shadow)
 static void assert_books_balance(void)
 {
     assert_int_equal(page_sum(page, COUNT_SESSIONS), sum_closed());
-    for (size_t i = 0; i < page->shadow_count; i++) {
+    for (size_t i = 0; i < page->row_count; i++) {
         assert_int_equal(page_sum_shadow(page, i, SHADOW_COUNT_OFFERED),
                          page_sum_shadow(page, i, SHADOW_COUNT_SENT) +
                              page_sum_shadow(page, i, SHADOW_COUNT_LOST) +
@@ -97,8 +104,8 @@ static void fill_slot(struct slot *slot)
 static void test_a_sum_goes_over_all_workers(void **state)
 {
     (void)state;
-    fill_slot(page_take_slot(page));
-    fill_slot(page_take_slot(page));
+    fill_slot(take_slot());
+    fill_slot(take_slot());
     cell_add(&page->slots[0].counts[COUNT_SESSIONS], 1);
     assert_int_equal(page_sum(page, COUNT_SESSIONS), 21);
     assert_int_equal(page_sum_closed(page, SESSION_CLIENT_FIN), 12);
@@ -109,7 +116,7 @@ static void test_a_sum_goes_over_all_workers(void **state)
 
 static void test_what_a_worker_counts_is_seen_by_the_supervisor(void **state)
 {
-    struct slot *slot = page_take_slot(page);
+    struct slot *slot = take_slot();
     int status = 0;
 
     (void)state;
@@ -129,19 +136,19 @@ static void test_slots_are_given_until_none_is_free(void **state)
 
     (void)state;
     for (size_t i = 0; i < SLOTS; i++) {
-        taken[i] = page_take_slot(page);
+        taken[i] = take_slot();
         assert_non_null(taken[i]);
         assert_ptr_not_equal(taken[i], &page->slots[0]);
         assert_int_equal(taken[i]->state, WORKER_STARTING);
     }
-    assert_null(page_take_slot(page));
+    assert_null(take_slot());
     page_retire_slot(page, taken[1]);
-    assert_ptr_equal(page_take_slot(page), taken[1]);
+    assert_ptr_equal(take_slot(), taken[1]);
 }
 
 static void test_the_books_balance_after_a_worker_was_killed(void **state)
 {
-    struct slot *slot = page_take_slot(page);
+    struct slot *slot = take_slot();
 
     (void)state;
     fill_slot(slot);
@@ -160,7 +167,7 @@ static void test_the_books_balance_after_a_worker_was_killed(void **state)
 
 static void test_a_dead_worker_leaves_no_gauge(void **state)
 {
-    struct slot *slot = page_take_slot(page);
+    struct slot *slot = take_slot();
 
     (void)state;
     fill_slot(slot);
@@ -176,13 +183,13 @@ static void test_a_dead_worker_leaves_no_gauge(void **state)
 
 static void test_retiring_twice_and_with_neighbours_keeps_every_number(void **state)
 {
-    struct slot *neighbour = page_take_slot(page);
+    struct slot *neighbour = take_slot();
 
     (void)state;
     cell_add(&neighbour->counts[COUNT_CLIENTS_OPEN], 1);
     atomic_fetch_add(&page->clients_open, 1);
     for (int i = 0; i < 4; i++) {
-        struct slot *slot = page_take_slot(page);
+        struct slot *slot = take_slot();
         fill_slot(slot);
         page_retire_slot(page, slot);
         page_retire_slot(page, slot);
@@ -194,7 +201,7 @@ static void test_retiring_twice_and_with_neighbours_keeps_every_number(void **st
 
 static void test_clients_never_fall_below_none(void **state)
 {
-    struct slot *slot = page_take_slot(page);
+    struct slot *slot = take_slot();
 
     (void)state;
     cell_add(&slot->counts[COUNT_CLIENTS_OPEN], 1); /* killed before it told the page */
@@ -230,7 +237,7 @@ static void test_every_metric_has_its_sum_and_its_labels(void **state)
         "\nprocess_open_fds ",
         "\nprocess_cpu_seconds_total ",
     };
-    struct slot *slot = page_take_slot(page);
+    struct slot *slot = take_slot();
 
     (void)state;
     fill_slot(slot);
@@ -287,6 +294,45 @@ static void test_every_reason_and_result_has_a_name_of_its_own(void **state)
 
 #define PAGE_TEST(test) cmocka_unit_test_setup_teardown(test, make_page, drop_page)
 
+static void test_a_shadow_keeps_its_row(void **state)
+{
+    uint16_t row;
+
+    (void)state;
+    assert_true(page_find_row(page, "third", &row));
+    assert_int_equal(row, 2);
+    assert_true(page_find_row(page, names[1], &row));
+    assert_int_equal(row, 1);
+    assert_int_equal(page->row_count, 3);
+}
+
+static void test_the_last_row_is_refused_to_nobody_but_new_names(void **state)
+{
+    char     name[PAGE_SHADOW_NAME];
+    uint16_t row;
+
+    (void)state;
+    for (int i = 2; i < PAGE_SHADOWS; i++) {
+        snprintf(name, sizeof name, "shadow%d", i);
+        assert_true(page_find_row(page, name, &row));
+    }
+    assert_false(page_find_row(page, "one too many", &row));
+    assert_true(page_find_row(page, names[0], &row));
+    assert_int_equal(row, 0);
+}
+
+/* After a reload workers of both configurations die alike. */
+static void test_a_killed_worker_has_no_results_for_shadows_it_did_not_know(void **state)
+{
+    struct slot *slot = page_take_slot(page, 2, &rows[1], 1);
+
+    (void)state;
+    cell_add(&slot->counts[COUNT_SESSIONS], 4);
+    page_retire_slot(page, slot);
+    assert_int_equal(sum_results(0), 0);
+    assert_int_equal(sum_results(1), 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +346,9 @@ int main(void)
         PAGE_TEST(test_every_metric_has_its_sum_and_its_labels),
         PAGE_TEST(test_the_lines_of_a_metric_stand_under_their_one_head),
         PAGE_TEST(test_every_reason_and_result_has_a_name_of_its_own),
+        PAGE_TEST(test_a_shadow_keeps_its_row),
+        PAGE_TEST(test_the_last_row_is_refused_to_nobody_but_new_names),
+        PAGE_TEST(test_a_killed_worker_has_no_results_for_shadows_it_did_not_know),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
