@@ -5,7 +5,7 @@ Requests and answers on open connections, three times over:
 
     at once     the trouble is there, or comes in the middle, while clients are measured
     settled     the shadow has been detached from every session before they are measured
-    open        these sessions are over, too, and the breaker keeps new ones from dialling
+    open        so many sessions could not reach it that the breaker keeps new ones from trying
 """
 import http.client
 import re
@@ -13,8 +13,8 @@ import socket
 import threading
 import time
 
-from benchmark.measure import exchanges, run_of, set_scene
-from benchmark.peers import Sink
+from benchmark.measure import connects, exchanges, run_of, set_scene
+from benchmark.peers import Load, Sink
 from benchmark.results import Run
 from benchmark.stage import Trouble
 
@@ -25,6 +25,8 @@ SCRAPE_SECONDS = 0.1
 KINDS = {"healthy": "", "slow": "--pace=16", "stalled": "--still", "refusing": None, "black-holed": "--deaf",
          "killed": ""}
 NO_SHADOW = "none"
+# Those that cannot be reached: a breaker opens for no other trouble.
+UNREACHABLE = ["refusing", "black-holed", "killed"]
 # So that a shadow in trouble is detached within seconds, and not within minutes.
 IMPATIENT = ["--shadow-buffer=64k", "--shadow-stall-timeout=1s", "--shadow-connect-timeout=1s"]
 BREAKER = ["--shadow-breaker=5/60s"]
@@ -99,13 +101,22 @@ def settled(stage, candidate_of, kind, connections, seconds, opens_breaker=False
     if kind != NO_SHADOW and not _warm_until(scene, lambda: not metric(admin, "doppel_shadow_active")):
         return Run(wrong=f"the shadow is still there after {SETTLE_SECONDS} s")
     if kind != NO_SHADOW and opens_breaker:
-        if not metric(admin, "doppel_breaker_state"):
+        if not _knock_until_open(scene, admin):
             return Run(wrong="the breaker did not open")
-        scene.loads[-1].process.end()
         scene.open_load()
         if metric(admin, "doppel_shadow_active"):
             return Run(wrong="a shadow was dialled with the breaker open")
     return _measured(scene, seconds)
+
+
+def _knock_until_open(scene, admin):
+    """New sessions instead of the old ones, until the breaker is open and none dials any more."""
+    scene.loads[-1].process.end()
+    scene.loads.append(Load(scene.stage, scene.place.listen, **connects(4).load))
+    is_open = _warm_until(scene, lambda: metric(admin, "doppel_breaker_state")
+                          and not metric(admin, "doppel_shadow_active"))
+    scene.loads[-1].process.end()
+    return is_open
 
 
 def scraper(admin, connections, seconds):

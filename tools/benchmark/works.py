@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmark import isolation, measure
-from benchmark.isolation import KINDS, NO_SHADOW
+from benchmark.isolation import KINDS, NO_SHADOW, UNREACHABLE
 from benchmark.measure import connects, download, exchanges, upload
 from benchmark.proxies import haproxy, nginx
 
@@ -134,7 +134,7 @@ class Programme:
                       {kind: settled(kind, False) for kind in broken})]
         if doppel.accepts(isolation.BREAKER[0]):
             works.append(work("breaker", "The same on new connections, with the breaker open",
-                              {kind: settled(kind, True) for kind in broken}))
+                              {kind: settled(kind, True) for kind in [NO_SHADOW, *UNREACHABLE]}))
         return works
 
     def stalled(self):
