@@ -251,7 +251,8 @@ def test_while_draining_it_is_alive_and_not_ready(doppel, server):
 
     assert mirror.get("/healthz")[0] == 200
     assert mirror.status()["ready"] is False
-    assert {worker["state"] for worker in mirror.status()["workers"]} == {"draining"}
+    eventually(lambda: {worker["state"] for worker in mirror.status()["workers"]} == {"draining"},
+               "the worker has heard of it")
     page_of(mirror)
     primary.release()
     client.finish()
