@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <ev.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
@@ -17,10 +18,13 @@
 #include "flow/tls_contexts.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define BURST           64   /* handshakes: what fewer leave behind is not worth the search */
 
 struct handshakes {
     struct handshake_settings settings;
     size_t                    clients; /* under way */
+    size_t                    ended;   /* since memory was last given back */
+    size_t                    ended_before; /* of those, at the last look */
     void (*on_room)(void *owner);
     void *owner;
 };
@@ -68,6 +72,21 @@ void handshakes_watch_room(struct handshakes *all, void (*on_room)(void *owner),
     all->owner = owner;
 }
 
+/* A burst leaves holes of 17 KiB between the sessions that came of it.  While handshakes go on, the
+ * next one fills them. */
+void handshakes_tidy(struct handshakes *all)
+{
+    bool is_quiet = all->ended == all->ended_before;
+
+    all->ended_before = all->ended;
+    if (!is_quiet || all->ended < BURST)
+        return;
+    all->ended = all->ended_before = 0;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 /* The rows of stats.h stand in the order of sides and results. */
 static void count(const struct handshake *h, enum result result)
 {
@@ -110,6 +129,7 @@ static void handshake_free(struct handshake *h)
     ev_timer_stop(loop_of(h), &h->timer);
     ev_timer_stop(loop_of(h), &h->retry);
     free(h);
+    all->ended++;
     all->clients -= was_client;
     if (was_client && was_full && all->on_room != NULL)
         all->on_room(all->owner);

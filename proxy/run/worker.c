@@ -254,6 +254,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     sessions_book(&w->mirror);
+    handshakes_tidy(w->mirror.handshakes);
     if (w->is_serving)
         listeners_watch(w->listeners);
     w->mirror.memory_is_short |=

@@ -453,3 +453,22 @@ def test_T22_an_idle_client_in_tls_costs_little_memory(terminating, server, auth
     before = idle(50)
     grown = (idle(250) - before) / 250
     assert grown < 20 * KIB, f"{grown:.0f} bytes for each session"
+
+
+@pytest.mark.release
+def test_T22_a_burst_of_handshakes_leaves_no_memory_behind(terminating, server, authority):
+    mirror = terminating(server(echo))
+    context = authority.client_context()
+    assert secure(mirror.connect(), context, "localhost").exchange(b"hello") == b"hello"
+    before, count = mirror.rss_bytes(), 300
+
+    clients = [mirror.connect() for _ in range(count)]
+    for client in clients:
+        client.socket = TlsSocket(client.socket, context, name="localhost")
+        client.socket.hello()
+    for client in clients:
+        client.socket.handshake()
+
+    eventually(lambda: mirror.rss_bytes() - before < count * 26 * KIB,
+               lambda: f"{(mirror.rss_bytes() - before) / count:.0f} bytes for each session")
+    assert all(client.exchange(b"hello") == b"hello" for client in clients)

@@ -16,6 +16,7 @@ import socket
 import ssl
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import trustme
@@ -43,6 +44,12 @@ class TlsSocket:
         if hasattr(self._object, name):
             return getattr(self._object, name)
         return getattr(self.raw, name)
+
+    def hello(self):
+        """The first words of a handshake, without waiting for an answer."""
+        with suppress(ssl.SSLWantReadError):
+            self._object.do_handshake()
+        self._flush()
 
     def handshake(self):
         while True:
