@@ -6,10 +6,9 @@
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
- * A cell has one writer, so adding is a plain load and store, without a locked instruction; a
- * reader may see sums that are a moment apart.  All of it is anonymous shared memory made before
- * the first fork; what was never used costs no memory.  Rows and slots begin on cache lines of their
- * own, so that workers do not slow each other down.
+ * A cell has one writer (base/cell.h); a reader may see sums that are a moment apart.  All of it is
+ * anonymous shared memory made before the first fork; what was never used costs no memory.  Rows and
+ * slots begin on cache lines of their own, so that workers do not slow each other down.
  */
 #ifndef BASE_PAGE_H
 #define BASE_PAGE_H
@@ -21,6 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/cell.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -102,17 +102,5 @@ uint64_t page_sum_closed(const struct page *, enum session_reason);
 uint64_t page_sum_shadow(const struct page *, size_t shadow, enum shadow_counter);
 uint64_t page_sum_result(const struct page *, size_t shadow, enum shadow_result);
 uint64_t page_sum_reason(const struct page *, size_t shadow, enum shadow_reason);
-
-/* Only by the cell's one writer.  A gauge goes down by adding a negative number. */
-static inline void cell_add(_Atomic uint64_t *cell, uint64_t amount)
-{
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
-                          memory_order_relaxed);
-}
-
-static inline uint64_t cell_get(const _Atomic uint64_t *cell)
-{
-    return atomic_load_explicit(cell, memory_order_relaxed);
-}
 
 #endif
