@@ -152,6 +152,16 @@ static void move_shadow(struct shadow_cells *to, struct shadow_cells *from)
     for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
         atomic_store(&from->decided[i], 0);
     move_cells(to->reasons, from->reasons, NULL, SHADOW_REASON_COUNT);
+    for (size_t i = 0; i < TIMING_COUNT; i++)
+        histogram_move(&to->times[i], &from->times[i]);
+}
+
+static void move_times(struct slot *to, struct slot *from)
+{
+    for (size_t leg = 0; leg < LEG_SHADOW; leg++) {
+        for (size_t i = 0; i < TIMING_COUNT; i++)
+            histogram_move(&to->times[leg][i], &from->times[leg][i]);
+    }
 }
 
 /* Never below zero: the worker may have died between its cell and the shared number, and a wrapped
@@ -173,6 +183,7 @@ void page_retire_slot(struct page *page, struct slot *slot)
     settle_slot(page, slot);
     move_cells(kept->counts, slot->counts, is_gauge, COUNTER_COUNT);
     move_cells(kept->closed, slot->closed, NULL, SESSION_REASON_COUNT);
+    move_times(kept, slot);
     for (size_t i = 0; i < page->row_count; i++)
         move_shadow(&kept->shadows[i], &slot->shadows[i]);
     atomic_store(&slot->pid, 0);
@@ -221,5 +232,37 @@ uint64_t page_sum_reason(const struct page *page, size_t shadow, enum shadow_rea
 
     for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].shadows[shadow].reasons[reason]);
+    return sum;
+}
+
+struct histogram_sum page_sum_shadow_times(const struct page *page, size_t shadow,
+                                           enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    for (size_t i = 0; i < page->slots_used; i++)
+        histogram_add(&sum, &page->slots[i].shadows[shadow].times[timing]);
+    return sum;
+}
+
+static struct histogram_sum sum_all_shadows(const struct page *page, enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    for (size_t slot = 0; slot < page->slots_used; slot++) {
+        for (size_t shadow = 0; shadow < page->row_count; shadow++)
+            histogram_add(&sum, &page->slots[slot].shadows[shadow].times[timing]);
+    }
+    return sum;
+}
+
+struct histogram_sum page_sum_times(const struct page *page, enum leg leg, enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    if (leg >= LEG_SHADOW)
+        return sum_all_shadows(page, timing);
+    for (size_t i = 0; i < page->slots_used; i++)
+        histogram_add(&sum, &page->slots[i].times[leg][timing]);
     return sum;
 }

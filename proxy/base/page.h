@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include "base/cell.h"
+#include "base/histogram.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -41,6 +42,7 @@ struct shadow_cells {
     _Atomic uint64_t
         decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
+    struct histogram times[TIMING_COUNT];
 };
 
 /* What is known of a shadow by its name, over all workers and configurations. */
@@ -55,6 +57,7 @@ struct slot {
     bool                mirrors[PAGE_SHADOWS]; /* whether that knows this row's shadow */
     _Atomic uint64_t    counts[COUNTER_COUNT];
     _Atomic uint64_t    closed[SESSION_REASON_COUNT];
+    struct histogram    times[LEG_SHADOW][TIMING_COUNT]; /* of the legs before the shadows */
     struct shadow_cells shadows[PAGE_SHADOWS]; /* by row */
 };
 
@@ -102,5 +105,7 @@ uint64_t page_sum_closed(const struct page *, enum session_reason);
 uint64_t page_sum_shadow(const struct page *, size_t shadow, enum shadow_counter);
 uint64_t page_sum_result(const struct page *, size_t shadow, enum shadow_result);
 uint64_t page_sum_reason(const struct page *, size_t shadow, enum shadow_reason);
+struct histogram_sum page_sum_times(const struct page *, enum leg, enum timing);
+struct histogram_sum page_sum_shadow_times(const struct page *, size_t shadow, enum timing);
 
 #endif

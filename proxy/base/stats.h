@@ -148,6 +148,30 @@
     COUNT(RESPONSE, "doppel_shadow_response_bytes_total", "", COUNTER,                             \
           "bytes the shadow answered, discarded")
 
+/*
+ * TIMING(identifier, metric, help): a histogram of seconds for each leg, summed over the workers; the
+ * label leg="NAME" is added.  Each shadow name has its own, and leg="shadow" is their sum.
+ */
+#define TIMINGS(TIMING)                                                                            \
+    TIMING(CONNECT, "doppel_connect_seconds",                                                      \
+           "time until a connection was open; client: PROXY header and TLS handshake")             \
+    TIMING(                                                                                        \
+        FIRST_BYTE, "doppel_first_byte_seconds",                                                   \
+        "time from the client's first byte to the first of the answer; client: from accepting it " \
+        "to its first byte")
+
+/* LEG(identifier, name): whose connection. */
+#define LEGS(LEG)                                                                                  \
+    LEG(CLIENT, "client")                                                                          \
+    LEG(PRIMARY, "primary")                                                                        \
+    LEG(SHADOW, "shadow")
+
+#define STATS_NAME_OF(identifier, ...) TIMING_##identifier,
+enum timing { TIMINGS(STATS_NAME_OF) TIMING_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) LEG_##identifier,
+enum leg { LEGS(STATS_NAME_OF) LEG_COUNT };
+#undef STATS_NAME_OF
 #define STATS_NAME_OF(identifier, ...) SESSION_##identifier,
 enum session_reason { SESSION_REASONS(STATS_NAME_OF) SESSION_REASON_COUNT };
 #undef STATS_NAME_OF

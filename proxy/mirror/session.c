@@ -64,6 +64,7 @@ struct session {
     double                      ended_at;
     double                      first_byte_at; /* the client's; 0: none yet */
     uint64_t                    greeting_bytes; /* what the primary had said by then */
+    float                       opened_seconds;     /* until the client's connection was open */
     float                       connect_seconds;    /* below 0: unknown */
     float                       first_byte_seconds; /* below 0: unknown */
     uint64_t                    number;
@@ -289,6 +290,11 @@ static void warn_of_hello(const struct session *s)
                     "mirror what is inside");
 }
 
+static void note_time(struct session *s, enum leg leg, enum timing timing, double seconds)
+{
+    histogram_note(&s->mirror->slot->times[leg][timing], seconds);
+}
+
 static void fill_request(struct session *s, double now)
 {
     enum io io = stream_fill(s->request, s->client);
@@ -299,6 +305,7 @@ static void fill_request(struct session *s, double now)
         lose_client(s, now);
     if (s->first_byte_at == 0 && stream_total(s->request) > 0) {
         warn_of_hello(s);
+        note_time(s, LEG_CLIENT, TIMING_FIRST_BYTE, now - s->started);
         s->first_byte_at = now;
         s->greeting_bytes = stream_total(s->response);
     }
@@ -330,6 +337,9 @@ static void session_dial(struct session *s, double now)
         .header = s->introduction != NULL ? &s->introduction->header : NULL,
     };
 
+    s->opened_seconds = (float)(now - s->started);
+    if (s->listener->endpoint.tls || s->listener->accept_proxy)
+        note_time(s, LEG_CLIENT, TIMING_CONNECT, now - s->started);
     if (s->introduction != NULL)
         introduction_complete(s->introduction, s->mirror, s->listener, s->number, s->client);
     s->primary = dial(s->mirror->dialer, &request, on_ready, s);
@@ -369,11 +379,15 @@ static void fill_response(struct session *s, double now)
         remember(s, SESSION_PRIMARY_FIN);
     if (io == IO_FAILED || transport_is_broken(s->primary))
         lose_primary(s, now);
-    if (s->connect_seconds < 0 && transport_is_open(s->primary))
+    if (s->connect_seconds < 0 && transport_is_open(s->primary)) {
         s->connect_seconds = (float)(now - s->started);
+        note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds - s->opened_seconds);
+    }
     if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&
-        stream_total(s->response) > s->greeting_bytes)
+        stream_total(s->response) > s->greeting_bytes) {
         s->first_byte_seconds = (float)(now - s->first_byte_at);
+        note_time(s, LEG_PRIMARY, TIMING_FIRST_BYTE, s->first_byte_seconds);
+    }
 }
 
 static void deliver_response(struct session *s, double now)

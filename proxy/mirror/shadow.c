@@ -236,8 +236,10 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
     size_t  moved;
     enum io io = transport_discard(sh->transport, DISCARD_MOST, &moved);
 
-    if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0)
+    if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0) {
         sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
+        histogram_note(&cells_of(sh)->times[TIMING_FIRST_BYTE], sh->first_byte_seconds);
+    }
     sh->response_bytes += moved;
     if (io == IO_FAILED)
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
@@ -261,8 +263,10 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
         shadow_dial(sh, turn);
     if (sh->transport == NULL || transport_is_opening(sh->transport))
         return;
-    if (transport_is_open(sh->transport) && sh->connect_seconds < 0)
+    if (transport_is_open(sh->transport) && sh->connect_seconds < 0) {
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
+        histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
+    }
     if (sh->state == SHADOW_MIRRORING)
         send_on(sh, turn);
     if (sh->state != SHADOW_DETACHED)
