@@ -78,6 +78,16 @@ void admission_leave(struct session *s)
     sources_leave(s->mirror->sources, s->mirror->sources_table, &client);
 }
 
+bool admission_take_place(struct mirror *mirror, size_t max_sessions)
+{
+    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= max_sessions) {
+        atomic_fetch_sub(&mirror->page->clients_open, 1);
+        return false;
+    }
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
+    return true;
+}
+
 void admission_give_place_back(struct mirror *mirror)
 {
     atomic_fetch_sub(&mirror->page->clients_open, 1);

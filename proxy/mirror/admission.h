@@ -5,6 +5,7 @@
 #define MIRROR_ADMISSION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/stats.h"
 
@@ -20,7 +21,8 @@ void admission_refuse(struct session *, enum session_reason);
 /* The client has gone: it no longer counts for its address. */
 void admission_leave(struct session *);
 
-/* A place among --max-sessions, over all workers. */
+/* One of the places among --max-sessions, over all workers.  False: all are taken. */
+bool admission_take_place(struct mirror *, size_t max_sessions);
 void admission_give_place_back(struct mirror *);
 
 #endif
