@@ -28,7 +28,7 @@
 #include "flow/names.h"
 #include "flow/transport.h"
 #include "mirror/mirror.h"
-#include "mirror/session.h"
+#include "mirror/sessions.h"
 #include "run/limits.h"
 #include "run/listener.h"
 
