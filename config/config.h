@@ -167,6 +167,8 @@ struct config {
 
     bool            admin_on;
     struct endpoint admin;
+    char           *admin_host;           /* a name for us in Host headers; NULL: none */
+    char           *admin_token_file;     /* NULL: none */
     char           *pid_file;             /* NULL: none */
 
     /* Hidden, for tests. */

@@ -279,6 +279,12 @@ static const struct option options[] = {
       .initial = "off", .nothing = "off", .metavar = "ADDR",
       .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
               "unix:/path" },
+    { .name = "admin-host", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(admin_host),
+      .initial = "", .metavar = "NAME",
+      .help = "a name that the admin endpoint may be asked by, beside IP addresses and localhost" },
+    { .name = "admin-token-file", .group = GROUP_OPERATING, .kind = KIND_TEXT,
+      GLOBAL(admin_token_file), .initial = "", .metavar = "FILE",
+      .help = "its line is the token that a POST over TCP needs; a unix socket needs none" },
     { .name = "drain-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_timeout),
       .initial = "8s", .nothing = "off", .most = DAY, .metavar = "TIME",
       .help = "how long open sessions may still last after TERM or INT; 0 or off: without limit" },
@@ -314,8 +320,6 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host",
-    "admin-token-file",
     "compare",
     "drain-delay",
     "group",

@@ -31,9 +31,11 @@
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/crew.h"
+#include "run/gate.h"
 #include "run/limits.h"
 
 #define FIRST_GENERATION   1
+#define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
 #define KILL_GRACE_SECONDS  1.0     /* beyond the drain deadline */
 
@@ -47,6 +49,7 @@ struct supervisor {
     struct ev_loop        *loop;
     struct crew           *crew;
     struct admin          *admin;
+    struct token           token;     /* what changes over TCP need */
     struct address        *bound;     /* one per listener */
     struct bound_listener *listeners; /* the same for the admin endpoint */
     struct limits          limits;
@@ -95,10 +98,12 @@ static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fa
     return bound;
 }
 
+static void drain_on_request(void *owner);
+
 static bool start_admin(struct supervisor *sup, struct fault *fault)
 {
     struct socket_settings settings = { 0 };
-    struct bind_request    request = { &sup->config->admin, &settings, 0600, 64, false };
+    struct bind_request    request = { &sup->config->admin, &settings, 0600, ADMIN_BACKLOG, false };
     struct address         bound;
     int                    socket;
     struct admin_view      view = {
@@ -107,6 +112,8 @@ static bool start_admin(struct supervisor *sup, struct fault *fault)
         .listeners = sup->listeners,
         .listener_count = sup->config->listen_count,
         .ready = &sup->is_ready,
+        .token = &sup->token,
+        .actions = { drain_on_request, sup },
     };
 
     if (!sup->config->admin_on)
@@ -255,6 +262,14 @@ static void on_stop(struct supervisor *sup, int number)
     }
 }
 
+static void drain_on_request(void *owner)
+{
+    struct supervisor *sup = owner;
+
+    if (!sup->is_draining)
+        start_draining(sup, sup->config->drain_timeout);
+}
+
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     struct supervisor *sup = watcher->data;
@@ -369,6 +384,7 @@ static void log_start(const struct supervisor *sup)
     const struct config *config = sup->config;
 
     tls_contexts_warn(config);
+    token_warn(config->admin_token_file);
     log_info("supervisor", "starting",
              "version=%s workers=%" PRIu64 " max_sessions=%zu most_buffer_bytes=%.0f shadows=%zu",
              stats_version(), config->workers, sup->limits.sessions,
@@ -390,7 +406,8 @@ static bool supervisor_start(struct supervisor *sup, struct fault *fault)
     sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (sup->loop == NULL)
         return fault_set(fault, "cannot make an event loop");
-    if (!origin_check(config, fault) || !open_logs(config, fault) || !make_page(sup, fault))
+    if (!token_read(&sup->token, config->admin_token_file, fault) || !origin_check(config, fault) ||
+        !open_logs(config, fault) || !make_page(sup, fault))
         return false;
     sup->tls = tls_contexts_new(config, fault);
     if (sup->tls == NULL)
@@ -437,9 +454,10 @@ static void supervisor_free(struct supervisor *sup)
 bool supervisor_check(const struct config *config, struct fault *fault)
 {
     struct tls_contexts *tls = tls_contexts_new(config, fault);
+    struct token token;
 
     tls_contexts_free(tls);
-    return tls != NULL;
+    return tls != NULL && token_read(&token, config->admin_token_file, fault);
 }
 
 int supervisor_run(const struct config *config)

@@ -1,0 +1,28 @@
+/*
+ * control.h — what a POST to the admin endpoint changes.
+ *
+ *     /drain                    as TERM does
+ *
+ * Whether the asker may is the gate's question (run/gate.h), and is answered before.
+ */
+#ifndef RUN_CONTROL_H
+#define RUN_CONTROL_H
+
+#include <stdbool.h>
+
+#include "run/answer.h"
+
+struct admin_view;
+
+struct control_request {
+    const char *path;
+    const char *percent; /* of the query; NULL: it has none */
+    const char *by;      /* over what the request came, for the log: "tcp" or "unix" */
+};
+
+/* There is something to change under this path. */
+bool control_has(const char *path);
+/* Changes it, says so in the log, and answers with the new state.  The path is one of those. */
+struct answer control_do(const struct admin_view *, const struct control_request *);
+
+#endif
