@@ -139,6 +139,7 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+    double reload_timeout;                /* of sessions of a former configuration */
 
     double           handshake_timeout;
     uint64_t         max_handshakes;      /* with clients, over all workers */

@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "config/load.h"
 #include "run/loops.h"
+#include "run/reload.h"
 #include "run/supervisor.h"
 #include "run/version.h"
 
@@ -44,17 +45,20 @@ static int refuse(const struct fault *fault)
     return EXIT_USAGE;
 }
 
-/* Checks or runs. */
-static int use(const struct config *config, enum config_action action)
+/* Checks or runs; takes the configuration. */
+static int use(struct config *config, const struct command *command, enum config_action action)
 {
     struct fault fault = { { 0 } };
+    int          status = EXIT_CLEAN;
 
     if (!loops_check(config, &fault) || !supervisor_check(config, &fault))
-        return refuse(&fault);
-    if (action == CONFIG_RUN)
-        return supervisor_run(config);
-    config_print(config, stdout);
-    return EXIT_CLEAN;
+        status = refuse(&fault);
+    else if (action == CONFIG_RUN)
+        return supervisor_run(config, command);
+    else
+        config_print(config, stdout);
+    config_free(config);
+    return status;
 }
 
 static int say(enum config_action action, const struct fault *fault)
@@ -84,14 +88,12 @@ int main(int argc, char *argv[])
     enum config_action     action = CONFIG_RUN;
     struct config_warnings warnings = { 0 };
     struct fault           fault = { { 0 } };
+    struct command         command = { argc, argv, environ };
     struct config         *config;
-    int                    status;
 
     occupy_standard_streams();
     config = config_load(argc, argv, environ, &action, &warnings, &fault);
     print_warnings(&warnings);
     config_warnings_free(&warnings);
-    status = config != NULL ? use(config, action) : say(action, &fault);
-    config_free(config);
-    return status;
+    return config != NULL ? use(config, &command, action) : say(action, &fault);
 }

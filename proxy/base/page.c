@@ -61,6 +61,20 @@ bool page_find_row(struct page *page, const char *name, uint16_t *row)
     return true;
 }
 
+struct roster *page_take_roster(struct page *page)
+{
+    for (size_t i = 0; i < PAGE_GENERATIONS; i++) {
+        struct roster *roster = &page->rosters[i];
+
+        if (atomic_load(&roster->is_taken))
+            continue;
+        memset(roster, 0, sizeof *roster);
+        atomic_store(&roster->is_taken, true);
+        return roster;
+    }
+    return NULL;
+}
+
 static struct slot *free_slot(struct page *page)
 {
     for (size_t i = 1; i < page->slots_used; i++) {

@@ -2,6 +2,7 @@
  * page.h — the page of memory that supervisor and workers share.
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
+ *           ├─ roster 0 .. 15: one living generation each, between it and its workers
  *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
@@ -27,6 +28,8 @@
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
 #define PAGE_SHADOW_NAME 33
 #define PAGE_PLACES     256 /* workers of one generation */
+#define PAGE_LISTENERS  4096 /* of one generation */
+#define PAGE_GENERATIONS 16 /* at a time: one serves, the others start or finish */
 #define CACHE_LINE       64
 
 enum worker_state {
@@ -61,18 +64,37 @@ struct slot {
     struct shadow_cells shadows[PAGE_SHADOWS]; /* by row */
 };
 
-struct page {
-    _Atomic uint64_t clients_open;       /* over all workers; see COUNT_CLIENTS_OPEN */
-    _Atomic uint64_t shadow_memory;      /* likewise; see COUNT_SHADOW_MEMORY */
+/* What the workers of a generation are to do.  They look when the supervisor wakes them: at the end
+ * of their gate, and of their lifeline. */
+enum order {
+    ORDER_WAIT,   /* the others are not ready yet */
+    ORDER_SERVE,  /* and when the lifeline ends nevertheless, the supervisor is dead */
+    ORDER_RETIRE, /* finish: a newer generation has the sockets, but for those that are removed */
+    ORDER_DRAIN,  /* finish: nobody takes clients any more */
+};
+
+/* Between the supervisor and the workers of one generation. */
+struct roster {
+    _Atomic int    order;            /* enum order */
+    _Atomic bool   is_taken;         /* by a living generation */
+    _Atomic double deadline;         /* to finish; CLOCK_MONOTONIC seconds, 0: no limit */
     _Atomic uint32_t
         watchers[PAGE_PLACES];       /* the place whose worker watches this place's sockets */
     _Atomic bool
         is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
-    _Atomic double   drain_deadline;     /* CLOCK_MONOTONIC seconds; 0: no limit */
+    _Atomic bool   is_removed[PAGE_LISTENERS]; /* the newer generation does not listen there */
+};
+
+struct page {
+    _Atomic uint64_t clients_open;       /* over all workers; see COUNT_CLIENTS_OPEN */
+    _Atomic uint64_t shadow_memory;      /* likewise; see COUNT_SHADOW_MEMORY */
+    _Atomic double   drain_deadline;     /* of all generations, like theirs */
+    struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
     double           started;            /* wall clock, seconds */
-    unsigned         generation;         /* the newest, from 1 */
+    unsigned         generation;         /* the newest that serves, from 1 */
+    uint64_t         workers_started;    /* ever: their serials */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */
@@ -87,6 +109,10 @@ void         page_free(struct page *);
 /* The row of a shadow's name, which gets one with the first call and keeps it.  False: all are taken.
  * Only the supervisor asks. */
 bool page_find_row(struct page *, const char *name, uint16_t *row);
+
+/* A roster in its first state, for a generation to come; NULL: there are as many as can be.  It is
+ * free again when is_taken is false. */
+struct roster *page_take_roster(struct page *);
 
 /* A free slot for a worker of this generation, which mirrors to the shadows of these rows; marked
  * WORKER_STARTING.  NULL when all are taken. */

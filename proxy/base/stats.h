@@ -129,6 +129,9 @@
     COUNT(ACCEPT_PAUSED, "doppel_accept_paused", "", GAUGE, "workers that have paused accepting")  \
     COUNT(LOG_DROPPED, "doppel_log_dropped_total", "", COUNTER,                                    \
           "log lines dropped because nobody took them")                                            \
+    COUNT(RELOADS_OK, "doppel_reloads_total", "result=\"ok\"", COUNTER,                            \
+          "configurations read again")                                                             \
+    COUNT(RELOADS_FAILED, "doppel_reloads_total", "result=\"failed\"", COUNTER, "")                \
     COUNT(WORKER_RESTARTS, "doppel_worker_restarts_total", "", COUNTER,                            \
           "workers replaced after they died")
 

@@ -408,6 +408,11 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     return admin;
 }
 
+void admin_show(struct admin *admin, const struct admin_view *view)
+{
+    admin->view = *view;
+}
+
 void admin_stop(struct admin *admin)
 {
     if (admin == NULL)

@@ -31,11 +31,12 @@ struct bound_listener {
 
 /* What only the supervisor can do.  Each is called in a turn of its loop, and may not wait. */
 struct admin_actions {
+    bool (*reload)(void *owner); /* false: not now, we are draining */
     void (*drain)(void *owner);
     void *owner;
 };
 
-/* What the admin endpoint shows and changes; borrowed, must outlive it. */
+/* What the admin endpoint shows and changes; what it points to must outlive that. */
 struct admin_view {
     const struct config         *config;
     struct page                 *page;
@@ -50,6 +51,8 @@ struct admin_view {
  * closed. */
 struct admin *admin_start(struct ev_loop *, int listening, const struct admin_view *,
                           struct fault *);
+/* What it shows from now on; the admin endpoint itself stays where it is. */
+void admin_show(struct admin *, const struct admin_view *);
 /* Stops serving and closes the socket; NULL is fine. */
 void admin_stop(struct admin *);
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -60,7 +61,7 @@ static bool claim_port(struct address *address, const struct bind_request *reque
     struct sockaddr_storage storage = { 0 };
     struct address          bound;
     socklen_t               length = sizeof storage;
-    int                     probe = bound_socket(address, false, request);
+    int                     probe = bound_socket(address, request->joins, request);
 
     if (probe < 0)
         return false;
@@ -79,15 +80,17 @@ static bool is_without_ipv6(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
+static const char *numeric_host(const struct endpoint *endpoint)
+{
+    return strcasecmp(endpoint->host, "localhost") == 0 ? "127.0.0.1" : endpoint->host;
+}
+
 static bool choose_address(const struct bind_request *request, struct address *address)
 {
     const struct endpoint *endpoint = request->endpoint;
     bool                   everywhere = endpoint->host[0] == '\0';
-    const char            *host = everywhere ? "::" : endpoint->host;
 
-    if (strcasecmp(host, "localhost") == 0)
-        host = "127.0.0.1";
-    address_parse(address, host, endpoint->port);
+    address_parse(address, everywhere ? "::" : numeric_host(endpoint), endpoint->port);
     if (claim_port(address, request))
         return true;
     if (!everywhere || !is_without_ipv6(errno))
@@ -96,17 +99,9 @@ static bool choose_address(const struct bind_request *request, struct address *a
     return claim_port(address, request);
 }
 
-static bool bind_tcp(const struct bind_request *request, int *sockets, size_t count,
-                     struct address *bound)
+static int bind_tcp(const struct bind_request *request, struct address *bound)
 {
-    if (!choose_address(request, bound))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        sockets[i] = bound_socket(bound, true, request);
-        if (sockets[i] < 0 || listen(sockets[i], request->backlog) != 0)
-            return false;
-    }
-    return true;
+    return choose_address(request, bound) ? bound_socket(bound, true, request) : -1;
 }
 
 /* --- unix -------------------------------------------------------------------------------- */
@@ -127,49 +122,97 @@ static bool nobody_listens(const struct address *address)
     return refused;
 }
 
-static bool bind_unix(const struct bind_request *request, int *sockets, size_t count,
-                      struct address *bound)
+static int bind_unix(const struct bind_request *request, struct address *bound)
 {
     const char *path = request->endpoint->host;
 
     address_of_path(bound, path);
-    sockets[0] = bound_socket(bound, false, request);
-    if (sockets[0] < 0 && errno == EADDRINUSE) {
-        if (!nobody_listens(bound)) {
-            errno = EADDRINUSE;
-            return false;
-        }
-        unlink(path);
-        sockets[0] = bound_socket(bound, false, request);
+    int socket = bound_socket(bound, false, request);
+    if (socket >= 0 || errno != EADDRINUSE)
+        return socket;
+    if (!nobody_listens(bound)) {
+        errno = EADDRINUSE;
+        return -1;
     }
-    if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
-        listen(sockets[0], request->backlog) != 0)
-        return false;
-    for (size_t i = 1; i < count; i++) {
-        sockets[i] = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
-        if (sockets[i] < 0)
-            return false;
-    }
-    return true;
+    unlink(path);
+    return bound_socket(bound, false, request);
 }
 
-bool bind_listeners(const struct bind_request *request, int *sockets, size_t count,
-                    struct address *bound, struct fault *fault)
+static int family_of(int socket)
 {
-    for (size_t i = 0; i < count; i++)
-        sockets[i] = -1;
-    bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
-                                                         : bind_tcp(request, sockets, count, bound);
-    if (done)
-        return true;
-    refuse(request->endpoint, fault, errno);
-    bound->length = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (sockets[i] >= 0)
-            close(sockets[i]);
-        sockets[i] = -1;
+    int       family = AF_UNSPEC;
+    socklen_t length = sizeof family;
+
+    getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length);
+    return family;
+}
+
+/* --- either ------------------------------------------------------------------------------ */
+
+bool bind_listen(const struct bind_request *request, int socket, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    int                    none = 0;
+
+    if (endpoint->kind == ENDPOINT_UNIX) {
+        if (chmod(endpoint->host, request->mode) == 0 && listen(socket, request->backlog) == 0)
+            return true;
+        return refuse(endpoint, fault, errno);
     }
-    return false;
+    int family = family_of(socket);
+    setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
+    socket_tune(socket, family, request->sockets);
+    if ((!request->transparent || origin_allow_foreign(socket, family)) &&
+        listen(socket, request->backlog) == 0)
+        return true;
+    return refuse(endpoint, fault, errno);
+}
+
+int bind_first(const struct bind_request *request, struct address *bound, struct fault *fault)
+{
+    bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
+    int  socket = is_unix ? bind_unix(request, bound) : bind_tcp(request, bound);
+
+    if (socket < 0)
+        refuse(request->endpoint, fault, errno);
+    else if (bind_listen(request, socket, fault))
+        return socket;
+    else
+        close(socket);
+    bound->length = 0;
+    return -1;
+}
+
+int bind_further(const struct bind_request *request, int first, const struct address *bound,
+                 struct fault *fault)
+{
+    bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
+    int socket = is_unix ? fcntl(first, F_DUPFD_CLOEXEC, 0) : bound_socket(bound, true, request);
+
+    if (socket < 0)
+        refuse(request->endpoint, fault, errno);
+    return socket;
+}
+
+static bool is_at_wildcard(const struct address *bound, uint16_t port)
+{
+    return bound->any.sa_family == AF_INET6 && address_is_wildcard(bound) &&
+           address_port(bound) == port;
+}
+
+bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
+{
+    struct address wished;
+
+    if (endpoint->kind == ENDPOINT_UNIX)
+        return bound->any.sa_family == AF_UNIX &&
+               strcmp(endpoint->host, bound->local.sun_path) == 0;
+    if (bound->any.sa_family == AF_UNIX || endpoint->port == 0)
+        return false;
+    if (endpoint->host[0] == '\0')
+        return is_at_wildcard(bound, endpoint->port);
+    address_parse(&wished, numeric_host(endpoint), endpoint->port);
+    return address_equal(&wished, bound);
 }
 
 void bind_remove(const struct endpoint *endpoint)

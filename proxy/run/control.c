@@ -23,10 +23,19 @@ static struct answer drain(const struct admin_view *view, const struct control_r
     return answer_plain(ANSWER_ACCEPTED, "draining\n");
 }
 
+static struct answer reload(const struct admin_view *view, const struct control_request *request)
+{
+    if (!view->actions.reload(view->actions.owner))
+        return answer_plain(ANSWER_CONFLICT, "draining: nothing is reloaded any more\n");
+    log_change(request);
+    return answer_plain(ANSWER_ACCEPTED, "reloading; the log says how it went\n");
+}
+
 static const struct {
     const char     *path;
     control_action *action;
 } rows[] = {
+    { "/reload", reload },
     { "/drain", drain },
 };
 

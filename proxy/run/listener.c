@@ -39,6 +39,7 @@ struct listener {
     const struct listen_config *config;
     size_t                      place;
     ev_io                       io; /* its fd is -1 once closed */
+    bool                        is_left; /* nobody will take its queue after us */
 };
 
 struct listeners {
@@ -64,20 +65,21 @@ static bool is_assigned(const struct listener *listener)
 {
     const struct listeners *all = listener->all;
 
-    return atomic_load(&all->mirror->page->watchers[listener->place]) == all->settings.place;
+    return atomic_load(&all->settings.roster->watchers[listener->place]) == all->settings.place;
 }
 
 /* The next worker that has room stands in for one that is full. */
 static bool is_ours(const struct listener *listener)
 {
     const struct listeners *all = listener->all;
-    const struct page      *page = all->mirror->page;
-    size_t                  watcher = atomic_load(&page->watchers[listener->place]);
+    const struct roster    *roster = all->settings.roster;
+    size_t                  workers = all->mirror->config->workers;
+    size_t                  watcher = atomic_load(&roster->watchers[listener->place]);
 
-    for (size_t i = 0; i < all->settings.place_count; i++) {
-        size_t candidate = (watcher + i) % all->settings.place_count;
+    for (size_t i = 0; i < workers; i++) {
+        size_t candidate = (watcher + i) % workers;
 
-        if (!atomic_load(&page->is_full[candidate]))
+        if (!atomic_load(&roster->is_full[candidate]))
             return candidate == all->settings.place;
     }
     return watcher == all->settings.place;
@@ -90,7 +92,7 @@ static bool has_room(const struct listener *listener)
            handshakes_have_room(listener->all->mirror->handshakes);
 }
 
-/* What is watched follows from the page, and from whether we may accept. */
+/* What is watched follows from the roster, and from whether we may accept. */
 static void rearm(struct listener *listener)
 {
     struct ev_loop *loop = listener->all->mirror->loop;
@@ -105,7 +107,7 @@ static void rearm(struct listener *listener)
 
 void listeners_watch(struct listeners *all)
 {
-    atomic_store(&all->mirror->page->is_full[all->settings.place], is_at_own_limit(all));
+    atomic_store(&all->settings.roster->is_full[all->settings.place], is_at_own_limit(all));
     for (size_t i = 0; i < all->count && !all->is_draining; i++)
         rearm(&all->listeners[i]);
 }
@@ -138,7 +140,7 @@ static bool take_place(struct listeners *all)
     struct mirror *mirror = all->mirror;
 
     if (is_at_own_limit(all)) {
-        atomic_store(&mirror->page->is_full[all->settings.place], true);
+        atomic_store(&all->settings.roster->is_full[all->settings.place], true);
         return false;
     }
     return admission_take_place(mirror, all->settings.max_sessions);
@@ -153,17 +155,22 @@ static bool is_at_limit(const struct listeners *all)
 
 static void take_queue(struct listener *listener);
 
+static void unpause(struct listeners *all)
+{
+    ev_timer_stop(all->mirror->loop, &all->retry);
+    if (all->is_paused)
+        cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
+    all->is_paused = all->is_exhausted = false;
+}
+
 static void resume_accepting(struct listeners *all)
 {
     if (is_at_limit(all)) {
         pause_accepting(all, LIMIT_RETRY);
         return;
     }
-    ev_timer_stop(all->mirror->loop, &all->retry);
-    atomic_store(&all->mirror->page->is_full[all->settings.place], false);
-    if (all->is_paused)
-        cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
-    all->is_paused = all->is_exhausted = false;
+    unpause(all);
+    atomic_store(&all->settings.roster->is_full[all->settings.place], false);
     for (size_t i = 0; i < all->count; i++) {
         if (all->is_draining)
             take_queue(&all->listeners[i]);
@@ -256,7 +263,7 @@ static void close_listener(struct listener *listener)
  * comes. */
 static void take_queue(struct listener *listener)
 {
-    if (!is_assigned(listener))
+    if (!listener->is_left)
         close_listener(listener);
     for (int n = 0; n < ACCEPTS_PER_WAKE && listener->io.fd >= 0; n++) {
         if (accept_one(listener))
@@ -305,7 +312,6 @@ struct listeners *listeners_new(const struct listeners_settings *settings)
         ev_io_init(&listener->io, on_connection, settings->sockets[i], EV_READ);
         listener->io.data = listener;
     }
-    listeners_watch(all);
     return all;
 }
 
@@ -330,11 +336,30 @@ bool listeners_are_closed(const struct listeners *all)
     return true;
 }
 
-void listeners_drain(struct listeners *all)
+static void finish(struct listeners *all)
 {
     all->is_draining = true;
     for (size_t i = 0; i < all->count; i++)
         take_queue(&all->listeners[i]);
+    if (listeners_are_closed(all))
+        unpause(all);
+}
+
+void listeners_drain(struct listeners *all)
+{
+    for (size_t i = 0; i < all->count; i++)
+        all->listeners[i].is_left = is_assigned(&all->listeners[i]);
+    finish(all);
+}
+
+/* Whoever else has the sockets of a removed listener takes from their queues, too. */
+void listeners_retire(struct listeners *all)
+{
+    size_t each = all->mirror->config->listen_count;
+
+    for (size_t i = 0; i < all->count; i++)
+        all->listeners[i].is_left = atomic_load(&all->settings.roster->is_removed[i % each]);
+    finish(all);
 }
 
 void listeners_close(struct listeners *all)
