@@ -2,7 +2,8 @@
  * page.h — the page of memory that supervisor and workers share.
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
- *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
+ *           ├─ row 0 .. r: one shadow name each with its live knobs, which outlives the
+ *           │  configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
@@ -43,9 +44,19 @@ struct shadow_cells {
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
 };
 
-/* What is known of a shadow by its name, over all workers and configurations. */
+/* What a configuration's file last said of a live knob.  Only the supervisor looks. */
+struct file_values {
+    bool   are_known;
+    double sample;
+};
+
+/* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
+ * the knobs (run/knobs.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
+    _Atomic bool       is_paused;
+    _Atomic double     sample; /* percent */
+    struct file_values file;
 };
 
 struct slot {
@@ -68,6 +79,8 @@ struct page {
     _Atomic double   drain_deadline;     /* CLOCK_MONOTONIC seconds; 0: no limit */
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
+    _Atomic uint64_t epoch;              /* raised after a live knob was turned */
+    _Atomic bool     mirroring_is_off;   /* for all shadows */
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest, from 1 */
     size_t           row_count;

@@ -31,6 +31,7 @@
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/crew.h"
+#include "run/knobs.h"
 #include "run/limits.h"
 
 #define FIRST_GENERATION   1
@@ -150,6 +151,7 @@ static bool make_page(struct supervisor *sup, struct fault *fault)
         if (!page_find_row(sup->page, name, &sup->rows[i]))
             return fault_set(fault, "no room for the shadow %s: there have been %d names", name,
                              PAGE_SHADOWS);
+        knobs_offer(sup->page, sup->rows[i], &sup->config->shadows[i]);
     }
     atomic_store(&sup->page->slots[0].pid, getpid());
     log_count_drops(&sup->page->slots[0].counts[COUNT_LOG_DROPPED]);
@@ -255,6 +257,18 @@ static void on_stop(struct supervisor *sup, int number)
     }
 }
 
+/* The kill switch. */
+static void toggle_mirroring(struct supervisor *sup)
+{
+    bool on = !knobs_mirroring_is_on(sup->page);
+
+    knobs_mirroring(sup->page, on);
+    if (on)
+        log_info("supervisor", "mirroring", "state=on signal=USR2");
+    else
+        log_warning("supervisor", "mirroring", "state=off signal=USR2");
+}
+
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     struct supervisor *sup = watcher->data;
@@ -269,6 +283,9 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGINT:
     case SIGQUIT:
         on_stop(sup, watcher->signum);
+        break;
+    case SIGUSR2:
+        toggle_mirroring(sup);
         break;
     default:
         log_warning("supervisor", "signal_ignored", "signal=%s why=%s",
