@@ -54,6 +54,45 @@ static bool set_switch(bool *field, const char *text, struct fault *fault)
     return fault_set(fault, QUOTED " is neither on nor off; write on or off", text);
 }
 
+static const struct option breaker_time = { .kind = KIND_TIME, .least = 10, .most = 3600 * 1000 };
+
+/* N/TIME: a number within the row's bounds, and a time with bounds of its own. */
+static bool set_breaker(const struct option *option, struct breaker_config *field, const char *text,
+                        struct fault *fault)
+{
+    const struct option   row = { .kind = KIND_COUNT, .least = option->least, .most = option->most };
+    const char           *slash = strchr(text, '/');
+    struct breaker_config breaker = { 0 };
+    struct fault          why;
+
+    if (strcmp(text, option->nothing) == 0) {
+        *field = breaker;
+        return true;
+    }
+    if (slash == NULL)
+        return fault_set(fault, QUOTED " has no slash; write N/TIME, as in 5/10s, or off", text);
+    char *failures = xstrdup(text);
+    failures[slash - text] = '\0';
+    bool fine = number_set(&row, &breaker.failures, failures, &why) &&
+                number_set(&breaker_time, &breaker.seconds, slash + 1, &why);
+    free(failures);
+    if (!fine)
+        return fault_set(fault, QUOTED ": %.300s", text, why.text);
+    *field = breaker;
+    return true;
+}
+
+static void print_breaker(const struct option *option, const struct breaker_config *breaker,
+                          FILE *to)
+{
+    if (breaker->failures == 0) {
+        fputs(option->nothing, to);
+        return;
+    }
+    fprintf(to, "%" PRIu64 "/", breaker->failures);
+    number_print(&breaker_time, &breaker->seconds, to);
+}
+
 /* The word at this place of a list with blanks between; NULL behind the last. */
 static const char *word_at(const char *words, unsigned place, size_t *length)
 {
@@ -211,6 +250,8 @@ bool value_add(const struct option *option, void *base, const char *text, struct
         return add_texts(option, field, text, false, fault);
     case KIND_SOURCE:
         return lists_add_sources(field, text, option->nothing, fault);
+    case KIND_BREAKER:
+        return set_breaker(option, field, text, fault);
     case KIND_ADMIN:
         return set_admin(base, text, fault);
     case KIND_LISTENS:
@@ -278,6 +319,9 @@ void value_print(const struct option *option, const void *base, FILE *to)
         break;
     case KIND_SOURCE:
         lists_print_sources(field, option->nothing, to);
+        break;
+    case KIND_BREAKER:
+        print_breaker(option, field, to);
         break;
     case KIND_ADMIN:
         print_admin(base, to);

@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/breaker.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -57,6 +58,7 @@ struct shadow_row {
     _Atomic bool       is_paused;
     _Atomic double     sample; /* percent */
     struct file_values file;
+    alignas(CACHE_LINE) struct breaker breaker; /* written by workers, too */
 };
 
 struct slot {

@@ -52,7 +52,7 @@ void admission_decide(struct session *s, double now)
         if (s->introduction != NULL && s->introduction->header.is_mirrored)
             shadow_filter(&s->shadows[i]);
         else
-            shadow_choose(&s->shadows[i], &client);
+            shadow_choose(&s->shadows[i], &client, now);
     }
     if (!is_allowed(&mirror->config->allow, &client))
         admission_refuse(s, SESSION_DENIED);

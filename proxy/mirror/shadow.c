@@ -130,6 +130,8 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
         count_connection(sh, -1);
+    if (shadow_was_dialled(sh) && !sh->was_reached)
+        choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
     log_cut(sh, turn);
 }
@@ -158,9 +160,9 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
     };
 }
 
-void shadow_choose(struct shadow *sh, const struct address *client)
+void shadow_choose(struct shadow *sh, const struct address *client, double now)
 {
-    enum shadow_result result = choice_of_session(sh->mirror, sh->index, client);
+    enum shadow_result result = choice_of_session(sh->mirror, sh->index, client, now);
 
     if (result != RESULT_MIRRORED) {
         detach(sh, result);
@@ -194,14 +196,13 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .marks = turn->marks,
     };
 
-    enum shadow_result result = choice_of_dial(sh->mirror, sh->index);
-
-    if (result != RESULT_MIRRORED) {
-        detach(sh, result);
-        return;
-    }
     if (sh->mirror->shadows_open >= sh->mirror->shadows_most) {
         shadow_cut(sh, SHADOW_NO_DESCRIPTOR, turn); /* the rest is for clients and primaries */
+        return;
+    }
+    enum shadow_result result = choice_of_dial(sh->mirror, sh->index, turn->now, &sh->probe);
+    if (result != RESULT_MIRRORED) {
+        detach(sh, result);
         return;
     }
     shadow_move(sh, SHADOW_MIRRORING);
@@ -219,6 +220,14 @@ static void note_lag(struct shadow *sh, uint64_t lag)
     sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
 }
 
+static void note_reached(struct shadow *sh)
+{
+    if (sh->was_reached || (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
+        return;
+    sh->was_reached = true;
+    choice_reached(sh->mirror, sh->index, sh->probe);
+}
+
 static void send_on(struct shadow *sh, const struct shadow_turn *turn)
 {
     uint64_t before = sh->cursor.position;
@@ -228,6 +237,8 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     note_lag(sh, lag);
     if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
         sh->progress_at = turn->now;
+    if (io != IO_FAILED)
+        note_reached(sh);
     if (io == IO_FAILED) {
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {

@@ -57,7 +57,9 @@ struct shadow {
     uint64_t booked_sent;
     uint64_t booked_gone;
     uint64_t booked_response;
+    uint64_t probe; /* of its breaker; see choice.h */
 
+    bool               was_reached; /* it took a byte, or there was none to take */
     enum shadow_state  state;
     enum shadow_result result; /* final once DETACHED */
     enum shadow_reason reason; /* with the result mirrored or detached */
@@ -80,7 +82,7 @@ struct shadow_turn {
 
 void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request);
 /* Decides whether this session is mirrored, before its first byte; then takes its place in the stream. */
-void shadow_choose(struct shadow *, const struct address *client);
+void shadow_choose(struct shadow *, const struct address *client, double now);
 /* The session is a mirrored one already: it is not mirrored again. */
 void shadow_filter(struct shadow *);
 /* Moves what can move: dials, sends, tells the end, discards the answer. */

@@ -22,6 +22,8 @@ void knobs_offer(struct page *page, size_t row, const struct shadow_config *conf
 
     if (!file->are_known || file->sample != config->sample)
         knobs_sample(page, row, config->sample);
+    if (config->breaker.failures == 0)
+        breaker_reset(&page->rows[row].breaker); /* nobody would ever close it again */
     *file = (struct file_values){ .are_known = true, .sample = config->sample };
 }
 
