@@ -98,6 +98,12 @@ enum connect_on {
     CONNECT_ON_DATA,
 };
 
+/* Failures in a row that open a shadow's breaker, and for how long at first; 0 failures: off. */
+struct breaker_config {
+    uint64_t failures;
+    double   seconds;
+};
+
 struct shadow_config {
     char                *name;
     struct target_config target;
@@ -111,6 +117,7 @@ struct shadow_config {
     double               connect_timeout;
     double               stall_timeout;
     double               linger;
+    struct breaker_config breaker; /* not with SHADOW_BLOCK */
 };
 
 struct config {

@@ -123,6 +123,11 @@ static const struct option options[] = {
     { .name = "shadow-linger", .key = "linger", .group = GROUP_SHADOWS, .kind = KIND_TIME,
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
+    { .name = "shadow-breaker", .key = "breaker", .group = GROUP_SHADOWS, .kind = KIND_BREAKER,
+      SHADOW(breaker), .initial = "5/10s", .nothing = "off", .least = 1, .most = 1000,
+      .metavar = "N/TIME",
+      .help = "after N failures in a row to reach a shadow no session is mirrored to it for TIME, "
+              "doubling with each probe that fails; not with overflow=block" },
     { .name = "shadow-source", .key = "source", .group = GROUP_SHADOWS, .kind = KIND_SOURCE,
       SHADOW(target.source), .initial = "auto", .nothing = "auto", .metavar = "IP",
       .help = "our own address to connect from to a shadow; auto: that of --source" },
@@ -331,7 +336,6 @@ static const char *const withheld_names[] = {
     "record",
     "replay",
     "sample-seed",
-    "shadow-breaker",
     "shadow-compare",
     "shadow-for",
     "shadow-greeting",
@@ -343,7 +347,7 @@ static const char *const withheld_names[] = {
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "breaker", "compare", "for", "greeting", "max-bytes", "ramp", "rate", "sample-seed",
+    "compare", "for", "greeting", "max-bytes", "ramp", "rate", "sample-seed",
 };
 
 const struct option *option_at(size_t index)

@@ -3,7 +3,8 @@
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
  *           ├─ roster 0 .. 15: one living generation each, between it and its workers
- *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
+ *           ├─ row 0 .. r: one shadow name each with its live knobs, which outlives the
+ *           │  configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
@@ -21,6 +22,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/breaker.h"
 #include "base/cell.h"
 #include "base/histogram.h"
 #include "base/stats.h"
@@ -48,9 +50,20 @@ struct shadow_cells {
     struct histogram times[TIMING_COUNT];
 };
 
-/* What is known of a shadow by its name, over all workers and configurations. */
+/* What a configuration's file last said of a live knob.  Only the supervisor looks. */
+struct file_values {
+    bool   are_known;
+    double sample;
+};
+
+/* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
+ * the knobs (run/knobs.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
+    _Atomic bool       is_paused;
+    _Atomic double     sample; /* percent */
+    struct file_values file;
+    alignas(CACHE_LINE) struct breaker breaker; /* written by workers, too */
 };
 
 struct slot {
@@ -92,6 +105,8 @@ struct page {
     struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
+    _Atomic uint64_t epoch;              /* raised after a live knob was turned */
+    _Atomic bool     mirroring_is_off;   /* for all shadows */
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */

@@ -186,6 +186,16 @@ static void print_shadow_ends(const struct page *page, FILE *out)
         print_reasons(page, out, shadow);
 }
 
+static void print_breakers(const struct page *page, FILE *out)
+{
+    static const char name[] = "doppel_breaker_state";
+
+    print_head(out, name, KIND_GAUGE, "0: closed, 1: open, 2: half open, a probe is under way");
+    for (size_t shadow = 0; shadow < page->row_count; shadow++)
+        print_shadow_sum(out, name, page->rows[shadow].name, "",
+                         (uint64_t)breaker_state(&page->rows[shadow].breaker));
+}
+
 /* One leg of a histogram: what took at most so long, bound by bound, then the sum and the count. */
 static void print_leg(FILE *out, const char *name, const char *leg, const struct histogram_sum *sum)
 {
@@ -351,6 +361,7 @@ void stats_print_metrics(const struct page *page, FILE *out)
     print_closed(page, out);
     print_shadow_counters(page, out);
     print_shadow_ends(page, out);
+    print_breakers(page, out);
     print_times(page, out);
     print_workers(page, out);
     print_process(page, out);

@@ -51,7 +51,9 @@
     RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
     RESULT(FILTERED, "filtered",                                                                   \
            "the client is in no network of the shadow's from=, or is itself a mirrored one")       \
-    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")
+    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")                         \
+    RESULT(BREAKER, "breaker", "the shadow's breaker was open: it had failed too often in a row")  \
+    RESULT(PAUSED, "paused", "the shadow was paused, or all mirroring was off")
 
 /* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */
 #define SHADOW_REASONS(REASON)                                                                     \
@@ -70,6 +72,7 @@
     REASON(LOOP, "loop", "its address turned out to be our own listener")                          \
     REASON(SESSION_ABORTED, "session_aborted", "the client or the primary broke off")              \
     REASON(DRAIN, "drain", "the drain deadline passed")                                            \
+    REASON(ADMIN, "admin", "it was paused, or all mirroring was switched off")                     \
     REASON(IO_ERROR, "io_error", "a system call failed in another way")
 
 /*

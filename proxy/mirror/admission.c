@@ -11,15 +11,8 @@
 #include "flow/transport.h"
 #include "mirror/introduction.h"
 #include "mirror/mirror.h"
-#include "mirror/sampler.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
-
-static uint64_t random_bits(struct mirror *mirror)
-{
-    mirror->random += 0x9e3779b97f4a7c15U;
-    return mix64(mirror->random);
-}
 
 static bool is_allowed(const struct network_list *allow, const struct address *client)
 {
@@ -59,7 +52,7 @@ void admission_decide(struct session *s, double now)
         if (s->introduction != NULL && s->introduction->header.is_mirrored)
             shadow_filter(&s->shadows[i]);
         else
-            shadow_choose(&s->shadows[i], &client, random_bits(mirror));
+            shadow_choose(&s->shadows[i], &client, now);
     }
     if (!is_allowed(&mirror->config->allow, &client))
         admission_refuse(s, SESSION_DENIED);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/address.h"
-#include "config/config.h"
 
 uint64_t mix64(uint64_t bits)
 {
@@ -25,8 +24,12 @@ static uint64_t mix_bytes(uint64_t bits, const void *bytes, size_t length)
     return bits;
 }
 
-/* The same client chooses differently for shadows of other names. */
-static uint64_t bits_of_source(const char *shadow, const struct address *client)
+bool sampler_knows(const struct address *client)
+{
+    return client->any.sa_family == AF_INET || client->any.sa_family == AF_INET6;
+}
+
+uint64_t sampler_bits(const char *shadow, const struct address *client)
 {
     uint64_t bits = mix_bytes(0, shadow, strlen(shadow));
 
@@ -35,16 +38,7 @@ static uint64_t bits_of_source(const char *shadow, const struct address *client)
     return mix_bytes(bits, &client->v6.sin6_addr, sizeof client->v6.sin6_addr);
 }
 
-bool sampler_chooses(const struct shadow_config *shadow, const struct address *client,
-                     uint64_t random)
+bool sampler_takes(double percent, uint64_t bits)
 {
-    bool has_ip = client->any.sa_family == AF_INET || client->any.sa_family == AF_INET6;
-
-    if (shadow->sample >= 100)
-        return true;
-    if (shadow->sample <= 0)
-        return false;
-    if (shadow->sample_by == SAMPLE_BY_SOURCE && has_ip)
-        random = bits_of_source(shadow->name, client);
-    return (double)(random >> 11) < ldexp(shadow->sample / 100, 53);
+    return (double)(bits >> 11) < ldexp(percent / 100, 53);
 }

@@ -328,6 +328,7 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     s->started = s->moved_at = clock_now();
     s->connect_seconds = s->first_byte_seconds = -1;
     timing_begin(s);
+    s->epoch = (uint32_t)mirror->epoch;
     list_add(&mirror->sessions, &s->all);
     cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
     cell_add(&mirror->slot->counts[COUNT_SESSIONS_ACTIVE], 1);

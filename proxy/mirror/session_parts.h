@@ -63,6 +63,7 @@ struct session {
     struct booked               booked;
     enum session_state          state;
     enum session_reason         reason; /* once it is known */
+    uint32_t                    epoch;  /* of the knobs that it has followed */
     bool                        reason_is_known : 1;
     bool                        is_admitted : 1;   /* its client's address is known and welcome */
     bool                        is_in_sources : 1; /* counted for its client's address */

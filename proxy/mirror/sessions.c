@@ -7,10 +7,13 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/stream.h"
+#include "mirror/choice.h"
 #include "mirror/legs.h"
 #include "mirror/mirror.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+
+#define FOLLOWERS_PER_TURN 64 /* sessions that lose a shadow; then others get their turn */
 
 void sessions_book(struct mirror *mirror)
 {
@@ -64,6 +67,36 @@ void sessions_shed_memory(struct mirror *mirror)
             return;
         session_advance(s);
     }
+}
+
+static void follow_knobs(struct session *s)
+{
+    struct shadow_turn turn = legs_turn(s, clock_now());
+
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        if (choice_is_paused(s->mirror, i))
+            shadow_pause(&s->shadows[i], &turn);
+    }
+    session_advance(s);
+}
+
+/* Those that have not followed yet are the last ones of the list: new sessions, which know the knobs
+ * from their beginning, and those that have followed go to its front. */
+bool sessions_follow_knobs(struct mirror *mirror)
+{
+    mirror->epoch = atomic_load(&mirror->page->epoch);
+    for (int n = 0; n < FOLLOWERS_PER_TURN; n++) {
+        struct link    *link = mirror->sessions.previous;
+        struct session *s = LIST_MEMBER(link, struct session, all);
+
+        if (link == &mirror->sessions || s->epoch == (uint32_t)mirror->epoch)
+            return false;
+        s->epoch = (uint32_t)mirror->epoch;
+        list_remove(link);
+        list_add(&mirror->sessions, link);
+        follow_knobs(s);
+    }
+    return true;
 }
 
 static void session_drain(struct session *s)

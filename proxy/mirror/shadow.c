@@ -19,9 +19,9 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/dial.h"
+#include "mirror/choice.h"
 #include "mirror/mirror.h"
 #include "mirror/reason.h"
-#include "mirror/sampler.h"
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
 #define WARNING_EVERY  10.0              /* seconds, per shadow and reason */
@@ -30,6 +30,7 @@
 #define TO(state) (1u << SHADOW_##state)
 
 static const unsigned next_states[] = {
+    [SHADOW_UNDECIDED] = TO(WAITING) | TO(DETACHED),
     [SHADOW_WAITING] = TO(MIRRORING) | TO(DETACHED),
     [SHADOW_MIRRORING] = TO(FLUSHING) | TO(DETACHED),
     [SHADOW_FLUSHING] = TO(DETACHED),
@@ -78,8 +79,9 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
     char              session[SESSION_NAME];
     void (*write_line)(const char *, const char *, const char *, ...) = log_warning;
 
-    if (sh->reason == SHADOW_SESSION_ABORTED || sh->reason == SHADOW_DRAIN)
-        write_line = log_debug; /* the session's own line says it */
+    if (sh->reason == SHADOW_SESSION_ABORTED || sh->reason == SHADOW_DRAIN ||
+        sh->reason == SHADOW_ADMIN)
+        write_line = log_debug; /* another line says it */
     else if (is_blocking(sh))
         write_line = log_error;
     if (write_line != log_debug && !log_limit_passes(limit, turn->now, WARNING_EVERY, &suppressed))
@@ -90,6 +92,12 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
                " suppressed=%" PRIu64,
                sh->config->name, reason, why, sh->cursor.position,
                stream_total(sh->request) - sh->cursor.position, suppressed);
+}
+
+/* Nothing was begun with it. */
+static bool is_untouched(const struct shadow *sh)
+{
+    return sh->state == SHADOW_UNDECIDED || sh->state == SHADOW_WAITING;
 }
 
 bool shadow_was_dialled(const struct shadow *sh)
@@ -109,7 +117,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
 {
     if (sh->state == SHADOW_DETACHED)
         return;
-    if (sh->state == SHADOW_WAITING && stream_total(sh->request) == 0) {
+    if (is_untouched(sh) && stream_total(sh->request) == 0) {
         detach(sh, RESULT_NO_DATA); /* there was nothing to cut */
         return;
     }
@@ -122,6 +130,8 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
         count_connection(sh, -1);
+    if (shadow_was_dialled(sh) && !sh->was_reached)
+        choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
     log_cut(sh, turn);
 }
@@ -133,11 +143,6 @@ static void complete(struct shadow *sh)
     detach(sh, RESULT_MIRRORED);
     count_connection(sh, -1);
     cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
-}
-
-static bool is_wanted_from(const struct network_list *from, const struct address *client)
-{
-    return from->count == 0 || networks_contain(from->networks, from->count, client);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
@@ -153,17 +158,20 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
         .index = (uint16_t)index,
         .row = mirror->rows[index],
     };
-    assert(stream_total(request) == 0);
-    /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
-    stream_attach(request, &sh->cursor, config->buffer, OVERFLOW_BLOCKS);
 }
 
-void shadow_choose(struct shadow *sh, const struct address *client, uint64_t random)
+void shadow_choose(struct shadow *sh, const struct address *client, double now)
 {
-    if (!is_wanted_from(&sh->config->from, client))
-        detach(sh, RESULT_FILTERED);
-    else if (!sampler_chooses(sh->config, client, random))
-        detach(sh, RESULT_SAMPLED_OUT);
+    enum shadow_result result = choice_of_session(sh->mirror, sh->index, client, now);
+
+    if (result != RESULT_MIRRORED) {
+        detach(sh, result);
+        return;
+    }
+    assert(stream_total(sh->request) == 0);
+    shadow_move(sh, SHADOW_WAITING);
+    /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
+    stream_attach(sh->request, &sh->cursor, sh->config->buffer, OVERFLOW_BLOCKS);
 }
 
 void shadow_filter(struct shadow *sh)
@@ -188,12 +196,13 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .marks = turn->marks,
     };
 
-    if (page_sum_shadow(sh->mirror->page, sh->row, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {
-        detach(sh, RESULT_LIMIT);
-        return;
-    }
     if (sh->mirror->shadows_open >= sh->mirror->shadows_most) {
         shadow_cut(sh, SHADOW_NO_DESCRIPTOR, turn); /* the rest is for clients and primaries */
+        return;
+    }
+    enum shadow_result result = choice_of_dial(sh->mirror, sh->index, turn->now, &sh->probe);
+    if (result != RESULT_MIRRORED) {
+        detach(sh, result);
         return;
     }
     shadow_move(sh, SHADOW_MIRRORING);
@@ -211,6 +220,14 @@ static void note_lag(struct shadow *sh, uint64_t lag)
     sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
 }
 
+static void note_reached(struct shadow *sh)
+{
+    if (sh->was_reached || (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
+        return;
+    sh->was_reached = true;
+    choice_reached(sh->mirror, sh->index, sh->probe);
+}
+
 static void send_on(struct shadow *sh, const struct shadow_turn *turn)
 {
     uint64_t before = sh->cursor.position;
@@ -220,6 +237,8 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     note_lag(sh, lag);
     if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
         sh->progress_at = turn->now;
+    if (io != IO_FAILED)
+        note_reached(sh);
     if (io == IO_FAILED) {
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
@@ -251,7 +270,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
 {
     bool has_data = stream_total(sh->request) > 0;
 
-    if (sh->state == SHADOW_DETACHED)
+    if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_UNDECIDED)
         return;
     if (sh->cursor.stream == NULL) { /* the stream went on without it */
         note_lag(sh, stream_total(sh->request) - sh->cursor.position);
@@ -290,8 +309,16 @@ void shadow_look_again(struct shadow *sh)
 void shadow_session_ended(struct shadow *sh, const struct shadow_turn *turn)
 {
     sh->linger_until = turn->now + sh->config->linger;
-    if (sh->state == SHADOW_WAITING)
+    if (is_untouched(sh))
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
+}
+
+void shadow_pause(struct shadow *sh, const struct shadow_turn *turn)
+{
+    if (sh->state == SHADOW_WAITING)
+        detach(sh, RESULT_PAUSED);
+    else if (sh->state != SHADOW_UNDECIDED) /* it will be asked for when it is decided */
+        shadow_cut(sh, SHADOW_ADMIN, turn);
 }
 
 bool shadow_is_over(const struct shadow *sh)
@@ -303,7 +330,7 @@ double shadow_deadline(const struct shadow *sh)
 {
     double stalled = INFINITY;
 
-    if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_WAITING)
+    if (sh->state == SHADOW_DETACHED || is_untouched(sh))
         return INFINITY;
     if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 &&
         sh->config->stall_timeout > 0)

@@ -16,6 +16,7 @@
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/doors.h"
+#include "run/knobs.h"
 
 #define KILL_GRACE_SECONDS 1.0 /* beyond --reload-timeout */
 
@@ -226,12 +227,19 @@ static void note_removed(struct generation *g, const struct generation *newer)
         atomic_store(&g->roster->is_removed[i], !has_door(newer, g->own_doors[i]));
 }
 
+static void offer_knobs(const struct generation *g)
+{
+    for (size_t i = 0; i < g->config->shadow_count; i++)
+        knobs_offer(g->settings->page, g->rows[i], &g->config->shadows[i]);
+}
+
 bool generation_open(struct generation *g, struct generation *former, struct fault *fault)
 {
     if (former != NULL)
         note_removed(former, g);
     if (!doors_listen(g->config, g->own_doors, fault))
         return false;
+    offer_knobs(g);
     announce(g);
     doors_enter(g->settings->doors, g->own_doors, g->config->listen_count);
     g->state = GENERATION_SERVING;

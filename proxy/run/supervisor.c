@@ -32,6 +32,7 @@
 #include "run/bind.h"
 #include "run/gate.h"
 #include "run/generation.h"
+#include "run/knobs.h"
 #include "run/limits.h"
 #include "run/reload.h"
 #include "run/succession.h"
@@ -227,6 +228,18 @@ static void on_stop(struct supervisor *sup, int number)
     }
 }
 
+/* The kill switch. */
+static void toggle_mirroring(struct supervisor *sup)
+{
+    bool on = !knobs_mirroring_is_on(sup->page);
+
+    knobs_mirroring(sup->page, on);
+    if (on)
+        log_info("supervisor", "mirroring", "state=on signal=USR2");
+    else
+        log_warning("supervisor", "mirroring", "state=off signal=USR2");
+}
+
 static bool reload_on_request(void *owner)
 {
     struct supervisor *sup = owner;
@@ -261,6 +274,9 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGINT:
     case SIGQUIT:
         on_stop(sup, watcher->signum);
+        break;
+    case SIGUSR2:
+        toggle_mirroring(sup);
         break;
     default:
         log_warning("supervisor", "signal_ignored", "signal=%s why=%s",
