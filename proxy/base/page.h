@@ -48,6 +48,8 @@ struct shadow_cells {
         decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
     struct histogram times[TIMING_COUNT];
+    _Atomic uint64_t most_lag;   /* bytes, of one session */
+    _Atomic uint64_t last_error; /* page_note_error() */
 };
 
 /* What a configuration's file last said of a live knob.  Only the supervisor looks. */
@@ -140,6 +142,13 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
  * its buffered shadow bytes
  * lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
+
+/* A connection to the shadow has just failed for this reason; only by the cells' worker. */
+void page_note_error(struct shadow_cells *, enum shadow_reason);
+/* The newest of all workers, seconds since 1970; 0: there was none. */
+double page_last_error(const struct page *, size_t shadow, enum shadow_reason *);
+/* The most that one session has lagged behind. */
+uint64_t page_most_lag(const struct page *, size_t shadow);
 
 uint64_t page_sum(const struct page *, enum counter);
 uint64_t page_sum_closed(const struct page *, enum session_reason);

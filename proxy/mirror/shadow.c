@@ -70,6 +70,12 @@ static void detach(struct shadow *sh, enum shadow_result result)
         transport_close(sh->transport);
 }
 
+/* Neither the shadow's fault nor that of our limits. */
+static bool is_from_outside(enum shadow_reason reason)
+{
+    return reason == SHADOW_SESSION_ABORTED || reason == SHADOW_DRAIN || reason == SHADOW_ADMIN;
+}
+
 static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
 {
     struct log_limit *limit = &sh->mirror->shadow_limits[sh->index].reasons[sh->reason];
@@ -79,8 +85,7 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
     char              session[SESSION_NAME];
     void (*write_line)(const char *, const char *, const char *, ...) = log_warning;
 
-    if (sh->reason == SHADOW_SESSION_ABORTED || sh->reason == SHADOW_DRAIN ||
-        sh->reason == SHADOW_ADMIN)
+    if (is_from_outside(sh->reason))
         write_line = log_debug; /* another line says it */
     else if (is_blocking(sh))
         write_line = log_error;
@@ -133,6 +138,8 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     if (shadow_was_dialled(sh) && !sh->was_reached)
         choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
+    if (!is_from_outside(reason))
+        page_note_error(cells_of(sh), reason);
     log_cut(sh, turn);
 }
 
@@ -217,7 +224,10 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
 
 static void note_lag(struct shadow *sh, uint64_t lag)
 {
-    sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
+    if (lag <= sh->max_lag)
+        return;
+    sh->max_lag = lag;
+    cell_raise(&cells_of(sh)->most_lag, lag);
 }
 
 static void note_reached(struct shadow *sh)

@@ -242,6 +242,30 @@ static void test_times_are_summed_over_workers_that_are_gone_too(void **state)
     assert_int_equal(second.microseconds, 660000);
 }
 
+static void test_the_most_lag_and_the_newest_error_outlive_their_workers(void **state)
+{
+    struct slot *gone = take_slot();
+    struct slot *alive = take_slot();
+    enum shadow_reason reason;
+
+    (void)state;
+    assert_true(page_last_error(page, 0, &reason) == 0);
+    cell_raise(&gone->shadows[0].most_lag, 5000);
+    cell_raise(&alive->shadows[0].most_lag, 300);
+    page_note_error(&gone->shadows[0], SHADOW_DNS);
+    double first = page_last_error(page, 0, &reason);
+    assert_int_equal(reason, SHADOW_DNS);
+    assert_true(first >= page->started - 1 && first < page->started + 3600);
+    page_retire_slot(page, gone);
+    assert_int_equal(page_most_lag(page, 0), 5000);
+    assert_true(page_last_error(page, 0, &reason) == first);
+    usleep(2000); /* times are in milliseconds */
+    page_note_error(&alive->shadows[0], SHADOW_LAG);
+    assert_true(page_last_error(page, 0, &reason) > first);
+    assert_int_equal(reason, SHADOW_LAG);
+    assert_int_equal(page_most_lag(page, 1), 0);
+}
+
 /* Answers the metrics page; the caller frees it. */
 static char *metrics(void)
 {
@@ -388,6 +412,7 @@ int main(void)
         PAGE_TEST(test_retiring_twice_and_with_neighbours_keeps_every_number),
         PAGE_TEST(test_clients_never_fall_below_none),
         PAGE_TEST(test_times_are_summed_over_workers_that_are_gone_too),
+        PAGE_TEST(test_the_most_lag_and_the_newest_error_outlive_their_workers),
         PAGE_TEST(test_every_metric_has_its_sum_and_its_labels),
         PAGE_TEST(test_the_lines_of_a_metric_stand_under_their_one_head),
         PAGE_TEST(test_every_reason_and_result_has_a_name_of_its_own),
