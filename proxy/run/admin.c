@@ -23,6 +23,7 @@
 #include "base/page.h"
 #include "base/stats.h"
 #include "config/config.h"
+#include "config/load.h"
 #include "run/answer.h"
 #include "run/control.h"
 #include "run/gate.h"
@@ -37,6 +38,7 @@ struct admin {
     struct ev_loop *loop;
     struct MHD_Daemon *server;
     struct admin_view view;
+    char *configuration; /* in effect, as text */
     double started; /* CLOCK_MONOTONIC seconds */
     ev_io ready;
     ev_timer timeout;
@@ -67,7 +69,8 @@ static struct answer answer_metrics(const struct admin *admin)
 
 static struct answer answer_status(const struct admin *admin)
 {
-    return answer_json(ANSWER_OK, status_print(&admin->view, clock_now() - admin->started));
+    return answer_json(
+        ANSWER_OK, status_print(&admin->view, admin->configuration, clock_now() - admin->started));
 }
 
 static struct answer answer_health(const struct admin *admin)
@@ -389,12 +392,13 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     struct admin *admin = xcalloc(1, sizeof *admin);
 
     admin->loop = loop;
-    admin->view = *view;
+    admin_show(admin, view);
     admin->started = clock_now();
     visitors_init(&admin->visitors);
     admin->server = server_start(admin, listening);
     if (admin->server == NULL) {
         close(listening);
+        free(admin->configuration);
         free(admin);
         fault_set(fault, "the admin server cannot start: libmicrohttpd refuses, memory or "
                          "descriptors may have run out");
@@ -410,6 +414,16 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
 
 void admin_show(struct admin *admin, const struct admin_view *view)
 {
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (out == NULL)
+        die(1, "no memory for the configuration's text");
+    config_print(view->config, out);
+    fclose(out);
+    free(admin->configuration);
+    admin->configuration = text;
     admin->view = *view;
 }
 
@@ -420,5 +434,6 @@ void admin_stop(struct admin *admin)
     ev_io_stop(admin->loop, &admin->ready);
     ev_timer_stop(admin->loop, &admin->timeout);
     MHD_stop_daemon(admin->server);
+    free(admin->configuration);
     free(admin);
 }

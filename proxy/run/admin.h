@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/address.h"
 
@@ -39,6 +40,7 @@ struct admin_actions {
 /* What the admin endpoint shows and changes; what it points to must outlive that. */
 struct admin_view {
     const struct config         *config;
+    const uint16_t              *rows;       /* of its shadows in the page */
     struct page                 *page;
     const struct bound_listener *listeners;
     size_t                       listener_count;
@@ -51,7 +53,8 @@ struct admin_view {
  * closed. */
 struct admin *admin_start(struct ev_loop *, int listening, const struct admin_view *,
                           struct fault *);
-/* What it shows from now on; the admin endpoint itself stays where it is. */
+/* What it shows from now on; the admin endpoint itself stays where it is.  Dies when there is no
+ * memory. */
 void admin_show(struct admin *, const struct admin_view *);
 /* Stops serving and closes the socket; NULL is fine. */
 void admin_stop(struct admin *);

@@ -1,7 +1,9 @@
 /*
  * control.h — what a POST to the admin endpoint changes.
  *
- *     /drain                    as TERM does
+ *     /shadows/NAME/pause, /shadows/NAME/resume, /shadows/NAME/sample?percent=P
+ *     /mirroring/on, /mirroring/off
+ *     /reload, /drain                                        as HUP and TERM do
  *
  * Whether the asker may is the gate's question (run/gate.h), and is answered before.
  */
@@ -20,7 +22,7 @@ struct control_request {
     const char *by;      /* over what the request came, for the log: "tcp" or "unix" */
 };
 
-/* There is something to change under this path. */
+/* There may be something to change under this path: whether there is such a shadow comes later. */
 bool control_has(const char *path);
 /* Changes it, says so in the log, and answers with the new state.  The path is one of those. */
 struct answer control_do(const struct admin_view *, const struct control_request *);

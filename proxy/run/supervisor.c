@@ -90,6 +90,7 @@ static struct admin_view view_of(struct supervisor *sup)
 
     return (struct admin_view){
         .config = g->config,
+        .rows = g->rows,
         .page = sup->page,
         .listeners = g->listeners,
         .listener_count = g->config->listen_count,

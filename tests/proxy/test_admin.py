@@ -12,13 +12,15 @@ import subprocess
 import pytest
 
 from support import processes
-from support.peers import echo, hold
+from support.pattern import KIB, pattern
+from support.peers import echo, hold, sink
 from support.prometheus import Page, page_of
-from support.proxy import binary, clean_environment
+from support.proxy import binary, clean_environment, shadow
 from support.waiting import eventually, patient
 
 PATHS = ("/metrics", "/status", "/healthz", "/readyz")
-CHANGES = ("/drain",)
+CHANGES = ("/drain", "/reload", "/mirroring/on", "/mirroring/off", "/shadows/shadow0/pause",
+           "/shadows/shadow0/resume", "/shadows/shadow0/sample?percent=1")
 
 
 # /healthz and /readyz.
@@ -82,7 +84,7 @@ def test_L20_pages_understand_only_get(doppel, server, method):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "NONSENSE"])
 def test_changes_understand_only_post(doppel, server, method):
-    mirror = doppel(server(echo))
+    mirror = doppel(server(echo), shadows=[server(sink)])
 
     for path in CHANGES:
         assert mirror.get(path, method=method)[0] == 405
@@ -107,6 +109,110 @@ def test_a_request_with_a_body_is_refused_and_nothing_happens(doppel, server, he
 
 
 # Changes.
+
+def post(mirror, path):
+    """(status, JSON or text)."""
+    status, text = mirror.get(path, method="POST")
+    return status, json.loads(text) if text.startswith("{") else text
+
+
+def mirrored(mirror, name):
+    """The result of one more session."""
+    before = len(mirror.access_lines)
+    client = mirror.connect()
+    client.exchange(pattern(KIB))
+    client.close()
+    return mirror.shadow(before, name)["result"]
+
+
+def test_a_shadow_is_paused_and_resumed_by_request(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary"), shadow(server(sink), "other")],
+                    workers=2)
+    assert mirrored(mirror, "canary") == "mirrored"
+
+    status, state = post(mirror, "/shadows/canary/pause")
+    assert (status, state["name"], state["paused"]) == (200, "canary", True)
+    assert mirrored(mirror, "canary") == "paused"
+    assert mirrored(mirror, "other") == "mirrored"
+
+    assert post(mirror, "/shadows/canary/resume")[1]["paused"] is False
+    assert mirrored(mirror, "canary") == "mirrored"
+    mirror.assert_log_count(r"changed request=/shadows/canary/\w+ by=unix", 2, 2, level="info")
+
+
+def test_a_sample_is_changed_by_request(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary")])
+
+    assert post(mirror, "/shadows/canary/sample?percent=0")[1]["sample"] == 0
+    assert mirrored(mirror, "canary") == "sampled_out"
+    assert post(mirror, "/shadows/canary/sample?percent=12.5")[1]["sample"] == 12.5
+    assert post(mirror, "/shadows/canary/sample?percent=100")[1]["sample"] == 100
+    assert mirrored(mirror, "canary") == "mirrored"
+    mirror.assert_log_count(r"changed .*percent=12.5", 1, 1)
+
+
+@pytest.mark.parametrize("query", ["", "?percent", "?percent=", "?percent=101", "?percent=-1", "?percent=ten",
+                                   "?percent=1e1", "?percent=nan", "?percent=0.00001", "?sample=5"])
+def test_a_share_that_is_none_is_refused_with_a_sentence(doppel, server, query):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary", sample=7)])
+
+    status, text = mirror.get("/shadows/canary/sample" + query, method="POST")
+
+    assert status == 400 and "percent" in text
+    assert mirror.status()["shadows"][0]["sample"] == 7
+    assert not mirror.log(r"\bchanged\b")
+
+
+@pytest.mark.parametrize("path", ["/shadows/nobody/pause", "/shadows//pause", "/shadows/canar/pause",
+                                  "/shadows/canary2/pause", "/shadows/canary/", "/shadows/canary",
+                                  "/shadows/canary/pause/", "/shadows/canary/explode", "/shadows/",
+                                  "/mirroring", "/mirroring/maybe", "/%64rain", "/drain/", "//drain"])
+def test_what_is_not_there_cannot_be_changed(doppel, server, path):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary")])
+
+    assert mirror.get(path, method="POST")[0] == 404
+
+    assert not mirror.log(r"\bchanged\b") and mirror.get("/readyz")[0] == 200
+
+
+def test_all_mirroring_is_switched_off_and_on_by_request(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary")], workers=2)
+
+    assert post(mirror, "/mirroring/off") == (200, {"mirroring": False})
+    assert mirror.status()["mirroring"] is False
+    assert mirrored(mirror, "canary") == "paused"
+    assert post(mirror, "/mirroring/on") == (200, {"mirroring": True})
+    assert mirror.status()["mirroring"] is True
+    assert mirrored(mirror, "canary") == "mirrored"
+
+
+def test_a_reload_by_request_is_one_by_signal(doppel, server):
+    mirror = doppel(server(echo), workers=2)
+
+    assert post(mirror, "/reload") == (202, {"reloading": True})
+
+    mirror.wait_metric("doppel_reloads_total", 1, result="ok")
+    mirror.assert_log_count(r"\breloaded\b", 1, 1)
+    assert mirror.connect().exchange(b"hello") == b"hello"
+
+
+def test_while_draining_nothing_is_reloaded_and_the_rest_can_be_changed(doppel, server):
+    primary = server(hold)
+    mirror = doppel(primary, "--drain-timeout", "1h", shadows=[shadow(server(sink), "canary")])
+    client = mirror.connect()
+    client.send(b"never answered")
+    primary.connection()
+    assert post(mirror, "/drain") == (202, {"draining": True})
+    eventually(lambda: mirror.get("/readyz")[0] == 503, "/readyz is red")
+
+    assert post(mirror, "/reload")[0] == 409
+    assert post(mirror, "/shadows/canary/sample?percent=5")[0] == 200
+
+    primary.release()
+    client.finish()
+    assert client.recv() == b""
+    assert mirror.wait_exit() == 0
+
 
 def test_a_drain_by_request_is_one_by_signal(doppel, server):
     primary = server(hold)
