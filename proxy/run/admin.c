@@ -5,7 +5,8 @@
  *     the nearest deadline ──────────────timer─────▶    └─────▶ the timer again
  *
  * Requests are served one after another in the supervisor, whose loop carries no session, so a slow
- * answer here delays nobody's bytes.
+ * answer here delays nobody's bytes.  Nor do many: after each turn the endpoint rests so long that it
+ * never takes more than a tenth of a processor from the workers.
  */
 #include "run/admin.h"
 
@@ -32,6 +33,7 @@
 
 #define MOST_REQUEST     8192  /* bytes of a request; it has no body */
 #define CONNECTION_BYTES 16384 /* the request and the answer's head */
+#define REST             9.0   /* times the processor time that was used */
 #define WARNING_EVERY    10.0  /* seconds */
 
 struct admin {
@@ -42,6 +44,7 @@ struct admin {
     double started; /* CLOCK_MONOTONIC seconds */
     ev_io ready;
     ev_timer timeout;
+    ev_timer rest; /* meanwhile nobody looks whether the server is ready */
     struct visitors visitors;
     struct log_limit refusals;
 };
@@ -323,18 +326,44 @@ static void run_server(struct admin *admin)
         MHD_run(admin->server);
 }
 
+static double processor_time(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+static void start_timer(struct admin *admin, ev_timer *timer, double seconds)
+{
+    ev_timer_stop(admin->loop, timer);
+    ev_timer_set(timer, fmax(seconds, 0), 0.);
+    ev_timer_start(admin->loop, timer);
+}
+
 static void serve(struct admin *admin)
 {
+    double before = processor_time();
+
     run_server(admin);
 
     double now = clock_now();
     double wait =
         fmin(visitors_send_away_the_late(&admin->visitors, now) - now, servers_patience(admin));
+    double rest = (processor_time() - before) * REST;
+    ev_io_stop(admin->loop, &admin->ready);
+    start_timer(admin, &admin->rest, rest);
     ev_timer_stop(admin->loop, &admin->timeout);
-    if (isinf(wait))
-        return;
-    ev_timer_set(&admin->timeout, fmax(wait, 0), 0.);
-    ev_timer_start(admin->loop, &admin->timeout);
+    if (!isinf(wait))
+        start_timer(admin, &admin->timeout, fmax(wait, rest));
+}
+
+static void on_rested(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct admin *admin = timer->data;
+
+    (void)events;
+    ev_io_start(loop, &admin->ready);
 }
 
 static void on_ready(struct ev_loop *loop, ev_io *io, int events)
@@ -409,6 +438,8 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     ev_io_start(loop, &admin->ready);
     ev_timer_init(&admin->timeout, on_timeout, 0., 0.);
     admin->timeout.data = admin;
+    ev_timer_init(&admin->rest, on_rested, 0., 0.);
+    admin->rest.data = admin;
     return admin;
 }
 
@@ -433,6 +464,7 @@ void admin_stop(struct admin *admin)
         return;
     ev_io_stop(admin->loop, &admin->ready);
     ev_timer_stop(admin->loop, &admin->timeout);
+    ev_timer_stop(admin->loop, &admin->rest);
     MHD_stop_daemon(admin->server);
     free(admin->configuration);
     free(admin);
