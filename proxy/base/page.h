@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "base/breaker.h"
+#include "base/bucket.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -49,6 +50,8 @@ struct shadow_cells {
 struct file_values {
     bool   are_known;
     double sample;
+    double ramp;
+    double duration;
 };
 
 /* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
@@ -57,8 +60,12 @@ struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
     _Atomic bool       is_paused;
     _Atomic double     sample; /* percent */
+    _Atomic double     begun;  /* CLOCK_MONOTONIC seconds: --shadow-ramp counts from here */
+    _Atomic double     ends;   /* when it pauses by itself; 0: never */
     struct file_values file;
-    alignas(CACHE_LINE) struct breaker breaker; /* written by workers, too */
+    /* Written by workers, too. */
+    alignas(CACHE_LINE) struct breaker breaker;
+    alignas(CACHE_LINE) struct bucket bucket;
 };
 
 struct slot {

@@ -151,7 +151,7 @@ static bool make_page(struct supervisor *sup, struct fault *fault)
         if (!page_find_row(sup->page, name, &sup->rows[i]))
             return fault_set(fault, "no room for the shadow %s: there have been %d names", name,
                              PAGE_SHADOWS);
-        knobs_offer(sup->page, sup->rows[i], &sup->config->shadows[i]);
+        knobs_offer(sup->page, sup->rows[i], &sup->config->shadows[i], clock_now());
     }
     atomic_store(&sup->page->slots[0].pid, getpid());
     log_count_drops(&sup->page->slots[0].counts[COUNT_LOG_DROPPED]);
@@ -318,12 +318,14 @@ static void say_totals(const struct supervisor *sup)
     log_line_write(&line);
 }
 
-/* Wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
+/* Also wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    const struct supervisor *sup = timer->data;
+
     (void)loop;
-    (void)timer;
     (void)events;
+    knobs_tick(sup->page, clock_now());
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
@@ -378,6 +380,7 @@ static void watch_signals(struct supervisor *sup)
     ev_prepare_init(&sup->turn_end, on_turn_end);
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    sup->tick.data = sup;
     ev_timer_start(sup->loop, &sup->tick);
 }
 
