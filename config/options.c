@@ -102,6 +102,27 @@ static const struct option options[] = {
       SHADOW(sample_by), .initial = "session", .choices = "session source",
       .metavar = "session|source",
       .help = "source mirrors always the same clients" },
+    { .name = "sample-seed", .group = GROUP_SHADOWS, .kind = KIND_COUNT, GLOBAL(sample_seed),
+      .initial = "name", .nothing = "name", .least = 1, .most = 1000000000000000000,
+      .metavar = "N|name",
+      .help = "samples by source with the same seed choose the same clients everywhere; name: each "
+              "shadow's name is its seed" },
+    { .name = "shadow-ramp", .key = "ramp", .group = GROUP_SHADOWS, .kind = KIND_TIME, SHADOW(ramp),
+      .initial = "off", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
+      .help = "a shadow's share grows from 0 to its sample for so long after the start" },
+    { .name = "shadow-for", .key = "for", .group = GROUP_SHADOWS, .kind = KIND_TIME,
+      SHADOW(duration), .initial = "off", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
+      .help = "a shadow pauses by itself so long after the start" },
+    { .name = "shadow-rate", .key = "rate", .group = GROUP_SHADOWS, .kind = KIND_COUNT, SHADOW(rate),
+      .initial = "off", .nothing = "off", .most = 1000000, .metavar = "N|off",
+      .help = "sessions mirrored anew in a second, over all workers; those of a quiet second may "
+              "come at once" },
+    { .name = "shadow-max-bytes", .key = "max-bytes", .group = GROUP_SHADOWS, .kind = KIND_SIZE,
+      SHADOW(max_bytes), .initial = "off", .nothing = "off", .most = 1024 * GIB, .metavar = "SIZE",
+      .help = "mirror only the first bytes of a session, then end it for the shadow" },
+    { .name = "shadow-greeting", .key = "greeting", .group = GROUP_SHADOWS, .kind = KIND_TIME,
+      SHADOW(greeting), .initial = "off", .nothing = "off", .most = HOUR, .metavar = "TIME",
+      .help = "wait so long for a shadow to speak first, as SMTP servers do, before it gets a byte" },
     { .name = "shadow-max-sessions", .key = "max-sessions", .group = GROUP_SHADOWS,
       .kind = KIND_COUNT, SHADOW(max_sessions), .initial = "10000", .least = 1,
       .most = MOST_SESSIONS, .metavar = "N",
@@ -335,19 +356,13 @@ static const char *const withheld_names[] = {
     "io",
     "record",
     "replay",
-    "sample-seed",
     "shadow-compare",
-    "shadow-for",
-    "shadow-greeting",
-    "shadow-max-bytes",
-    "shadow-ramp",
-    "shadow-rate",
     "user",
 };
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "compare", "for", "greeting", "max-bytes", "ramp", "rate", "sample-seed",
+    "compare",
 };
 
 const struct option *option_at(size_t index)

@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "base/breaker.h"
+#include "base/bucket.h"
 #include "base/cell.h"
 #include "base/histogram.h"
 #include "base/stats.h"
@@ -56,6 +57,8 @@ struct shadow_cells {
 struct file_values {
     bool   are_known;
     double sample;
+    double ramp;
+    double duration;
 };
 
 /* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
@@ -64,8 +67,12 @@ struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
     _Atomic bool       is_paused;
     _Atomic double     sample; /* percent */
+    _Atomic double     begun;  /* CLOCK_MONOTONIC seconds: --shadow-ramp counts from here */
+    _Atomic double     ends;   /* when it pauses by itself; 0: never */
     struct file_values file;
-    alignas(CACHE_LINE) struct breaker breaker; /* written by workers, too */
+    /* Written by workers, too. */
+    alignas(CACHE_LINE) struct breaker breaker;
+    alignas(CACHE_LINE) struct bucket bucket;
 };
 
 struct slot {

@@ -52,6 +52,7 @@
     RESULT(FILTERED, "filtered",                                                                   \
            "the client is in no network of the shadow's from=, or is itself a mirrored one")       \
     RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")                         \
+    RESULT(RATE, "rate", "the shadow had its --shadow-rate of new sessions")                       \
     RESULT(BREAKER, "breaker", "the shadow's breaker was open: it had failed too often in a row")  \
     RESULT(PAUSED, "paused", "the shadow was paused, or all mirroring was off")
 

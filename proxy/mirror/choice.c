@@ -34,14 +34,23 @@ static bool is_wanted_from(const struct network_list *from, const struct address
     return from->count == 0 || networks_contain(from->networks, from->count, client);
 }
 
-static bool is_in_sample(struct mirror *mirror, size_t shadow, const struct address *client)
+/* Percent: what the knob says, or less while the ramp goes up. */
+static double share_of(const struct shadow_config *config, const struct shadow_row *row, double now)
 {
-    const struct shadow_config *config = &mirror->config->shadows[shadow];
-    double percent = atomic_load_explicit(&row_of(mirror, shadow)->sample, memory_order_relaxed);
+    double sample = atomic_load_explicit(&row->sample, memory_order_relaxed);
+    double age = now - atomic_load_explicit(&row->begun, memory_order_relaxed);
 
-    if (config->sample_by == SAMPLE_BY_SOURCE && sampler_knows(client))
-        return sampler_takes(percent, sampler_bits(config->name, client));
-    return sampler_takes(percent, random_bits(mirror));
+    return age < config->ramp ? sample * age / config->ramp : sample;
+}
+
+static uint64_t bits_of(struct mirror *mirror, const struct shadow_config *config,
+                        const struct address *client)
+{
+    uint64_t seed = mirror->config->sample_seed;
+
+    if (config->sample_by == SAMPLE_BY_SESSION || !sampler_knows(client))
+        return random_bits(mirror);
+    return sampler_bits(seed != 0 ? seed : sampler_seed(config->name), client);
 }
 
 /* With overflow=block the operator wants every session, and is told of each failure. */
@@ -50,32 +59,37 @@ static bool has_breaker(const struct shadow_config *config)
     return config->breaker.failures > 0 && config->overflow != SHADOW_BLOCK;
 }
 
+static bool breaker_lets_by(const struct shadow_config *config, const struct shadow_row *row,
+                            double now)
+{
+    return !has_breaker(config) || breaker_admits(&row->breaker, now);
+}
+
 enum shadow_result choice_of_session(struct mirror *mirror, size_t shadow,
                                      const struct address *client, double now)
 {
     const struct shadow_config *config = &mirror->config->shadows[shadow];
+    const struct shadow_row    *row = row_of(mirror, shadow);
 
     if (choice_is_paused(mirror, shadow))
         return RESULT_PAUSED;
     if (!is_wanted_from(&config->from, client))
         return RESULT_FILTERED;
-    if (!is_in_sample(mirror, shadow, client))
+    if (!sampler_takes(share_of(config, row, now), bits_of(mirror, config, client)))
         return RESULT_SAMPLED_OUT;
-    return !has_breaker(config) || breaker_admits(&row_of(mirror, shadow)->breaker, now)
-               ? RESULT_MIRRORED
-               : RESULT_BREAKER;
+    return breaker_lets_by(config, row, now) ? RESULT_MIRRORED : RESULT_BREAKER;
 }
 
-/* A connect and a handshake, each with its time; then another one may try. */
+/* A connect, a handshake and a greeting, each with its time; then another one may try. */
 static double patience_with_probe(const struct shadow_config *config)
 {
-    return 2 * config->connect_timeout;
+    return 2 * config->connect_timeout + config->greeting;
 }
 
 enum shadow_result choice_of_dial(struct mirror *mirror, size_t shadow, double now, uint64_t *probe)
 {
     const struct shadow_config *config = &mirror->config->shadows[shadow];
-    struct breaker             *breaker = &row_of(mirror, shadow)->breaker;
+    struct shadow_row          *row = row_of(mirror, shadow);
     uint64_t active = page_sum_shadow(mirror->page, mirror->rows[shadow], SHADOW_COUNT_ACTIVE);
 
     *probe = 0;
@@ -83,7 +97,12 @@ enum shadow_result choice_of_dial(struct mirror *mirror, size_t shadow, double n
         return RESULT_PAUSED;
     if (active >= config->max_sessions)
         return RESULT_LIMIT;
-    if (has_breaker(config) && !breaker_enter(breaker, now, patience_with_probe(config), probe))
+    if (!breaker_lets_by(config, row, now))
+        return RESULT_BREAKER; /* and costs no token */
+    if (config->rate > 0 && !bucket_take(&row->bucket, config->rate, now))
+        return RESULT_RATE;
+    if (has_breaker(config) &&
+        !breaker_enter(&row->breaker, now, patience_with_probe(config), probe))
         return RESULT_BREAKER;
     return RESULT_MIRRORED;
 }

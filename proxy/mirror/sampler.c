@@ -29,13 +29,16 @@ bool sampler_knows(const struct address *client)
     return client->any.sa_family == AF_INET || client->any.sa_family == AF_INET6;
 }
 
-uint64_t sampler_bits(const char *shadow, const struct address *client)
+uint64_t sampler_seed(const char *name)
 {
-    uint64_t bits = mix_bytes(0, shadow, strlen(shadow));
+    return mix_bytes(0, name, strlen(name));
+}
 
+uint64_t sampler_bits(uint64_t seed, const struct address *client)
+{
     if (client->any.sa_family == AF_INET)
-        return mix_bytes(bits, &client->v4.sin_addr, sizeof client->v4.sin_addr);
-    return mix_bytes(bits, &client->v6.sin6_addr, sizeof client->v6.sin6_addr);
+        return mix_bytes(seed, &client->v4.sin_addr, sizeof client->v4.sin_addr);
+    return mix_bytes(seed, &client->v6.sin6_addr, sizeof client->v6.sin6_addr);
 }
 
 bool sampler_takes(double percent, uint64_t bits)

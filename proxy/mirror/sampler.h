@@ -14,8 +14,10 @@ struct address;
 
 /* Whether this client can be told from others: one of a unix socket cannot. */
 bool sampler_knows(const struct address *client);
-/* The bits of a client's IP address, for the shadow of this name. */
-uint64_t sampler_bits(const char *shadow, const struct address *client);
+/* A seed from a name. */
+uint64_t sampler_seed(const char *name);
+/* The bits of a client's IP address: others with another seed, always the same with the same. */
+uint64_t sampler_bits(uint64_t seed, const struct address *client);
 /* Whether bits, drawn evenly from all 64-bit numbers, are in this share: 0 to 100 percent. */
 bool sampler_takes(double percent, uint64_t bits);
 

@@ -3,6 +3,7 @@
  *
  *     what happens                              result       reason
  *     took every byte, and the end              mirrored     fin
+ *     took the first max-bytes, and an end      mirrored     fin
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
  *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
@@ -96,7 +97,7 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
                "shadow=%s reason=%s why=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
                " suppressed=%" PRIu64,
                sh->config->name, reason, why, sh->cursor.position,
-               stream_total(sh->request) - sh->cursor.position, suppressed);
+               shadow_share(sh, stream_total(sh->request)) - sh->cursor.position, suppressed);
 }
 
 /* Nothing was begun with it. */
@@ -108,6 +109,13 @@ static bool is_untouched(const struct shadow *sh)
 bool shadow_was_dialled(const struct shadow *sh)
 {
     return sh->dialled_at > 0;
+}
+
+uint64_t shadow_share(const struct shadow *sh, uint64_t offered)
+{
+    uint64_t most = sh->config->max_bytes;
+
+    return most > 0 && offered > most ? most : offered;
 }
 
 /* Of the client's bytes: a PROXY header before them may be on its way, too. */
@@ -179,6 +187,8 @@ void shadow_choose(struct shadow *sh, const struct address *client, double now)
     shadow_move(sh, SHADOW_WAITING);
     /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
     stream_attach(sh->request, &sh->cursor, sh->config->buffer, OVERFLOW_BLOCKS);
+    if (sh->config->max_bytes > 0)
+        cursor_stop_at(&sh->cursor, sh->config->max_bytes);
 }
 
 void shadow_filter(struct shadow *sh)
@@ -214,6 +224,7 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
     }
     shadow_move(sh, SHADOW_MIRRORING);
     sh->cursor.overflow = is_blocking(sh) ? OVERFLOW_BLOCKS : OVERFLOW_DETACHES;
+    sh->is_held = config->greeting > 0;
     sh->dialled_at = turn->now;
     sh->progress_at = turn->now;
     count_connection(sh, +1);
@@ -251,6 +262,10 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
         note_reached(sh);
     if (io == IO_FAILED) {
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
+    } else if (io == IO_END && cursor_is_at_last(&sh->cursor)) {
+        transport_end(sh->transport);
+        stream_detach(&sh->cursor); /* what comes later is not kept for it */
+        shadow_move(sh, SHADOW_FLUSHING);
     } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
         transport_abort(sh->transport);
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
@@ -276,13 +291,29 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
         complete(sh);
 }
 
+/* When it gets its bytes although it has not spoken; only while it is held. */
+static double held_until(const struct shadow *sh)
+{
+    return sh->dialled_at + (double)sh->connect_seconds + sh->config->greeting;
+}
+
+/* A server that speaks first would take the client's first words for a mistake. */
+static void wait_for_greeting(struct shadow *sh, const struct shadow_turn *turn)
+{
+    discard_answer(sh, turn);
+    if (sh->state == SHADOW_DETACHED || (sh->response_bytes == 0 && turn->now < held_until(sh)))
+        return;
+    sh->is_held = false;
+    sh->progress_at = turn->now;
+}
+
 void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
 {
     bool has_data = stream_total(sh->request) > 0;
 
     if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_UNDECIDED)
         return;
-    if (sh->cursor.stream == NULL) { /* the stream went on without it */
+    if (sh->cursor.stream == NULL && sh->state != SHADOW_FLUSHING) { /* it went on without it */
         note_lag(sh, stream_total(sh->request) - sh->cursor.position);
         shadow_cut(sh, SHADOW_LAG, turn);
         return;
@@ -296,7 +327,9 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
         histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
     }
-    if (sh->state == SHADOW_MIRRORING)
+    if (sh->is_held)
+        wait_for_greeting(sh, turn);
+    if (sh->state == SHADOW_MIRRORING && !sh->is_held)
         send_on(sh, turn);
     if (sh->state != SHADOW_DETACHED)
         discard_answer(sh, turn);
@@ -305,7 +338,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
 void shadow_rearm(struct shadow *sh)
 {
     if (sh->transport != NULL && sh->state != SHADOW_DETACHED)
-        transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0);
+        transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0 && !sh->is_held);
 }
 
 void shadow_look_again(struct shadow *sh)
@@ -336,23 +369,33 @@ bool shadow_is_over(const struct shadow *sh)
     return sh->state == SHADOW_DETACHED;
 }
 
-double shadow_deadline(const struct shadow *sh)
+/* When it must be over. */
+static double end_of_patience(const struct shadow *sh)
 {
     double stalled = INFINITY;
 
     if (sh->state == SHADOW_DETACHED || is_untouched(sh))
         return INFINITY;
-    if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 &&
+    if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 && !sh->is_held &&
         sh->config->stall_timeout > 0)
         stalled = sh->progress_at + sh->config->stall_timeout;
     return sh->linger_until > 0 && sh->linger_until < stalled ? sh->linger_until : stalled;
+}
+
+double shadow_deadline(const struct shadow *sh)
+{
+    double end = end_of_patience(sh);
+
+    if (sh->state != SHADOW_MIRRORING || !sh->is_held || sh->connect_seconds < 0)
+        return end;
+    return fmin(end, held_until(sh));
 }
 
 /* At the end of its time a shadow that has acknowledged everything is a complete one that did not
  * say goodbye; any other stalled. */
 void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
 {
-    if (turn->now < shadow_deadline(sh))
+    if (turn->now < end_of_patience(sh))
         return;
     if (sh->state == SHADOW_FLUSHING && transport_unacknowledged(sh->transport) == 0) {
         transport_abort(sh->transport);

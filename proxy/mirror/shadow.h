@@ -55,11 +55,13 @@ struct shadow {
     /* What the counters already hold; see account.h. */
     uint64_t booked_offered;
     uint64_t booked_sent;
-    uint64_t booked_gone;
+    uint64_t booked_lost;
+    uint64_t booked_skipped;
     uint64_t booked_response;
     uint64_t probe; /* of its breaker; see choice.h */
 
     bool               was_reached; /* it took a byte, or there was none to take */
+    bool               is_held;     /* it has to speak first; see --shadow-greeting */
     enum shadow_state  state;
     enum shadow_result result; /* final once DETACHED */
     enum shadow_reason reason; /* with the result mirrored or detached */
@@ -104,6 +106,8 @@ double shadow_deadline(const struct shadow *);
 void   shadow_expire(struct shadow *, const struct shadow_turn *);
 /* Whether a connection was ever begun, so that it has a reason. */
 bool shadow_was_dialled(const struct shadow *);
+/* How much of what was offered so far is meant for it: all, but for --shadow-max-bytes. */
+uint64_t shadow_share(const struct shadow *, uint64_t offered);
 void shadow_free(struct shadow *);
 
 #endif

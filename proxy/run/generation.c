@@ -230,7 +230,7 @@ static void note_removed(struct generation *g, const struct generation *newer)
 static void offer_knobs(const struct generation *g)
 {
     for (size_t i = 0; i < g->config->shadow_count; i++)
-        knobs_offer(g->settings->page, g->rows[i], &g->config->shadows[i]);
+        knobs_offer(g->settings->page, g->rows[i], &g->config->shadows[i], clock_now());
 }
 
 bool generation_open(struct generation *g, struct generation *former, struct fault *fault)

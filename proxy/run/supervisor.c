@@ -310,12 +310,14 @@ static void say_totals(const struct supervisor *sup)
     log_line_write(&line);
 }
 
-/* Wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
+/* Also wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    const struct supervisor *sup = timer->data;
+
     (void)loop;
-    (void)timer;
     (void)events;
+    knobs_tick(sup->page, clock_now());
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
@@ -343,6 +345,7 @@ static void watch_signals(struct supervisor *sup)
     sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    sup->tick.data = sup;
     ev_timer_start(sup->loop, &sup->tick);
 }
 

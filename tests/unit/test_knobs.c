@@ -14,6 +14,7 @@
 
 static struct page *page;
 static uint16_t     row;
+static double       now = 1000;
 
 static int make_page(void **state)
 {
@@ -35,7 +36,7 @@ static void offer(double sample)
 {
     const struct shadow_config config = { .sample = sample };
 
-    knobs_offer(page, row, &config);
+    knobs_offer(page, row, &config, now);
 }
 
 static void each_turn_of_a_knob_raises_the_epoch(void **state)
@@ -88,6 +89,46 @@ static void mirroring_is_on_at_first_and_each_shadow_as_its_file_says(void **sta
     assert_true(knobs_sample_of(page, row) == 0);
 }
 
+static void a_shadows_time_counts_from_the_file_that_says_it(void **state)
+{
+    struct shadow_config config = { .duration = 60, .sample = 100 };
+
+    (void)state;
+    knobs_offer(page, row, &config, now);
+    knobs_tick(page, now + 59);
+    assert_false(knobs_is_paused(page, row));
+
+    knobs_offer(page, row, &config, now + 50); /* says nothing new */
+    knobs_tick(page, now + 60);
+    assert_true(knobs_is_paused(page, row));
+
+    knobs_pause(page, row, false); /* by hand: it stays on */
+    knobs_tick(page, now + 1000);
+    assert_false(knobs_is_paused(page, row));
+
+    config.duration = 5;
+    knobs_offer(page, row, &config, now + 2000);
+    knobs_tick(page, now + 2004);
+    assert_false(knobs_is_paused(page, row));
+    knobs_tick(page, now + 2005);
+    assert_true(knobs_is_paused(page, row));
+}
+
+static void a_file_without_a_breaker_closes_the_one_that_is_open(void **state)
+{
+    struct breaker            *breaker = &page->rows[row].breaker;
+    const struct breaker_terms terms = { .failures = 1, .seconds = 10 };
+    struct shadow_config       config = { .breaker = { .failures = 1, .seconds = 10 } };
+
+    (void)state;
+    breaker_failed(breaker, &terms, 0, 0, now, 0);
+    knobs_offer(page, row, &config, now);
+    assert_int_equal(breaker_state(breaker), BREAKER_OPEN);
+    config.breaker.failures = 0;
+    knobs_offer(page, row, &config, now);
+    assert_int_equal(breaker_state(breaker), BREAKER_CLOSED);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_page, drop_page)
 
 int main(void)
@@ -96,6 +137,8 @@ int main(void)
         TEST(each_turn_of_a_knob_raises_the_epoch),
         TEST(a_knob_turned_by_hand_survives_a_reload_of_the_same_file),
         TEST(a_file_that_says_something_new_wins),
+        TEST(a_shadows_time_counts_from_the_file_that_says_it),
+        TEST(a_file_without_a_breaker_closes_the_one_that_is_open),
         TEST(mirroring_is_on_at_first_and_each_shadow_as_its_file_says),
     };
 
