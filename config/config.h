@@ -152,6 +152,7 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+    double drain_delay;                   /* before it: accepting goes on */
     double reload_timeout;                /* of sessions of a former configuration */
 
     double           handshake_timeout;
@@ -184,6 +185,9 @@ struct config {
     char           *admin_host;           /* a name for us in Host headers; NULL: none */
     char           *admin_token_file;     /* NULL: none */
     char           *pid_file;             /* NULL: none */
+    char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
+    char           *group;                /* NULL: the user's */
+    struct text_list files;               /* what this was read from: -c and DOPPEL_X_FILE */
 
     /* Hidden, for tests. */
     char    *resolv_conf;                 /* NULL: the system's */
@@ -193,5 +197,8 @@ struct config {
 };
 
 void config_free(struct config *);
+
+/* Borrows from the configuration. */
+struct log_options config_log_options(const struct config *);
 
 #endif

@@ -22,7 +22,7 @@ typedef struct answer control_action(const struct admin_view *, const struct con
 typedef struct answer shadow_action(const struct admin_view *, const struct control_request *,
                                     size_t shadow);
 
-static void log_change(const struct control_request *request)
+static void say_change(const struct control_request *request)
 {
     log_info("supervisor", "changed", "request=%s by=%s", request->path, request->by);
 }
@@ -33,7 +33,7 @@ static struct answer switch_mirroring(const struct admin_view *view,
                                       const struct control_request *request, bool on)
 {
     knobs_mirroring(view->page, on);
-    log_change(request);
+    say_change(request);
     return answer_json(ANSWER_OK, strdup(on ? "{\"mirroring\": true}" : "{\"mirroring\": false}"));
 }
 
@@ -53,13 +53,13 @@ static struct answer reload(const struct admin_view *view, const struct control_
 {
     if (!view->actions.reload(view->actions.owner))
         return answer_plain(ANSWER_CONFLICT, "draining: nothing is reloaded any more\n");
-    log_change(request);
+    say_change(request);
     return answer_json(ANSWER_ACCEPTED, strdup("{\"reloading\": true}"));
 }
 
 static struct answer drain(const struct admin_view *view, const struct control_request *request)
 {
-    log_change(request);
+    say_change(request);
     view->actions.drain(view->actions.owner);
     return answer_json(ANSWER_ACCEPTED, strdup("{\"draining\": true}"));
 }
@@ -89,7 +89,7 @@ static struct answer pause_shadow(const struct admin_view *view,
                                   const struct control_request *request, size_t shadow)
 {
     knobs_pause(view->page, view->rows[shadow], true);
-    log_change(request);
+    say_change(request);
     return answer_json(ANSWER_OK, status_print_shadow(view, shadow));
 }
 
@@ -97,7 +97,7 @@ static struct answer resume_shadow(const struct admin_view *view,
                                    const struct control_request *request, size_t shadow)
 {
     knobs_pause(view->page, view->rows[shadow], false);
-    log_change(request);
+    say_change(request);
     return answer_json(ANSWER_OK, status_print_shadow(view, shadow));
 }
 

@@ -99,6 +99,7 @@ _Noreturn static void become_worker(struct place *place, int lifeline, int answe
         .bound = settings->bound,
         .limits = settings->limits,
         .tls = settings->tls,
+        .logs = *settings->logs,
         .sources = settings->sources,
         .sources_table = sources_table(place),
         .gate = place->crew->gate[0],

@@ -25,6 +25,7 @@ struct crew;
 struct ev_loop;
 struct fault;
 struct limits;
+struct log_change;
 struct page;
 struct roster;
 struct sources;
@@ -52,6 +53,7 @@ struct crew_settings {
     const struct limits  *limits;
     struct tls_contexts  *tls;
     struct sources       *sources;      /* NULL: nobody counts them; one table for each slot */
+    struct log_change *const *logs;     /* of workers, as long as there is one */
     struct crew_events    events;
 };
 

@@ -21,6 +21,7 @@ struct door {
     struct door    *next;
     struct endpoint endpoint; /* as the configuration that made it said */
     struct address  bound;
+    unsigned        mode;     /* that its path has */
     bool            is_wanted; /* by the configuration that opens or enters */
     size_t          served;
     size_t          count;
@@ -97,14 +98,20 @@ static bool leads_to(const struct door *door, const struct endpoint *endpoint)
            bind_is_there(endpoint, &door->bound);
 }
 
-/* The first that is not taken by another listener: two may say port 0 of the same host. */
+/* The first that is not taken by another listener: several may say port 0 of the same host, and then
+ * those for TLS stay for TLS. */
 static struct door *find_door(const struct doors *doors, const struct endpoint *endpoint)
 {
-    struct door *door = doors->first;
+    struct door *found = NULL;
 
-    while (door != NULL && (door->is_wanted || !leads_to(door, endpoint)))
-        door = door->next;
-    return door;
+    for (struct door *door = doors->first; door != NULL; door = door->next) {
+        if (door->is_wanted || !leads_to(door, endpoint))
+            continue;
+        if (door->endpoint.tls == endpoint->tls)
+            return door;
+        found = found != NULL ? found : door;
+    }
+    return found;
 }
 
 /* An address that overlaps one of ours, say 127.0.0.1:8080 after 0.0.0.0:8080, looks taken. */
@@ -116,6 +123,15 @@ static bool port_is_ours(const struct doors *doors, const struct endpoint *endpo
             return true;
     }
     return false;
+}
+
+static void append(struct doors *doors, struct door *door)
+{
+    struct door **link = &doors->first;
+
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = door;
 }
 
 static struct door *make_door(struct doors *doors, struct bind_request *request,
@@ -130,9 +146,9 @@ static struct door *make_door(struct doors *doors, struct bind_request *request,
         door_free(door);
         return NULL;
     }
+    door->mode = request->mode;
     door->count = 1;
-    door->next = doors->first;
-    doors->first = door;
+    append(doors, door);
     return door;
 }
 
@@ -200,6 +216,9 @@ static bool listen_there(const struct config *config, size_t listener, struct do
     struct socket_settings settings = settings_of(config);
     struct bind_request    request = request_of(config, listener, &settings);
 
+    if (door->mode != request.mode && !bind_mode(&request, fault))
+        return false;
+    door->mode = request.mode;
     for (size_t i = 0; i < door->count; i++) {
         if (!bind_listen(&request, door->sockets[i], fault))
             return false;

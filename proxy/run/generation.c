@@ -61,6 +61,14 @@ static void list_sockets(struct generation *g, size_t places)
     }
 }
 
+static bool prepare_logs(struct generation *g, struct fault *fault)
+{
+    const struct log_options options = config_log_options(g->config);
+
+    g->logs = log_prepare(&options, fault);
+    return g->logs != NULL;
+}
+
 /* The last that can fail, because a name that has a row keeps it. */
 static bool take_rows(struct generation *g, struct fault *fault)
 {
@@ -80,7 +88,7 @@ static bool prepare(struct generation *g, struct fault *fault)
     struct doors        *doors = g->settings->doors;
 
     if (!count_listeners(config, fault) || !find_roster(g, fault) || !origin_check(config, fault) ||
-        !token_read(&g->token, config->admin_token_file, fault))
+        !token_read(&g->token, config->admin_token_file, fault) || !prepare_logs(g, fault))
         return false;
     g->tls = tls_contexts_new(config, fault);
     if (g->tls == NULL || !doors_open(doors, config, g->own_doors, fault))
@@ -127,6 +135,7 @@ static void make_crew(struct generation *g, size_t places)
         .bound = g->bound,
         .limits = &g->limits,
         .tls = g->tls,
+        .logs = &g->logs,
         .sources = g->settings->sources,
         .events = g->settings->events,
     };
@@ -240,6 +249,8 @@ bool generation_open(struct generation *g, struct generation *former, struct fau
     if (!doors_listen(g->config, g->own_doors, fault))
         return false;
     offer_knobs(g);
+    log_change(g->logs);
+    g->logs = NULL;
     announce(g);
     doors_enter(g->settings->doors, g->own_doors, g->config->listen_count);
     g->state = GENERATION_SERVING;
@@ -292,6 +303,7 @@ void generation_free(struct generation *g)
     if (g->roster != NULL)
         atomic_store(&g->roster->is_taken, false);
     tls_contexts_free(g->tls);
+    log_change_free(g->logs);
     config_free(g->config);
     free(g->rows);
     free(g->sockets);

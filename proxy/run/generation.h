@@ -44,6 +44,7 @@ struct generation {
     struct limits         limits;
     struct tls_contexts  *tls;        /* made before any worker, so that all have the same keys */
     struct token          token;      /* what changes at the admin endpoint need */
+    struct log_change    *logs;       /* in effect here when it is opened; NULL from then on */
     struct roster        *roster;
     struct crew          *crew;
     ev_timer              killing;    /* of those that do not finish in time */

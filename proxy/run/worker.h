@@ -11,6 +11,7 @@ struct address;
 struct config;
 struct ev_loop;
 struct limits;
+struct log_change;
 struct page;
 struct roster;
 struct slot;
@@ -30,6 +31,7 @@ struct worker_start {
     const struct address *bound;          /* where the listeners are, with their real ports */
     const struct limits  *limits;
     struct tls_contexts  *tls;
+    struct log_change    *logs;           /* taken; NULL: as they are */
     struct sources       *sources;        /* NULL: nobody counts them */
     size_t                sources_table;  /* of this worker there */
     int                   gate;           /* end-of-file: take clients; -1: at once */
