@@ -65,6 +65,8 @@ def test_the_metrics_page_has_every_name_of_the_contract(doppel, server):
             "doppel_first_byte_seconds_bucket", "doppel_first_byte_seconds_sum",
             "doppel_first_byte_seconds_count", "doppel_dns_lookups_total",
             "doppel_accept_errors_total", "doppel_accept_paused", "doppel_log_dropped_total",
+            "doppel_breaker_state", "doppel_dns_stale", "doppel_tls_handshakes_total",
+            "doppel_loop_stalls_total", "doppel_reloads_total",
             "doppel_worker_restarts_total", "doppel_workers", "doppel_buffered_bytes",
             "doppel_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes",
             "process_open_fds", "process_start_time_seconds"} <= names
