@@ -168,7 +168,7 @@ static struct answer do_to_shadow(const struct admin_view *view,
         if (strlen(name) == parts->name_length && memcmp(name, parts->name, strlen(name)) == 0)
             return parts->action(view, request, i);
     }
-    return answer_plain(ANSWER_NOT_FOUND, "no shadow has this name; /status has those there are\n");
+    return answer_plain(ANSWER_NOT_FOUND, "no shadow has this name; /status names them\n");
 }
 
 /* --- the way to them --------------------------------------------------------------------- */
@@ -183,10 +183,11 @@ bool control_has(const char *path)
 struct answer control_do(const struct admin_view *view, const struct control_request *request)
 {
     control_action *action = find_action(request->path);
-    struct shadow_path parts = { 0 };
+    struct shadow_path parts;
 
     if (action != NULL)
         return action(view, request);
-    take_apart(request->path, &parts);
-    return do_to_shadow(view, request, &parts);
+    if (take_apart(request->path, &parts))
+        return do_to_shadow(view, request, &parts);
+    return answer_plain(ANSWER_NOT_FOUND, "not found\n");
 }

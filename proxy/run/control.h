@@ -24,7 +24,7 @@ struct control_request {
 
 /* There may be something to change under this path: whether there is such a shadow comes later. */
 bool control_has(const char *path);
-/* Changes it, says so in the log, and answers with the new state.  The path is one of those. */
+/* Changes it, says so in the log, and answers with the new state. */
 struct answer control_do(const struct admin_view *, const struct control_request *);
 
 #endif
