@@ -98,6 +98,12 @@ enum connect_on {
     CONNECT_ON_DATA,
 };
 
+/* Failures in a row that open a shadow's breaker, and for how long at first; 0 failures: off. */
+struct breaker_config {
+    uint64_t failures;
+    double   seconds;
+};
+
 struct shadow_config {
     char                *name;
     struct target_config target;
@@ -105,12 +111,18 @@ struct shadow_config {
     enum shadow_overflow overflow;
     double               sample; /* percent, 0 to 100 */
     enum sample_by       sample_by;
+    double               ramp;      /* the sample grows from 0 for so long; 0: it is whole at once */
+    double               duration;  /* then the shadow pauses; 0: it never does */
+    uint64_t             rate;      /* new mirrored sessions a second; 0: any */
+    uint64_t             max_bytes; /* of a session that are mirrored; 0: all */
+    double               greeting;  /* how long to wait for it to speak first; 0: not at all */
     uint64_t             max_sessions;
     struct network_list  from;
     enum connect_on      connect_on;
     double               connect_timeout;
     double               stall_timeout;
     double               linger;
+    struct breaker_config breaker; /* not with SHADOW_BLOCK */
 };
 
 struct config {
@@ -128,6 +140,7 @@ struct config {
     uint64_t max_sessions_per_source;     /* 0: off */
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
+    uint64_t sample_seed;                 /* 0: each shadow's name is its seed */
     struct network_list allow;
     struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
     bool     allow_loop;
@@ -170,6 +183,8 @@ struct config {
 
     bool            admin_on;
     struct endpoint admin;
+    char           *admin_host;           /* a name for us in Host headers; NULL: none */
+    char           *admin_token_file;     /* NULL: none */
     char           *pid_file;             /* NULL: none */
     char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
     char           *group;                /* NULL: the user's */

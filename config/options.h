@@ -39,6 +39,7 @@ enum option_kind {
     KIND_SERVERS,   /* struct address_list: name servers */
     KIND_TEXTS,     /* struct text_list */
     KIND_SOURCE,    /* struct source_addresses */
+    KIND_BREAKER,   /* struct breaker_config: N/TIME; bounds are those of N */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,

@@ -3,14 +3,14 @@
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
  *           ├─ roster 0 .. 15: one living generation each, between it and its workers
- *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
+ *           ├─ row 0 .. r: one shadow name each with its live knobs, which outlives the
+ *           │  configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
- * A cell has one writer, so adding is a plain load and store, without a locked instruction; a
- * reader may see sums that are a moment apart.  All of it is anonymous shared memory made before
- * the first fork; what was never used costs no memory.  Rows and slots begin on cache lines of their
- * own, so that workers do not slow each other down.
+ * A cell has one writer (base/cell.h); a reader may see sums that are a moment apart.  All of it is
+ * anonymous shared memory made before the first fork; what was never used costs no memory.  Rows and
+ * slots begin on cache lines of their own, so that workers do not slow each other down.
  */
 #ifndef BASE_PAGE_H
 #define BASE_PAGE_H
@@ -22,6 +22,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/breaker.h"
+#include "base/bucket.h"
+#include "base/cell.h"
+#include "base/histogram.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -44,11 +48,31 @@ struct shadow_cells {
     _Atomic uint64_t
         decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
+    struct histogram times[TIMING_COUNT];
+    _Atomic uint64_t most_lag;   /* bytes, of one session */
+    _Atomic uint64_t last_error; /* page_note_error() */
 };
 
-/* What is known of a shadow by its name, over all workers and configurations. */
+/* What a configuration's file last said of a live knob.  Only the supervisor looks. */
+struct file_values {
+    bool   are_known;
+    double sample;
+    double ramp;
+    double duration;
+};
+
+/* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
+ * the knobs (run/knobs.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
+    _Atomic bool       is_paused;
+    _Atomic double     sample; /* percent */
+    _Atomic double     begun;  /* CLOCK_MONOTONIC seconds: --shadow-ramp counts from here */
+    _Atomic double     ends;   /* when it pauses by itself; 0: never */
+    struct file_values file;
+    /* Written by workers, too. */
+    alignas(CACHE_LINE) struct breaker breaker;
+    alignas(CACHE_LINE) struct bucket bucket;
 };
 
 struct slot {
@@ -58,6 +82,7 @@ struct slot {
     bool                mirrors[PAGE_SHADOWS]; /* whether that knows this row's shadow */
     _Atomic uint64_t    counts[COUNTER_COUNT];
     _Atomic uint64_t    closed[SESSION_REASON_COUNT];
+    struct histogram    times[LEG_SHADOW][TIMING_COUNT]; /* of the legs before the shadows */
     struct shadow_cells shadows[PAGE_SHADOWS]; /* by row */
 };
 
@@ -89,6 +114,8 @@ struct page {
     struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
+    _Atomic uint64_t epoch;              /* raised after a live knob was turned */
+    _Atomic bool     mirroring_is_off;   /* for all shadows */
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */
@@ -123,22 +150,19 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
  * lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
 
+/* A connection to the shadow has just failed for this reason; only by the cells' worker. */
+void page_note_error(struct shadow_cells *, enum shadow_reason);
+/* The newest of all workers, seconds since 1970; 0: there was none. */
+double page_last_error(const struct page *, size_t shadow, enum shadow_reason *);
+/* The most that one session has lagged behind. */
+uint64_t page_most_lag(const struct page *, size_t shadow);
+
 uint64_t page_sum(const struct page *, enum counter);
 uint64_t page_sum_closed(const struct page *, enum session_reason);
 uint64_t page_sum_shadow(const struct page *, size_t shadow, enum shadow_counter);
 uint64_t page_sum_result(const struct page *, size_t shadow, enum shadow_result);
 uint64_t page_sum_reason(const struct page *, size_t shadow, enum shadow_reason);
-
-/* Only by the cell's one writer.  A gauge goes down by adding a negative number. */
-static inline void cell_add(_Atomic uint64_t *cell, uint64_t amount)
-{
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
-                          memory_order_relaxed);
-}
-
-static inline uint64_t cell_get(const _Atomic uint64_t *cell)
-{
-    return atomic_load_explicit(cell, memory_order_relaxed);
-}
+struct histogram_sum page_sum_times(const struct page *, enum leg, enum timing);
+struct histogram_sum page_sum_shadow_times(const struct page *, size_t shadow, enum timing);
 
 #endif

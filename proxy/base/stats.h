@@ -51,7 +51,10 @@
     RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
     RESULT(FILTERED, "filtered",                                                                   \
            "the client is in no network of the shadow's from=, or is itself a mirrored one")       \
-    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")
+    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")                         \
+    RESULT(RATE, "rate", "the shadow had its --shadow-rate of new sessions")                       \
+    RESULT(BREAKER, "breaker", "the shadow's breaker was open: it had failed too often in a row")  \
+    RESULT(PAUSED, "paused", "the shadow was paused, or all mirroring was off")
 
 /* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */
 #define SHADOW_REASONS(REASON)                                                                     \
@@ -70,6 +73,7 @@
     REASON(LOOP, "loop", "its address turned out to be our own listener")                          \
     REASON(SESSION_ABORTED, "session_aborted", "the client or the primary broke off")              \
     REASON(DRAIN, "drain", "the drain deadline passed")                                            \
+    REASON(ADMIN, "admin", "it was paused, or all mirroring was switched off")                     \
     REASON(IO_ERROR, "io_error", "a system call failed in another way")
 
 /*
@@ -156,6 +160,30 @@
     COUNT(RESPONSE, "doppel_shadow_response_bytes_total", "", COUNTER,                             \
           "bytes the shadow answered, discarded")
 
+/*
+ * TIMING(identifier, metric, help): a histogram of seconds for each leg, summed over the workers; the
+ * label leg="NAME" is added.  Each shadow name has its own, and leg="shadow" is their sum.
+ */
+#define TIMINGS(TIMING)                                                                            \
+    TIMING(CONNECT, "doppel_connect_seconds",                                                      \
+           "time until a connection was open; client: PROXY header and TLS handshake")             \
+    TIMING(                                                                                        \
+        FIRST_BYTE, "doppel_first_byte_seconds",                                                   \
+        "time from the client's first byte to the first of the answer; client: from accepting it " \
+        "to its first byte")
+
+/* LEG(identifier, name): whose connection. */
+#define LEGS(LEG)                                                                                  \
+    LEG(CLIENT, "client")                                                                          \
+    LEG(PRIMARY, "primary")                                                                        \
+    LEG(SHADOW, "shadow")
+
+#define STATS_NAME_OF(identifier, ...) TIMING_##identifier,
+enum timing { TIMINGS(STATS_NAME_OF) TIMING_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) LEG_##identifier,
+enum leg { LEGS(STATS_NAME_OF) LEG_COUNT };
+#undef STATS_NAME_OF
 #define STATS_NAME_OF(identifier, ...) SESSION_##identifier,
 enum session_reason { SESSION_REASONS(STATS_NAME_OF) SESSION_REASON_COUNT };
 #undef STATS_NAME_OF

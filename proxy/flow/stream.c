@@ -167,6 +167,7 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
         .stream = stream,
         .next = stream->cursors,
         .position = stream->end,
+        .last = UINT64_MAX,
         .limit = limit,
         .overflow = overflow,
     };
@@ -182,6 +183,17 @@ void stream_detach(struct cursor *cursor)
         link = &(*link)->next;
     *link = cursor->next;
     cursor->stream = NULL;
+}
+
+void cursor_stop_at(struct cursor *cursor, uint64_t last)
+{
+    assert(last > cursor->position);
+    cursor->last = last;
+}
+
+bool cursor_is_at_last(const struct cursor *cursor)
+{
+    return cursor->position == cursor->last;
 }
 
 size_t cursor_lag(const struct cursor *cursor)
@@ -268,14 +280,16 @@ enum io cursor_drain(struct cursor *cursor, struct transport *to)
 
     if (stream == NULL)
         return IO_FAILED;
-    if (cursor->position < stream->end) {
-        int count = pieces(stream, cursor->position, stream->end, bytes, DRAIN_CHUNKS);
+    uint64_t reach = cursor->last < stream->end ? cursor->last : stream->end;
+    if (cursor->position < reach) {
+        int count = pieces(stream, cursor->position, reach, bytes, DRAIN_CHUNKS);
         io = transport_write(to, bytes, count, &moved);
         cursor->position += moved;
     }
     /* The end must be told in the turn that delivers the last byte: nothing
      * would wake this consumer once more. */
-    bool finished = stream->ending != NOT_ENDED && cursor->position == stream->end;
+    bool finished = cursor_is_at_last(cursor) ||
+                    (stream->ending != NOT_ENDED && cursor->position == stream->end);
     return finished && io != IO_FAILED ? IO_END : io;
 }
 

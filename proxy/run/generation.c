@@ -16,6 +16,7 @@
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/doors.h"
+#include "run/knobs.h"
 
 #define KILL_GRACE_SECONDS 1.0 /* beyond --reload-timeout */
 
@@ -87,7 +88,7 @@ static bool prepare(struct generation *g, struct fault *fault)
     struct doors        *doors = g->settings->doors;
 
     if (!count_listeners(config, fault) || !find_roster(g, fault) || !origin_check(config, fault) ||
-        !prepare_logs(g, fault))
+        !token_read(&g->token, config->admin_token_file, fault) || !prepare_logs(g, fault))
         return false;
     g->tls = tls_contexts_new(config, fault);
     if (g->tls == NULL || !doors_open(doors, config, g->own_doors, fault))
@@ -183,6 +184,7 @@ void generation_warn(const struct generation *g)
     size_t               wished = g->limits.sessions_per_worker * config->shadow_count;
 
     tls_contexts_warn(config);
+    token_warn(config->admin_token_file);
     if (g->limits.is_lowered)
         log_warning("supervisor", "max_sessions_lowered",
                     "wished=%" PRIu64 " max_sessions=%zu why=%s", config->max_sessions,
@@ -234,12 +236,19 @@ static void note_removed(struct generation *g, const struct generation *newer)
         atomic_store(&g->roster->is_removed[i], !has_door(newer, g->own_doors[i]));
 }
 
+static void offer_knobs(const struct generation *g)
+{
+    for (size_t i = 0; i < g->config->shadow_count; i++)
+        knobs_offer(g->settings->page, g->rows[i], &g->config->shadows[i], clock_now());
+}
+
 bool generation_open(struct generation *g, struct generation *former, struct fault *fault)
 {
     if (former != NULL)
         note_removed(former, g);
     if (!doors_listen(g->config, g->own_doors, fault))
         return false;
+    offer_knobs(g);
     log_change(g->logs);
     g->logs = NULL;
     announce(g);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "run/crew.h"
+#include "run/gate.h"
 #include "run/limits.h"
 
 struct bound_listener;
@@ -42,6 +43,7 @@ struct generation {
     uint16_t             *rows;       /* of its shadows in the page */
     struct limits         limits;
     struct tls_contexts  *tls;        /* made before any worker, so that all have the same keys */
+    struct token          token;      /* what changes at the admin endpoint need */
     struct log_change    *logs;       /* in effect here when it is opened; NULL from then on */
     struct roster        *roster;
     struct crew          *crew;

@@ -25,6 +25,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/handshake.h"
+#include "mirror/admission.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
 
@@ -144,18 +145,7 @@ static bool take_place(struct listeners *all)
         atomic_store(&all->settings.roster->is_full[all->settings.place], true);
         return false;
     }
-    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= all->settings.max_sessions) {
-        atomic_fetch_sub(&mirror->page->clients_open, 1);
-        return false;
-    }
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
-    return true;
-}
-
-static void give_place_back(struct listeners *all)
-{
-    atomic_fetch_sub(&all->mirror->page->clients_open, 1);
-    cell_add(&all->mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+    return admission_take_place(mirror, all->settings.max_sessions);
 }
 
 static bool is_at_limit(const struct listeners *all)
@@ -254,7 +244,7 @@ static bool accept_one(struct listener *listener)
     if (socket < 0) {
         int error = errno;
 
-        give_place_back(listener->all);
+        admission_give_place_back(listener->all->mirror);
         return accept_failed(listener, error);
     }
     address_set(&client, (struct sockaddr *)&storage, length);

@@ -250,6 +250,7 @@ void privileges_check_files(const struct config *config)
     check_files(&config->tls_keys);
     check_file(config->tls_key_passphrase_file);
     check_file(config->tls_client_ca);
+    check_file(config->admin_token_file);
     for (size_t i = 0; i < config->primary_count; i++)
         check_target(&config->primaries[i]);
     for (size_t i = 0; i < config->shadow_count; i++)

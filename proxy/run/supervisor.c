@@ -32,8 +32,10 @@
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/bind.h"
+#include "run/gate.h"
 #include "run/generation.h"
 #include "run/inherit.h"
+#include "run/knobs.h"
 #include "run/limits.h"
 #include "run/notify.h"
 #include "run/privileges.h"
@@ -41,6 +43,7 @@
 #include "run/stalls.h"
 #include "run/succession.h"
 
+#define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
 #define KILL_GRACE_SECONDS 1.0 /* beyond the drain deadline */
 #define LEAST_SLOTS        256 /* for the workers of all generations: a reload may bring more */
@@ -81,16 +84,22 @@ static const struct config *config_of(const struct supervisor *sup)
     return succession_newest(sup->succession)->config;
 }
 
-static struct admin_view view_of(const struct supervisor *sup)
+static bool reload_on_request(void *owner);
+static void drain_on_request(void *owner);
+
+static struct admin_view view_of(struct supervisor *sup)
 {
     const struct generation *g = succession_newest(sup->succession);
 
     return (struct admin_view){
         .config = g->config,
+        .rows = g->rows,
         .page = sup->page,
         .listeners = g->listeners,
         .listener_count = g->config->listen_count,
         .ready = &sup->is_ready,
+        .token = &g->token,
+        .actions = { reload_on_request, drain_on_request, sup },
     };
 }
 
@@ -98,7 +107,7 @@ static bool start_admin(struct supervisor *sup, struct fault *fault)
 {
     struct socket_settings settings = { 0 };
     struct endpoint        endpoint = config_of(sup)->admin;
-    struct bind_request    request = { &endpoint, &settings, 0600, 64, false, false };
+    struct bind_request    request = { &endpoint, &settings, 0600, ADMIN_BACKLOG, false, false };
     struct admin_view      view = view_of(sup);
     struct address         bound;
 
@@ -273,6 +282,35 @@ static void on_stop(struct supervisor *sup, int number)
     }
 }
 
+/* The kill switch. */
+static void toggle_mirroring(struct supervisor *sup)
+{
+    bool on = !knobs_mirroring_is_on(sup->page);
+
+    knobs_mirroring(sup->page, on);
+    if (on)
+        log_info("supervisor", "mirroring", "state=on signal=USR2");
+    else
+        log_warning("supervisor", "mirroring", "state=off signal=USR2");
+}
+
+static bool reload_on_request(void *owner)
+{
+    struct supervisor *sup = owner;
+
+    if (!sup->is_draining)
+        succession_reload(sup->succession);
+    return !sup->is_draining;
+}
+
+static void drain_on_request(void *owner)
+{
+    struct supervisor *sup = owner;
+
+    if (!sup->is_draining)
+        start_draining(sup, SIGTERM);
+}
+
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     struct supervisor *sup = watcher->data;
@@ -291,13 +329,12 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGQUIT:
         on_stop(sup, watcher->signum);
         break;
+    case SIGUSR2:
+        toggle_mirroring(sup);
+        break;
     case SIGUSR1: /* each process follows with its next flush */
         log_info("supervisor", "reopening_logs", "signal=%s", "USR1");
         atomic_fetch_add(&sup->page->log_generation, 1);
-        break;
-    default:
-        log_warning("supervisor", "signal_ignored", "signal=%s why=%s",
-                    sigabbrev_np(watcher->signum), "it does nothing in this version");
         break;
     }
 }
@@ -326,12 +363,14 @@ static void say_totals(const struct supervisor *sup)
     log_line_write(&line);
 }
 
-/* Wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
+/* Also wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    const struct supervisor *sup = timer->data;
+
     (void)loop;
-    (void)timer;
     (void)events;
+    knobs_tick(sup->page, clock_now());
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
@@ -360,6 +399,7 @@ static void watch_signals(struct supervisor *sup)
     sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    sup->tick.data = sup;
     ev_timer_start(sup->loop, &sup->tick);
     stalls_watch(&sup->stalls, sup->loop, "supervisor", TICK_SECONDS,
                  &sup->page->slots[0].counts[COUNT_LOOP_STALLS]);
@@ -446,9 +486,11 @@ static void supervisor_free(struct supervisor *sup)
 bool supervisor_check(const struct config *config, struct fault *fault)
 {
     struct tls_contexts *tls = tls_contexts_new(config, fault);
+    struct token         token;
 
     tls_contexts_free(tls);
-    return tls != NULL && privileges_find(config, fault);
+    return tls != NULL && token_read(&token, config->admin_token_file, fault) &&
+           privileges_find(config, fault);
 }
 
 int supervisor_run(struct config *config, const struct command *command)

@@ -10,7 +10,7 @@ struct command;
 struct config;
 struct fault;
 
-/* Certificates, keys and authorities that running would use can be used.  False: the fault says
+/* Certificates, keys, authorities and the token that running would use can be used.  False: the fault says
  * which one cannot, and why. */
 bool supervisor_check(const struct config *, struct fault *);
 

@@ -30,7 +30,7 @@
 #include "flow/names.h"
 #include "flow/reactor.h"
 #include "mirror/mirror.h"
-#include "mirror/session.h"
+#include "mirror/sessions.h"
 #include "run/limits.h"
 #include "run/listener.h"
 #include "run/stalls.h"
@@ -53,6 +53,8 @@ struct worker {
     bool                       has_answered; /* that it takes no client any more */
     ev_timer                   tick;
     ev_timer                   drain;
+    ev_timer                   again;
+    bool                       is_following; /* a live knob was turned, and not all know it yet */
     ev_prepare                 turn_end;
     struct stalls              stalls;
     char                       name[32];
@@ -261,6 +263,26 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
         atomic_load(&w->start->page->shadow_memory) > w->mirror.config->shadow_memory;
 }
 
+/* What is not done in this turn is done in the next, which comes at once. */
+static void follow_knobs(struct worker *w)
+{
+    bool more = w->is_following;
+
+    if (more || atomic_load(&w->start->page->epoch) != w->mirror.epoch)
+        more = sessions_follow_knobs(&w->mirror);
+    w->is_following = more;
+    if (more)
+        ev_timer_start(w->mirror.loop, &w->again);
+}
+
+/* Wakes the loop. */
+static void on_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)timer;
+    (void)events;
+}
+
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     struct worker *w = watcher->data;
@@ -269,6 +291,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
     if (w->mirror.memory_is_short)
         sessions_shed_memory(&w->mirror);
+    follow_knobs(w);
     log_flush();
 }
 
@@ -351,6 +374,7 @@ static void start_watching(struct worker *w)
     ev_io_init(&w->gate, on_gate, w->start->gate, EV_READ);
     ev_io_init(&w->lifeline, on_lifeline, w->start->lifeline, EV_READ);
     ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    ev_timer_init(&w->again, on_again, 0, 0);
     ev_prepare_init(&w->turn_end, on_turn_end);
     w->gate.data = w->lifeline.data = w->tick.data = w->turn_end.data = w;
     if (w->start->gate >= 0)

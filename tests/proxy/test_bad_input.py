@@ -119,7 +119,9 @@ FLAGS = [
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
     ("--io splice", ["--io is not in this version"]),
-    ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
+    ("--shadow-breaker 5", ["--shadow-breaker", '"5" has no slash', "5/10s, or off"]),
+    ("--shadow-breaker 0/10s", ["--shadow-breaker", '"0/10s"', "1 to 1000"]),
+    ("--sample-seed x", ["--sample-seed", '"x" is not a number', "or name"]),
     ("--drain-delay 2h", ["--drain-delay", "out of bounds", "0 to 1h"]),
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
@@ -168,7 +170,7 @@ FILES = [
     ("compare = hash", 1, ["compare is not in this version"]),
     ("handshake-timeout = 0", 1, ["1ms to 1h"]),
     ("resolver = 10.0.0.1, one.example", 1, ['"one.example" is no name server', "IP:PORT"]),
-    ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
+    ("[shadow a]\naddress = a:1\nbreaker = 5/1d", 3, ['"1d" is not a time', "5s"]),
 ]
 
 

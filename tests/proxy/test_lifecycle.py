@@ -374,23 +374,7 @@ def test_L11_a_reader_that_wakes_up_while_draining_gets_everything(doppel, serve
     assert mirror.wait_exit() == 0
 
 
-# Signals that come later, and signals to the whole process group.
-
-@pytest.mark.parametrize("number", [signal.SIGUSR2], ids=lambda number: number.name)
-def test_a_signal_of_a_later_version_is_caught_and_says_that_it_does_nothing(doppel, server, number):
-    mirror = doppel(server(echo), workers=2)
-    client = mirror.connect()
-    client.exchange(b"before")
-
-    mirror.signal(number)
-    said = mirror.wait_log(" signal_ignored ", level="warning")
-    for pid in mirror.workers():
-        os.kill(pid, number)
-
-    assert said[0].fields["signal"] == number.name[3:]
-    assert client.exchange(b"after") == b"after"
-    assert len(mirror.workers()) == 2 and mirror.metric("doppel_worker_restarts_total") == 0
-
+# Signals to the whole process group.
 
 @pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
 def test_a_signal_to_the_whole_group_is_one_to_the_supervisor(doppel, server, number):

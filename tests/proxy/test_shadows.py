@@ -102,7 +102,7 @@ def test_S02_a_slow_shadow_that_makes_progress_does_not_stall(doppel, server):
 
 def test_S03_a_refused_shadow_costs_one_warning_and_no_client_anything(doppel, server):
     primary, refusing = server(echo), server(state="refusing")
-    mirror = doppel(primary, shadows=[refusing])
+    mirror = doppel(primary, shadows=[shadow(refusing, breaker="off")])
 
     for number in range(20):
         client = mirror.connect()
