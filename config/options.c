@@ -340,18 +340,8 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host",
-    "admin-token-file",
-    "compare",
-    "drain-delay",
-    "group",
-    "health",
-    "io",
-    "record",
-    "reload-timeout",
-    "replay",
-    "shadow-compare",
-    "user",
+    "admin-host", "admin-token-file", "compare",        "drain-delay", "group",          "health",
+    "io",         "record",           "reload-timeout", "replay",      "shadow-compare", "user",
 };
 
 /* Keys of later versions in sections and queries. */
