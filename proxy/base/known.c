@@ -59,7 +59,7 @@ static struct record name_record(const char *host, int family)
 {
     struct record record = { .family = family };
 
-    for (size_t i = 0; host[i] != '\0' && i < KNOWN_HOST - 1; i++)
+    for (size_t i = 0; i < KNOWN_HOST - 1 && host[i] != '\0'; i++)
         record.host[i] = (char)tolower((unsigned char)host[i]);
     return record;
 }

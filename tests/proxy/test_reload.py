@@ -850,6 +850,14 @@ def test_limits_count_the_sessions_of_all_generations(doppel, server, file):
 
 # Signals that come together.
 
+def end_in_good_order(mirror, clients):
+    for number, client in enumerate(clients):
+        talk(client, 10 + number)
+        client.finish()
+        assert client.drain() == "fin"
+    assert mirror.wait_exit() == 0
+
+
 def test_reloads_that_are_asked_for_meanwhile_are_one_more(doppel, server, file):
     primary = server(echo)
     file.write(primary)
@@ -902,11 +910,7 @@ def test_who_is_told_to_stop_during_a_reload_stops(doppel, server, file, signals
         mirror.signal(number)
 
     mirror.wait_log(" draining ")
-    for number, client in enumerate(clients):
-        talk(client, 10 + number)
-        client.finish()
-        assert client.drain() == "fin"
-    assert mirror.wait_exit() == 0
+    end_in_good_order(mirror, clients)
 
 
 def test_a_reload_while_it_drains_is_refused(doppel, server, file):
@@ -920,10 +924,7 @@ def test_a_reload_while_it_drains_is_refused(doppel, server, file):
 
     assert "draining" in refused(mirror)
 
-    talk(client, 1)
-    client.finish()
-    assert client.drain() == "fin"
-    assert mirror.wait_exit() == 0
+    end_in_good_order(mirror, [client])
 
 
 def test_the_drain_deadline_ends_the_sessions_of_all_generations(doppel, server, file):
