@@ -217,7 +217,7 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/doppel
 
 install: build/release/doppel
 	install -D -m 755 build/release/doppel $(BIN)/doppel
-	install -D -m 644 config/doppel.conf $(SHARE)/doppel.conf
+	install -D -m 644 -t $(SHARE) config/doppel.conf packaging/doppel.service packaging/doppel.socket
 	install -D -m 644 -t $(DOC) $(DOCUMENTS)
 ifneq ($(wildcard man/doppel.1),)
 	install -D -m 644 man/doppel.1 $(MAN)/doppel.1

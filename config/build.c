@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "config/addresses.h"
 #include "config/config.h"
+#include "config/lists.h"
 #include "config/options.h"
 #include "config/settings.h"
 #include "config/value.h"
@@ -436,6 +437,7 @@ void config_free(struct config *config)
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_GLOBAL && !is_address_list(option))
             value_free(option, config);
+    lists_free_texts(&config->files);
     free(config);
 }
 

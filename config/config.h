@@ -139,6 +139,7 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+    double drain_delay;                   /* before it: accepting goes on */
     double reload_timeout;                /* of sessions of a former configuration */
 
     double           handshake_timeout;
@@ -169,6 +170,9 @@ struct config {
     bool            admin_on;
     struct endpoint admin;
     char           *pid_file;             /* NULL: none */
+    char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
+    char           *group;                /* NULL: the user's */
+    struct text_list files;               /* what this was read from: -c and DOPPEL_X_FILE */
 
     /* Hidden, for tests. */
     char    *resolv_conf;                 /* NULL: the system's */

@@ -279,15 +279,29 @@ static const struct option options[] = {
       .initial = "off", .nothing = "off", .metavar = "ADDR",
       .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
               "unix:/path" },
+    { .name = "health", .group = GROUP_OPERATING, .kind = KIND_QUESTION, COMMAND,
+      .action = CONFIG_HEALTH, .metavar = "ADDR",
+      .help = "ask the doppel that has this --admin address whether it is ready (/readyz), and exit: "
+              "0 yes, 1 no" },
     { .name = "drain-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_timeout),
       .initial = "8s", .nothing = "off", .most = DAY, .metavar = "TIME",
       .help = "how long open sessions may still last after TERM or INT; 0 or off: without limit" },
+    { .name = "drain-delay", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_delay),
+      .initial = "0", .nothing = "off", .most = HOUR, .metavar = "TIME",
+      .help = "after TERM, INT or QUIT go on accepting this long, with /readyz red already, before "
+              "draining begins" },
     { .name = "reload-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME,
       GLOBAL(reload_timeout), .initial = "off", .nothing = "off", .most = DAY, .metavar = "TIME",
       .help = "how long sessions may still last after a reload; 0 or off: until they end" },
     { .name = "pid-file", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(pid_file),
       .initial = "", .metavar = "FILE",
       .help = "write the supervisor's process id there" },
+    { .name = "user", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(user), .initial = "",
+      .metavar = "NAME",
+      .help = "when started as root: become this user, by name or number, once everything is open" },
+    { .name = "group", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(group), .initial = "",
+      .metavar = "NAME",
+      .help = "with --user: become this group instead of the user's own" },
     { .name = "help", .letter = 'h', .group = GROUP_OPERATING, .kind = KIND_ACTION, COMMAND,
       .action = CONFIG_HELP,
       .help = "print this text" },
@@ -317,24 +331,10 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host",
-    "admin-token-file",
-    "compare",
-    "drain-delay",
-    "group",
-    "health",
-    "io",
-    "record",
-    "replay",
-    "sample-seed",
-    "shadow-breaker",
-    "shadow-compare",
-    "shadow-for",
-    "shadow-greeting",
-    "shadow-max-bytes",
-    "shadow-ramp",
-    "shadow-rate",
-    "user",
+    "admin-host", "admin-token-file", "compare",         "io",
+    "record",         "replay",           "sample-seed",     "shadow-breaker",
+    "shadow-compare", "shadow-for",       "shadow-greeting", "shadow-max-bytes",
+    "shadow-ramp",    "shadow-rate",
 };
 
 /* Keys of later versions in sections and queries. */

@@ -47,6 +47,7 @@ enum option_kind {
     KIND_FILE,      /* -c */
     KIND_SHORTHAND, /* -v, -q, -4, -6: says another option, initial is its value */
     KIND_ACTION,
+    KIND_QUESTION,  /* --health: an action with a value */
 };
 
 enum option_group {

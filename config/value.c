@@ -416,6 +416,7 @@ bool value_add(const struct option *option, void *base, const char *text, struct
     case KIND_FILE:
     case KIND_SHORTHAND:
     case KIND_ACTION:
+    case KIND_QUESTION:
         break;
     }
     return fault_set(fault, "%s has no value of its own", option->name);
@@ -485,6 +486,7 @@ void value_print(const struct option *option, const void *base, FILE *to)
     case KIND_FILE:
     case KIND_SHORTHAND:
     case KIND_ACTION:
+    case KIND_QUESTION:
         break;
     }
 }

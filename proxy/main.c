@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "run/health.h"
 #include "run/loops.h"
 #include "run/reload.h"
 #include "run/supervisor.h"
@@ -15,6 +16,7 @@
 
 enum exit_status {
     EXIT_CLEAN = 0,
+    EXIT_NOT_READY = 1,
     EXIT_USAGE = 2,
 };
 
@@ -43,6 +45,18 @@ static int refuse(const struct fault *fault)
 {
     fprintf(stderr, "doppel: %s\n", fault->text);
     return EXIT_USAGE;
+}
+
+/* Takes the configuration. */
+static int ask(struct config *config)
+{
+    struct fault fault = { { 0 } };
+    bool         ready = health_ask(&config->admin, &fault);
+
+    if (!ready)
+        fprintf(stderr, "doppel: %s\n", fault.text);
+    config_free(config);
+    return ready ? EXIT_CLEAN : EXIT_NOT_READY;
 }
 
 /* Checks or runs; takes the configuration. */
@@ -78,6 +92,7 @@ static int say(enum config_action action, const struct fault *fault)
         return EXIT_CLEAN;
     case CONFIG_RUN:
     case CONFIG_CHECK:
+    case CONFIG_HEALTH:
         break;
     }
     return refuse(fault);
@@ -95,5 +110,7 @@ int main(int argc, char *argv[])
     config = config_load(argc, argv, environ, &action, &warnings, &fault);
     print_warnings(&warnings);
     config_warnings_free(&warnings);
-    return config != NULL ? use(config, &command, action) : say(action, &fault);
+    if (config == NULL)
+        return say(action, &fault);
+    return action == CONFIG_HEALTH ? ask(config) : use(config, &command, action);
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/page.h"
@@ -259,11 +260,18 @@ static void add_times(struct usage *usage, pid_t pid)
     usage->resident_bytes += pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Since Linux 6.2 the directory's size is their number, which may be asked for also where the
+ * directory may not be read: that of a process whose memory is hidden (run/privileges.h). */
 static void add_descriptors(struct usage *usage, pid_t pid)
 {
-    char path[64];
+    struct stat about;
+    char        path[64];
 
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    if (stat(path, &about) == 0 && about.st_size > 0) {
+        usage->descriptors += (uint64_t)about.st_size;
+        return;
+    }
     DIR *directory = opendir(path);
     if (directory == NULL)
         return;

@@ -129,6 +129,8 @@
     COUNT(ACCEPT_PAUSED, "doppel_accept_paused", "", GAUGE, "workers that have paused accepting")  \
     COUNT(LOG_DROPPED, "doppel_log_dropped_total", "", COUNTER,                                    \
           "log lines dropped because nobody took them")                                            \
+    COUNT(LOOP_STALLS, "doppel_loop_stalls_total", "", COUNTER,                                    \
+          "times a process stood still for over a second")                                         \
     COUNT(RELOADS_OK, "doppel_reloads_total", "result=\"ok\"", COUNTER,                            \
           "configurations read again")                                                             \
     COUNT(RELOADS_FAILED, "doppel_reloads_total", "result=\"failed\"", COUNTER, "")                \

@@ -15,6 +15,8 @@
 #include "base/fault.h"
 #include "flow/origin.h"
 #include "flow/transport.h"
+#include "run/inherit.h"
+#include "run/privileges.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
 {
@@ -44,7 +46,7 @@ static int bound_socket(const struct address *address, bool shared,
                    sizeof on);
     socket_tune(fd, family, request->sockets);
     if ((!request->transparent || origin_allow_foreign(fd, family)) &&
-        bind(fd, &address->any, address->length) == 0)
+        privileges_give_descriptor(fd) && bind(fd, &address->any, address->length) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -154,31 +156,53 @@ bool bind_listen(const struct bind_request *request, int socket, struct fault *f
     const struct endpoint *endpoint = request->endpoint;
     int                    none = 0;
 
-    if (endpoint->kind == ENDPOINT_UNIX) {
-        if (chmod(endpoint->host, request->mode) == 0 && listen(socket, request->backlog) == 0)
-            return true;
-        return refuse(endpoint, fault, errno);
-    }
+    if (endpoint->kind == ENDPOINT_UNIX)
+        return inherit_has(endpoint) || listen(socket, request->backlog) == 0 ||
+               refuse(endpoint, fault, errno);
     int family = family_of(socket);
     setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
     socket_tune(socket, family, request->sockets);
     if ((!request->transparent || origin_allow_foreign(socket, family)) &&
-        listen(socket, request->backlog) == 0)
+        (inherit_has(endpoint) || listen(socket, request->backlog) == 0))
         return true;
     return refuse(endpoint, fault, errno);
+}
+
+bool bind_mode(const struct bind_request *request, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+
+    return endpoint->kind != ENDPOINT_UNIX || inherit_has(endpoint) ||
+           chmod(endpoint->host, request->mode) == 0 || refuse(endpoint, fault, errno);
+}
+
+/* Takes the socket when it fails. */
+static bool begin(const struct bind_request *request, int socket, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    bool                   has_path = endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint);
+
+    if ((!has_path || privileges_give_path(endpoint->host) || refuse(endpoint, fault, errno)) &&
+        bind_mode(request, fault) && bind_listen(request, socket, fault))
+        return true;
+    close(socket);
+    return false;
 }
 
 int bind_first(const struct bind_request *request, struct address *bound, struct fault *fault)
 {
     bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
-    int  socket = is_unix ? bind_unix(request, bound) : bind_tcp(request, bound);
+    int  inherited = inherit_find(request->endpoint, bound);
+    int  socket = -1;
 
+    if (inherited >= 0)
+        socket = fcntl(inherited, F_DUPFD_CLOEXEC, 0);
+    else
+        socket = is_unix ? bind_unix(request, bound) : bind_tcp(request, bound);
     if (socket < 0)
         refuse(request->endpoint, fault, errno);
-    else if (bind_listen(request, socket, fault))
+    if (socket >= 0 && begin(request, socket, fault))
         return socket;
-    else
-        close(socket);
     bound->length = 0;
     return -1;
 }
@@ -186,8 +210,8 @@ int bind_first(const struct bind_request *request, struct address *bound, struct
 int bind_further(const struct bind_request *request, int first, const struct address *bound,
                  struct fault *fault)
 {
-    bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
-    int socket = is_unix ? fcntl(first, F_DUPFD_CLOEXEC, 0) : bound_socket(bound, true, request);
+    bool is_one = request->endpoint->kind == ENDPOINT_UNIX || inherit_has(request->endpoint);
+    int  socket = is_one ? fcntl(first, F_DUPFD_CLOEXEC, 0) : bound_socket(bound, true, request);
 
     if (socket < 0)
         refuse(request->endpoint, fault, errno);
@@ -217,6 +241,6 @@ bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
 
 void bind_remove(const struct endpoint *endpoint)
 {
-    if (endpoint->kind == ENDPOINT_UNIX)
+    if (endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint))
         unlink(endpoint->host);
 }

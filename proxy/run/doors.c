@@ -21,6 +21,7 @@ struct door {
     struct door    *next;
     struct endpoint endpoint; /* as the configuration that made it said */
     struct address  bound;
+    unsigned        mode;     /* that its path has */
     bool            is_wanted; /* by the configuration that opens or enters */
     size_t          served;
     size_t          count;
@@ -145,6 +146,7 @@ static struct door *make_door(struct doors *doors, struct bind_request *request,
         door_free(door);
         return NULL;
     }
+    door->mode = request->mode;
     door->count = 1;
     append(doors, door);
     return door;
@@ -214,6 +216,9 @@ static bool listen_there(const struct config *config, size_t listener, struct do
     struct socket_settings settings = settings_of(config);
     struct bind_request    request = request_of(config, listener, &settings);
 
+    if (door->mode != request.mode && !bind_mode(&request, fault))
+        return false;
+    door->mode = request.mode;
     for (size_t i = 0; i < door->count; i++) {
         if (!bind_listen(&request, door->sockets[i], fault))
             return false;

@@ -35,13 +35,28 @@ static bool keep_admin(struct config *fresh, const struct config *current)
     return same;
 }
 
+static bool keep_text(char **fresh, const char *current)
+{
+    bool same = same_text(*fresh, current);
+
+    free(*fresh);
+    *fresh = current != NULL ? xstrdup(current) : NULL;
+    return same;
+}
+
 static bool keep_pid_file(struct config *fresh, const struct config *current)
 {
-    bool same = same_text(fresh->pid_file, current->pid_file);
+    return keep_text(&fresh->pid_file, current->pid_file);
+}
 
-    free(fresh->pid_file);
-    fresh->pid_file = current->pid_file != NULL ? xstrdup(current->pid_file) : NULL;
-    return same;
+static bool keep_user(struct config *fresh, const struct config *current)
+{
+    return keep_text(&fresh->user, current->user);
+}
+
+static bool keep_group(struct config *fresh, const struct config *current)
+{
+    return keep_text(&fresh->group, current->group);
 }
 
 static void keep_settings(struct config *fresh, const struct config *current)
@@ -52,6 +67,8 @@ static void keep_settings(struct config *fresh, const struct config *current)
     } settings[] = {
         { "admin", keep_admin },
         { "pid-file", keep_pid_file },
+        { "user", keep_user },
+        { "group", keep_group },
     };
 
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {

@@ -22,6 +22,7 @@
 #include "config/config.h"
 #include "run/doors.h"
 #include "run/generation.h"
+#include "run/notify.h"
 #include "run/reload.h"
 
 #define START_SECONDS   30.0 /* for new workers, which do nothing that waits */
@@ -64,6 +65,8 @@ static void say_failed(const struct succession *s, const char *why)
 {
     count(s, COUNT_RELOADS_FAILED);
     log_error("supervisor", "reload_failed", "why=%s", why);
+    if (!s->is_draining)
+        notify_ready("serving; the last reload failed");
 }
 
 static void succeed(struct succession *s)
@@ -211,6 +214,7 @@ static void begin(struct succession *s)
     struct config *config;
 
     s->began = clock_now();
+    notify_reloading();
     config = reload_config(s->settings.command, s->serving->config, &fault);
     if (config == NULL || !make(s, config, &fault)) {
         say_failed(s, fault.text);

@@ -8,6 +8,7 @@
  *                 ╚══▶ worker 1 .. n
  *
  *     starting ──workers ready──▶ serving ──TERM, INT, QUIT──▶ draining ──no worker left──▶ exit 0
+ *                                              └── --drain-delay: serving still, /readyz is red
  */
 #include "supervisor.h"
 
@@ -26,13 +27,18 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
+#include "config/load.h"
 #include "flow/socket.h"
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/generation.h"
+#include "run/inherit.h"
 #include "run/limits.h"
+#include "run/notify.h"
+#include "run/privileges.h"
 #include "run/reload.h"
+#include "run/stalls.h"
 #include "run/succession.h"
 
 #define TICK_SECONDS       1.0
@@ -50,11 +56,14 @@ struct supervisor {
     struct endpoint    admin_endpoint;
     char              *pid_file; /* written, and removed at the end; NULL: none */
     bool               is_ready;
-    bool               is_draining;
+    bool               is_draining; /* or is about to, after --drain-delay */
+    bool               is_patient;  /* without --drain-timeout */
     int                status;
     ev_signal          signals[SIGNAL_COUNT];
+    ev_timer           delay;       /* --drain-delay */
     ev_timer           kill;
     ev_prepare         turn_end;
+    struct stalls      stalls;
     ev_timer           tick;
 };
 
@@ -145,12 +154,27 @@ static void stop_with(struct supervisor *sup, int status)
     ev_break(sup->loop, EVBREAK_ALL);
 }
 
+static void say_configuration(const struct supervisor *sup)
+{
+    struct line line;
+
+    if (!log_is_on(LEVEL_INFO))
+        return;
+    log_line_start(&line, LEVEL_INFO, "supervisor", "in_effect");
+    config_describe(config_of(sup), &line);
+    log_line_write(&line);
+}
+
 static void on_serving(void *owner)
 {
     struct supervisor *sup = owner;
     struct admin_view  view = view_of(sup);
 
-    sup->is_ready = true;
+    say_configuration(sup);
+    if (!sup->is_draining) {
+        sup->is_ready = true;
+        notify_ready("serving");
+    }
     if (sup->admin != NULL)
         admin_show(sup->admin, &view);
 }
@@ -186,29 +210,63 @@ static void set_drain_deadline(struct supervisor *sup, double timeout)
     ev_timer_start(sup->loop, &sup->kill);
 }
 
-static void start_draining(struct supervisor *sup, double timeout)
+static double drain_timeout(const struct supervisor *sup)
 {
+    return sup->is_patient ? 0 : config_of(sup)->drain_timeout;
+}
+
+static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct supervisor *sup = timer->data;
+
+    (void)loop;
+    (void)events;
+    set_drain_deadline(sup, drain_timeout(sup));
+    inherit_close();
+    succession_drain(sup->succession);
+}
+
+static void say_draining(const struct supervisor *sup, int number, double delay)
+{
+    log_info("supervisor", "draining", "signal=%s delay=%.3f timeout=%.3f", sigabbrev_np(number),
+             delay, drain_timeout(sup));
+}
+
+static void start_draining(struct supervisor *sup, int number)
+{
+    double delay = config_of(sup)->drain_delay;
+
     sup->is_draining = true;
     sup->is_ready = false;
-    set_drain_deadline(sup, timeout);
-    succession_drain(sup->succession);
+    sup->is_patient = number == SIGQUIT;
+    say_draining(sup, number, delay);
+    notify_stopping("draining");
+    if (delay > 0) {
+        ev_timer_set(&sup->delay, delay, 0);
+        ev_timer_start(sup->loop, &sup->delay);
+    } else {
+        on_delay(sup->loop, &sup->delay, 0);
+    }
+}
+
+/* The time counts from now on, or from the end of the delay. */
+static void limit_draining(struct supervisor *sup, int number)
+{
+    sup->is_patient = false;
+    say_draining(sup, number, 0);
+    if (!ev_is_active(&sup->delay))
+        set_drain_deadline(sup, drain_timeout(sup));
 }
 
 /* QUIT drains without limit, TERM and INT within --drain-timeout; a TERM or INT after another one
  * hurries. */
 static void on_stop(struct supervisor *sup, int number)
 {
-    bool   patient = number == SIGQUIT;
-    bool   has_deadline = atomic_load(&sup->page->drain_deadline) > 0;
-    double timeout = patient ? 0 : config_of(sup)->drain_timeout;
-
     if (!sup->is_draining) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        start_draining(sup, timeout);
-    } else if (!patient && !has_deadline && timeout > 0) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        set_drain_deadline(sup, timeout);
-    } else if (!patient) {
+        start_draining(sup, number);
+    } else if (number != SIGQUIT && sup->is_patient && config_of(sup)->drain_timeout > 0) {
+        limit_draining(sup, number);
+    } else if (number != SIGQUIT) {
         log_warning("supervisor", "hurried", "signal=%s", sigabbrev_np(number));
         succession_kill(sup->succession);
         stop_with(sup, 1);
@@ -296,12 +354,15 @@ static void watch_signals(struct supervisor *sup)
         ev_signal_start(sup->loop, &sup->signals[i]);
     }
     ev_timer_init(&sup->kill, on_kill, 0, 0);
-    sup->kill.data = sup;
+    ev_timer_init(&sup->delay, on_delay, 0, 0);
+    sup->kill.data = sup->delay.data = sup;
     ev_prepare_init(&sup->turn_end, on_turn_end);
     sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
     ev_timer_start(sup->loop, &sup->tick);
+    stalls_watch(&sup->stalls, sup->loop, "supervisor", TICK_SECONDS,
+                 &sup->page->slots[0].counts[COUNT_LOOP_STALLS]);
 }
 
 static void log_start(const struct supervisor *sup)
@@ -335,7 +396,8 @@ static bool make_what_is_shared(struct supervisor *sup, struct config *config,
     sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (sup->loop == NULL)
         fault_set(fault, "cannot make an event loop");
-    if (sup->loop == NULL || !open_logs(config, fault) || !make_page(sup, config, fault)) {
+    if (sup->loop == NULL || !privileges_find(config, fault) || !privileges_are_enough(fault) ||
+        !inherit_open(fault) || !open_logs(config, fault) || !make_page(sup, config, fault)) {
         config_free(config);
         return false;
     }
@@ -343,9 +405,19 @@ static bool make_what_is_shared(struct supervisor *sup, struct config *config,
     return succession_prepare(sup->succession, config, fault);
 }
 
+static bool drop_privileges(const struct config *config, struct fault *fault)
+{
+    if (!privileges_drop(config, fault))
+        return false;
+    privileges_hide_memory();
+    privileges_check_files(config);
+    return true;
+}
+
 static bool supervisor_start(struct supervisor *sup, struct fault *fault)
 {
-    if (!start_admin(sup, fault) || !write_pid_file(sup, fault))
+    if (!start_admin(sup, fault) || !inherit_all_found(fault) || !write_pid_file(sup, fault) ||
+        !drop_privileges(config_of(sup), fault))
         return false;
     log_start(sup);
     watch_signals(sup);
@@ -376,7 +448,7 @@ bool supervisor_check(const struct config *config, struct fault *fault)
     struct tls_contexts *tls = tls_contexts_new(config, fault);
 
     tls_contexts_free(tls);
-    return tls != NULL;
+    return tls != NULL && privileges_find(config, fault);
 }
 
 int supervisor_run(struct config *config, const struct command *command)

@@ -23,6 +23,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "base/sanitized.h"
 #include "config/config.h"
 #include "flow/dial.h"
 #include "flow/handshake.h"
@@ -32,6 +33,7 @@
 #include "mirror/session.h"
 #include "run/limits.h"
 #include "run/listener.h"
+#include "run/stalls.h"
 
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
 #define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved; */
@@ -52,6 +54,7 @@ struct worker {
     ev_timer                   tick;
     ev_timer                   drain;
     ev_prepare                 turn_end;
+    struct stalls              stalls;
     char                       name[32];
     char                       session_prefix[48];
 };
@@ -124,14 +127,6 @@ static void worker_dismantle(struct worker *w)
     free(w->mirror.shadow_limits);
     ev_loop_destroy(loop);
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED /* gcc */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define IS_SANITIZED /* clang */
-#endif
-#endif
 
 /* Sanitized builds leave through exit(), which looks for leaks. */
 _Noreturn static void leave(int status)
@@ -364,6 +359,8 @@ static void start_watching(struct worker *w)
     ev_io_start(loop, &w->lifeline);
     ev_timer_start(loop, &w->tick);
     ev_prepare_start(loop, &w->turn_end);
+    stalls_watch(&w->stalls, loop, w->name, TICK_SECONDS,
+                 &w->start->slot->counts[COUNT_LOOP_STALLS]);
 }
 
 static void say_ready(const struct worker *w)

@@ -553,6 +553,20 @@ def test_R23_a_process_that_was_stopped_serves_what_has_come_before_it_looks_at_
 
 
 @pytest.mark.release
+def test_L24_a_process_that_stood_still_says_so_and_counts_it(doppel, server):
+    mirror = doppel(server(echo))
+    worker, supervisor = mirror.workers()[0], mirror.pid()
+
+    for pid, whose in ((worker, "worker 1"), (supervisor, "supervisor")):
+        before = mirror.metric("doppel_loop_stalls_total")
+        os.kill(pid, signal.SIGSTOP)
+        let_pass(2.5)                   # a tick, a second, and some more
+        os.kill(pid, signal.SIGCONT)
+        mirror.wait_metric("doppel_loop_stalls_total", before + 1)
+        said, = mirror.wait_log(f" {whose} loop_stalled ", level="warning")
+        assert float(said.fields["seconds"]) > 1
+
+
 def test_R23_a_worker_that_stands_still_costs_nobody_who_waits(doppel, server):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy])

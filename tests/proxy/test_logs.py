@@ -117,7 +117,7 @@ def test_L16_a_full_stderr_drops_lines_and_never_blocks(doppel, server):
     count = 0
     while mirror.metric("doppel_log_dropped_total") < 10:
         for pid in [mirror.pid()] * 50:
-            os.kill(pid, 1)                 # each says that it does nothing
+            os.kill(pid, signal.SIGUSR1)    # each is a line
         count += 1
         assert count < 2000, "nothing is ever dropped"
     mirror.assert_not_spinning()
@@ -173,7 +173,7 @@ def test_L17_a_log_reader_that_went_away_costs_only_the_lines(doppel, server):
     os.close(reading)
 
     exchanges(mirror, 10)
-    os.kill(mirror.pid(), 1)
+    os.kill(mirror.pid(), signal.SIGUSR1)
 
     mirror.wait_metric("doppel_log_dropped_total", 2)
     assert mirror.stop() == 0
@@ -470,14 +470,38 @@ def test_L19_a_refused_command_line_is_one_printable_line(server, arguments, env
     assert not UNPRINTABLE.search(ended.stderr[:-1]), repr(ended.stderr)
 
 
+# What is in effect.
+
+def test_one_line_at_the_start_says_what_is_not_the_default_and_no_secret(doppel, server, authority,
+                                                                          tmp_path):
+    secret = tmp_path / "passphrase"
+    secret.write_text("the secret itself\n")
+    secret.chmod(0o600)
+    copy = server(sink)
+    mirror = doppel(server(echo), "--idle-timeout", "90s", "--allow", "127.0.0.0/8,10.0.0.0/8",
+                    "--tls-key-passphrase-file", str(secret), "--tls-cert",
+                    str(authority.certificate("localhost")), shadows=[shadow(copy, "canary"), copy])
+
+    said, = mirror.wait_log(" in_effect ", level="info")
+
+    assert {key: said.fields[key] for key in ("listen", "primary", "shadows", "workers", "idle_timeout",
+                                              "allow", "tls_key_passphrase_file")} == {
+        "listen": "127.0.0.1:0", "primary": mirror.primaries[0].address, "shadows": "canary,shadow1",
+        "workers": "1", "idle_timeout": "90s", "allow": "127.0.0.0/8,10.0.0.0/8",
+        "tls_key_passphrase_file": str(secret)}
+    assert "buffer" not in said.fields and "log_level" not in said.fields
+    assert "the secret itself" not in "\n".join(mirror.log_lines)
+    assert [line.fields["shadow"] for line in mirror.log(" shadow ")] == ["canary", "shadow1"]
+
+
 # What every line looks like.
 
 def test_json_log_lines_are_objects_with_time_level_whose_and_event(doppel, server):
     primary, refusing = server(echo), server(state="refusing")
     mirror = doppel(primary, "-v", "--log-format", "json", "--log-file", "-", shadows=[refusing])
     exchanges(mirror, 2)
-    mirror.signal(signal.SIGHUP)
-    mirror.wait_log("reloaded")
+    os.kill(mirror.pid(), signal.SIGUSR1)
+    mirror.wait_log("reopening_logs")
     mirror.stop()
 
     lines = [json.loads(line) for line in mirror.log_lines]

@@ -148,7 +148,7 @@ class Doppel:
 
     def __init__(self, primary, *flags, shadows=(), listens=("127.0.0.1:0",), workers=1, env=None,
                  prefix=(), preexec=None, stdout=None, stderr=None, cwd=None, release=False,
-                 admin=True, wait=True, program=None, config=None):
+                 admin=True, wait=True, program=None, pass_fds=(), config=None):
         self.program = program or binary(release)
         self.directory = tempfile.mkdtemp(prefix="doppel-")
         self.admin_path = os.path.join(self.directory, "admin")
@@ -167,7 +167,7 @@ class Doppel:
         self.addresses = []
         self.descriptors_at_start = {}
         self._access = None
-        self._start(env, preexec, stdout, stderr, cwd)
+        self._start(env, preexec, stdout, stderr, cwd, pass_fds)
         if wait:
             self.wait_until_listening()
 
@@ -390,9 +390,9 @@ class Doppel:
             arguments += ["-d", target.text]
         return arguments
 
-    def _start(self, env, preexec, stdout, stderr, cwd):
+    def _start(self, env, preexec, stdout, stderr, cwd, pass_fds):
         self._process = subprocess.Popen(
-            self.command, env=clean_environment(env), cwd=cwd, preexec_fn=preexec,
+            self.command, env=clean_environment(env), cwd=cwd, preexec_fn=preexec, pass_fds=pass_fds,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr)
         self._access = LineReader(self._process.stdout) if stdout is None else None

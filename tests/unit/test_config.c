@@ -920,10 +920,33 @@ static void test_a_cpu_quota_is_rounded_up(void **state)
     assert_true(cpus_usable() >= 1);
 }
 
+static void assert_described(const char *flags, const char *expected)
+{
+    struct loaded loaded = load(flags);
+    struct line line;
+
+    assert_non_null(loaded.config);
+    line_start(&line, FORMAT_TEXT);
+    config_describe(loaded.config, &line);
+    line_end(&line);
+    assert_memory_equal(line.bytes, expected, strlen(expected));
+    assert_int_equal(line.length, strlen(expected));
+    forget(&loaded);
+}
+
+static void test_a_line_says_what_is_in_effect_and_not_the_default(void **state)
+{
+    (void)state;
+    assert_described("-l 1 -r a:1", "listen=1 primary=a:1\n");
+    assert_described("-l 1,2 -r a:1 -d x=b:1,c:1 --buffer 1m --drain-delay 5s --no-allow-loop",
+                     "listen=1,2 primary=a:1 shadows=x,shadow1 buffer=1m drain_delay=5s\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_those_of_the_table),
+        cmocka_unit_test(test_a_line_says_what_is_in_effect_and_not_the_default),
         cmocka_unit_test(test_a_shadow_has_the_defaults_of_the_table),
         cmocka_unit_test(test_em_proxy_command_lines_work_unchanged),
         cmocka_unit_test(test_flags_are_written_in_every_usual_way),
