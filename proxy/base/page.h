@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/known.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -92,6 +93,7 @@ struct page {
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */
+    struct known     known;              /* names' addresses, for workers to come */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */
