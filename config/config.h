@@ -111,7 +111,7 @@ struct shadow_config {
     enum shadow_overflow overflow;
     double               sample; /* percent, 0 to 100 */
     enum sample_by       sample_by;
-    double               ramp;      /* the sample grows from 0 for so long; 0: it is whole at once */
+    double ramp;        /* the sample grows from 0 for so long; 0: it is whole at once */
     double               duration;  /* then the shadow pauses; 0: it never does */
     uint64_t             rate;      /* new mirrored sessions a second; 0: any */
     uint64_t             max_bytes; /* of a session that are mirrored; 0: all */

@@ -155,7 +155,7 @@ static bool out_of_bounds(const struct option *option, const char *text, struct 
 }
 
 bool number_read(const struct option *option, const char *text, uint64_t *steps,
-                           struct fault *fault)
+                 struct fault *fault)
 {
     const struct number *number = number_of(option->kind);
 
@@ -172,8 +172,7 @@ bool number_read(const struct option *option, const char *text, uint64_t *steps,
     return true;
 }
 
-bool number_set(const struct option *option, void *field, const char *text,
-                       struct fault *fault)
+bool number_set(const struct option *option, void *field, const char *text, struct fault *fault)
 {
     uint64_t steps;
 

@@ -60,7 +60,7 @@ static const struct option breaker_time = { .kind = KIND_TIME, .least = 10, .mos
 static bool set_breaker(const struct option *option, struct breaker_config *field, const char *text,
                         struct fault *fault)
 {
-    const struct option   row = { .kind = KIND_COUNT, .least = option->least, .most = option->most };
+    const struct option row = { .kind = KIND_COUNT, .least = option->least, .most = option->most };
     const char           *slash = strchr(text, '/');
     struct breaker_config breaker = { 0 };
     struct fault          why;

@@ -69,10 +69,10 @@ struct shadow_row {
     _Atomic double     sample; /* percent */
     _Atomic double     begun;  /* CLOCK_MONOTONIC seconds: --shadow-ramp counts from here */
     _Atomic double     ends;   /* when it pauses by itself; 0: never */
-    struct file_values file;
     /* Written by workers, too. */
     alignas(CACHE_LINE) struct breaker breaker;
     alignas(CACHE_LINE) struct bucket bucket;
+    struct file_values file;
 };
 
 struct slot {

@@ -42,8 +42,7 @@ static void book_shadow(struct shadow *sh, uint64_t offered)
     uint64_t             gone = shadow_is_over(sh) ? share - sent : 0;
     uint64_t             lost = was_mirrored(sh) ? gone : 0;
     uint64_t             skipped = offered - share + gone - lost;
-    uint64_t             buffered =
-        sh->booked_offered - sh->booked_sent - sh->booked_lost - sh->booked_skipped;
+    uint64_t buffered = sh->booked_offered - sh->booked_sent - sh->booked_lost - sh->booked_skipped;
 
     add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - sent - lost - skipped, &buffered);
     add(&cells->counts[SHADOW_COUNT_OFFERED], offered, &sh->booked_offered);

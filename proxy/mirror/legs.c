@@ -46,7 +46,7 @@ static void lose_primary(struct session *s, double now)
         return;
     s->primary_is_lost = true;
     session_remember(s, reason_of_primary(s->primary != NULL ? transport_failure(s->primary)
-                                                     : FAILURE_NO_MEMORY));
+                                                             : FAILURE_NO_MEMORY));
     if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
         notice_primary_failed(s, now);
     if (s->reason == SESSION_NO_PORT || s->reason == SESSION_NO_DESCRIPTOR)

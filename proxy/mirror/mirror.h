@@ -54,7 +54,7 @@ struct mirror {
     size_t          shadow_memory;        /* this worker's part of the shadow memory */
     uint64_t        random;               /* state of the random numbers */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
-    uint64_t        epoch;                /* of the page, when sessions_follow_knobs() last looked */
+    uint64_t epoch;         /* of the page, when sessions_follow_knobs() last looked */
 
     size_t          shadows_open;         /* of this worker */
     size_t          shadows_most;         /* more would take the descriptors of sessions */

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from support import crowd as crowds
-from support.crowd import READ, Crowd
+from support.crowd import READ
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, Job, echo, hold, reset_after, sink
 from support.proxy import metric_of, shadow
@@ -211,13 +211,6 @@ def test_sessions_accepted_are_those_closed_and_active(doppel, server):
     assert metric_of(samples, "doppel_sessions_closed_total") == 4
     assert metric_of(samples, "doppel_sessions_active") == 6
     assert metric_of(samples, "doppel_shadow_active", shadow="shadow0") == 6
-
-
-@pytest.fixture
-def crowd():
-    made = Crowd()
-    yield made
-    made.close()
 
 
 def talk(request):

@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from support import crowd as crowds
-from support.crowd import Crowd
 from support.pattern import KIB, pattern
 from support.peers import echo, reset_after, sink
 from support.proxy import shadow
@@ -16,13 +15,6 @@ from support.waiting import eventually
 CLOSED, OPEN, HALF_OPEN = 0, 1, 2
 LONG = "1h"         # nobody waits for it
 SHORT = "50ms"
-
-
-@pytest.fixture
-def crowd():
-    crowd = Crowd()
-    yield crowd
-    crowd.close()
 
 
 def visit(mirror, payload=b"ten bytes."):

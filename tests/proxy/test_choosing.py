@@ -5,18 +5,10 @@ max-sessions, from, connect-on, greeting, max-bytes.
 import pytest
 
 from support import crowd as crowds
-from support.crowd import Crowd
 from support.pattern import KIB, MIB, pattern
 from support.peers import echo, finish_early, greet, sink
 from support.proxy import metric_of, shadow
 from support.waiting import eventually
-
-
-@pytest.fixture
-def crowd():
-    crowd = Crowd()
-    yield crowd
-    crowd.close()
 
 
 def results(mirror, name="shadow0"):

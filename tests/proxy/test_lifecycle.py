@@ -691,7 +691,7 @@ def test_a_file_that_is_no_socket_is_never_removed(server, tmp_path, flag):
 
 def test_the_totals_at_exit_are_the_sums_of_the_sessions(doppel, server):
     primary, copy, refusing = server(answer(KIB, after=KIB)), server(sink), server(state="refusing")
-    mirror = doppel(primary, shadows=[shadow(copy, "copy"), shadow(refusing, "gone"),
+    mirror = doppel(primary, shadows=[shadow(copy, "copy"), shadow(refusing, "gone", breaker="off"),
                                       shadow(copy.address, "none", sample=0)], workers=2)
     for i in range(10):
         client = mirror.connect()

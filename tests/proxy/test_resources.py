@@ -11,7 +11,6 @@ import pytest
 
 from support import crowd as crowds
 from support import processes
-from support.crowd import Crowd
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, close_at_once, echo, reset_after, sink
 from support.proxy import SMALL, binary, clean_environment, shadow
@@ -38,13 +37,6 @@ def is_dialling(port):
     with open("/proc/thread-self/net/tcp") as rows:
         fields = [row.split() for row in rows]
     return any(row[2].endswith(wanted) and row[3] == syn_sent for row in fields[1:])
-
-
-@pytest.fixture
-def crowd():
-    made = Crowd()
-    yield made
-    made.close()
 
 
 # R9: SIGPIPE.

@@ -260,8 +260,8 @@ static void race(struct shared *shared)
 
 static void of_many_workers_exactly_one_is_the_probe(void **state)
 {
-    struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct shared *shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int            status;
 
     (void)state;

@@ -611,9 +611,9 @@ static void test_numbers_stay_within_their_bounds(void **state)
 static void test_what_is_mirrored_can_be_chosen_for_each_shadow(void **state)
 {
     (void)state;
-    struct loaded loaded =
-        load(BASE "--sample-seed 42 --shadow-breaker off --shadow-ramp 5m -d "
-                  "a=h:1?breaker=3/250ms&rate=20&for=1h&max-bytes=64k&greeting=2s&ramp=off -d b=h:2");
+    struct loaded loaded = load(
+        BASE "--sample-seed 42 --shadow-breaker off --shadow-ramp 5m -d "
+             "a=h:1?breaker=3/250ms&rate=20&for=1h&max-bytes=64k&greeting=2s&ramp=off -d b=h:2");
     assert_loaded(&loaded);
     const struct shadow_config *shadows = loaded.config->shadows;
     assert_int_equal(loaded.config->sample_seed, 42);
