@@ -26,6 +26,7 @@
 #include "base/bucket.h"
 #include "base/cell.h"
 #include "base/histogram.h"
+#include "base/known.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -119,6 +120,7 @@ struct page {
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */
+    struct known     known;              /* names' addresses, for workers to come */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */

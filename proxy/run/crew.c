@@ -216,6 +216,7 @@ static bool is_serving(const struct place *place)
 /* A place's own worker, or any that lives; places beyond the workers are dealt out. */
 static void assign_sockets(struct crew *crew)
 {
+    assert(crew->count > 0);
     for (size_t i = 0; i < crew->settings.place_count; i++) {
         size_t watcher = i % crew->count;
 

@@ -331,7 +331,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
     if (mirror->reactor == NULL)
         die(1, "%s", fault->text);
     mirror->handshakes = dialling.handshakes = make_handshakes(w);
-    w->names = names_new(mirror->loop, config, start->slot, fault);
+    w->names = names_new(mirror->loop, config, start->slot, &start->page->known, fault);
     if (w->names == NULL)
         die(1, "%s", fault->text);
     mirror->dialer = dialer_new(mirror->reactor, w->names, &dialling);

@@ -206,8 +206,7 @@ def test_the_manager_hears_of_reloads_whether_they_succeed_or_not(manager, doppe
     exchange(mirror)
 
 
-def test_a_passed_socket_that_a_reload_left_out_serves_again_after_another_one(manager, doppel, server,
-                                                                             tmp_path):
+def test_a_passed_socket_that_a_reload_left_out_serves_again_later(manager, doppel, server, tmp_path):
     manager.listen()
     manager.listen()
     both = [f"listen = {address}\n" for address in manager.addresses]

@@ -98,8 +98,7 @@ def test_R26_a_port_of_root_is_served_by_the_user(network, doppel, server):
 
 
 @pytest.mark.netns
-def test_a_reload_without_root_may_start_more_workers_and_open_ports_of_root(network, doppel, server,
-                                                                              tmp_path):
+def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel, server, tmp_path):
     """Sockets of one port must be of one user (SO_REUSEPORT), and port 81 needs the kept capability."""
     open_the_way(tmp_path)
     configuration = tmp_path / "doppel.conf"
