@@ -120,6 +120,28 @@ static uint64_t missing(uint64_t whole, uint64_t parts)
     return whole > parts ? whole - parts : 0;
 }
 
+/* No more than there are: a worker may have died between two cells of one event. */
+static uint64_t settle_some(_Atomic uint64_t *result, uint64_t wished, uint64_t most)
+{
+    uint64_t some = wished < most ? wished : most;
+
+    cell_add(result, some);
+    return some;
+}
+
+/* Each connection that was opened has one end, also where only one of both was written down. */
+static void settle_ends(struct shadow_cells *shadow)
+{
+    uint64_t opened =
+        cell_get(&shadow->results[RESULT_MIRRORED]) + cell_get(&shadow->results[RESULT_DETACHED]);
+    uint64_t ended = sum_cells(shadow->reasons, SHADOW_REASON_COUNT);
+    uint64_t no_data = cell_get(&shadow->results[RESULT_NO_DATA]);
+    uint64_t more = settle_some(&shadow->results[RESULT_DETACHED], missing(ended, opened), no_data);
+
+    cell_add(&shadow->results[RESULT_NO_DATA], -more);
+    cell_add(&shadow->reasons[SHADOW_IO_ERROR], missing(opened, ended));
+}
+
 /* A killed worker's open sessions have no result yet, although it may be decided; live connections
  * have no reason, and there are bytes that nobody will send any more.  What was neither decided nor
  * dialled had nothing to get. */
@@ -130,14 +152,12 @@ static void settle_shadow(struct shadow_cells *shadow, uint64_t sessions)
                      cell_get(&shadow->counts[SHADOW_COUNT_LOST]) +
                      cell_get(&shadow->counts[SHADOW_COUNT_SKIPPED]);
 
-    uint64_t live = cell_get(&shadow->counts[SHADOW_COUNT_ACTIVE]);
-    uint64_t decided = sum_cells(shadow->decided, SHADOW_RESULT_COUNT);
-
     for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
-        cell_add(&shadow->results[i], cell_get(&shadow->decided[i]));
-    cell_add(&shadow->results[RESULT_DETACHED], live);
-    cell_add(&shadow->results[RESULT_NO_DATA], missing(open, decided + live));
-    cell_add(&shadow->reasons[SHADOW_IO_ERROR], live);
+        open -= settle_some(&shadow->results[i], cell_get(&shadow->decided[i]), open);
+    open -= settle_some(&shadow->results[RESULT_DETACHED],
+                        cell_get(&shadow->counts[SHADOW_COUNT_ACTIVE]), open);
+    cell_add(&shadow->results[RESULT_NO_DATA], open);
+    settle_ends(shadow);
     cell_add(&shadow->counts[SHADOW_COUNT_LOST],
              missing(cell_get(&shadow->counts[SHADOW_COUNT_OFFERED]), fated));
 }

@@ -695,7 +695,7 @@ def test_N16_a_reload_asks_the_servers_that_resolv_conf_names_now(doppel, server
         mirror.reload()
 
         talk(mirror.connect(), 1)
-        assert second.count("primary.test") > 0
+        second.wait_for("primary.test")
 
 
 def test_while_no_name_server_answers_new_workers_know_the_last_addresses(doppel, server, file, tmp_path):

@@ -165,6 +165,74 @@ static void test_the_books_balance_after_a_worker_was_killed(void **state)
     assert_int_equal(page_sum_shadow(page, 1, SHADOW_COUNT_LOST), 0);
 }
 
+static uint64_t sum_reasons(size_t shadow)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < SHADOW_REASON_COUNT; i++)
+        sum += page_sum_reason(page, shadow, (enum shadow_reason)i);
+    return sum;
+}
+
+/* All sessions are fine, except that the last event was written down in part. */
+static void kill_in_the_middle(void (*write_part)(struct shadow_cells *))
+{
+    struct slot *slot = take_slot();
+    struct shadow_cells *shadow = &slot->shadows[rows[0]];
+
+    cell_add(&slot->counts[COUNT_SESSIONS], 10);
+    cell_add(&slot->closed[SESSION_CLIENT_FIN], 9);
+    cell_add(&shadow->results[RESULT_MIRRORED], 9);
+    cell_add(&shadow->reasons[SHADOW_FIN], 9);
+    write_part(shadow);
+    page_retire_slot(page, slot);
+
+    assert_int_equal(sum_closed(), 10);
+    assert_int_equal(sum_results(rows[0]), 10);
+    assert_int_equal(sum_reasons(rows[0]), page_sum_result(page, rows[0], RESULT_MIRRORED) +
+                                               page_sum_result(page, rows[0], RESULT_DETACHED));
+}
+
+static void write_the_result_of_a_decided_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->reasons[SHADOW_FIN], 1);
+    cell_add(&shadow->decided[RESULT_MIRRORED], 1);
+    cell_add(&shadow->results[RESULT_MIRRORED], 1);
+}
+
+static void write_the_reason_alone(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->reasons[SHADOW_LAG], 1);
+}
+
+static void write_the_reason_of_a_live_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->counts[SHADOW_COUNT_ACTIVE], 1);
+    cell_add(&shadow->reasons[SHADOW_LAG], 1);
+}
+
+static void write_the_decision_of_a_live_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->counts[SHADOW_COUNT_ACTIVE], 1);
+    cell_add(&shadow->decided[RESULT_DETACHED], 1);
+}
+
+static void test_the_books_balance_wherever_a_worker_was_killed(void **state)
+{
+    static void (*const parts[])(struct shadow_cells *) = {
+        write_the_result_of_a_decided_one,
+        write_the_reason_alone,
+        write_the_reason_of_a_live_one,
+        write_the_decision_of_a_live_one,
+    };
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        drop_page(state);
+        make_page(state);
+        kill_in_the_middle(parts[i]);
+    }
+}
+
 static void test_a_dead_worker_leaves_no_gauge(void **state)
 {
     struct slot *slot = take_slot();
@@ -409,6 +477,7 @@ int main(void)
         PAGE_TEST(test_what_a_worker_counts_is_seen_by_the_supervisor),
         PAGE_TEST(test_slots_are_given_until_none_is_free),
         PAGE_TEST(test_the_books_balance_after_a_worker_was_killed),
+        PAGE_TEST(test_the_books_balance_wherever_a_worker_was_killed),
         PAGE_TEST(test_a_dead_worker_leaves_no_gauge),
         PAGE_TEST(test_retiring_twice_and_with_neighbours_keeps_every_number),
         PAGE_TEST(test_clients_never_fall_below_none),
