@@ -273,17 +273,19 @@ def mixed_scripts(count):
     return (kinds[number % len(kinds)](number) for number in range(count))
 
 
-def test_R17_no_event_reaches_the_next_owner_of_a_descriptor(doppel, crowd):
+def test_R17_no_event_reaches_the_next_owner_of_a_descriptor(doppel, crowd, tmp_path):
     """Resets free descriptors in the turns in which others are accepted and dialled."""
     primary = crowd.serve(crowds.obey)
-    mirror = doppel(primary, shadows=[crowd.serve(crowds.reset_on_data),
-                                      crowd.serve(crowds.swallow)])
+    path = tmp_path / "access"      # a file takes every line, however fast they come
+    mirror = doppel(primary, "--access-log", str(path),
+                    shadows=[crowd.serve(crowds.reset_on_data), crowd.serve(crowds.swallow)])
     kinds = (crowds.exchange, crowds.send_and_reset)
     scripts = (kinds[number % 2](seeded(number)) for number in range(1000))
 
     crowd.run(mirror.addresses[0], scripts, at_once=100)
 
     crowd.settle(lambda: mirror.metric("doppel_sessions_closed_total") == 1000, "all sessions end")
+    eventually(lambda: path.read_bytes().count(b"\n") == 1000, "each session has its line")
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
 
