@@ -29,6 +29,7 @@
 #include "flow/avoided.h"
 #include "flow/names.h"
 #include "flow/proxyproto.h"
+#include "flow/reactor.h"
 
 #define RETRY_SECONDS 0.01
 

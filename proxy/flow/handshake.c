@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/page.h"
+#include "flow/reactor.h"
 #include "flow/tls_contexts.h"
 
 struct handshakes {

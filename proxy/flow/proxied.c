@@ -18,6 +18,7 @@
 
 #include "flow/handshake.h"
 #include "flow/proxyproto.h"
+#include "flow/reactor.h"
 
 struct welcome {
     struct reactor      *reactor;

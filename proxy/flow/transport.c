@@ -7,49 +7,33 @@
  *
  * The two bits make trying free of needless system calls.  With TLS (flow/tls.h) over the socket, a read
  * may have to wait for the socket to be writable, and the other way round: which event means which bit
- * is asked for each time.  Two things live beside the usual read and write:
+ * is asked for each time.  What other wake-ups there are, flow/reactor.h says.
  *
- *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
- *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
- *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
- *  - broken: a failed write eats the socket's error, so that the next end-of-file looks like FIN;
- *    a transport remembers that it was a reset.
+ * A failed write eats the socket's error, so that the next end-of-file looks like FIN; a transport
+ * remembers that it is broken.
  */
 #include "transport.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/fault.h"
 #include "base/list.h"
-#include "flow/closing.h"
 #include "flow/origin.h"
+#include "flow/reactor.h"
 #include "flow/tls.h"
 
-#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
-#define RESETS_PER_WAKE 64 /* then other watchers get their turn */
 #define SCRATCH_SIZE    65536
 
 enum transport_state {
     TRANSPORT_OPENING,
     TRANSPORT_OPEN,
     TRANSPORT_CLOSED,
-};
-
-struct reactor {
-    struct ev_loop *loop;
-    ev_io           resets;   /* watches the epoll set of paused sockets */
-    struct closings closings;
-    struct link     starved;  /* transports that the kernel had no memory for */
-    ev_timer        feeding;
 };
 
 /* A peer's address in a fifth of the space of struct address: there is one per transport. */
@@ -136,14 +120,12 @@ void transport_peer(const struct transport *t, struct address *address)
     }
 }
 
-/* --- the reset watch --------------------------------------------------------------------- */
+/* --- what the reactor wakes ---------------------------------------------------------------- */
 
 static void watch_for_reset(struct transport *t)
 {
-    struct epoll_event event = { .events = EPOLLET, .data.ptr = t };
-
     if (!t->in_resets)
-        t->in_resets = epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_ADD, t->io.fd, &event) == 0;
+        t->in_resets = reactor_watch_for_reset(t->reactor, t->io.fd, t);
 }
 
 static enum io failed(struct transport *t, int error)
@@ -167,126 +149,25 @@ static bool take_error(struct transport *t)
     return true;
 }
 
-/* One event at a time: ready() may free other transports of the set, and closing a socket takes
- * its pending event out of the kernel's list, but not out of a list of ours. */
-static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
+void transport_was_reset(struct transport *t)
 {
-    (void)loop;
-    (void)events;
-    for (int i = 0; i < RESETS_PER_WAKE; i++) {
-        struct epoll_event event;
-
-        if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
-            return;
-        struct transport *t = event.data.ptr;
-        if ((event.events & EPOLLERR) && take_error(t))
-            t->ready(t->owner);
-    }
+    if (take_error(t))
+        t->ready(t->owner);
 }
-
-/* --- no memory in the kernel ------------------------------------------------------------- */
 
 /* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
 static void starve(struct transport *t)
 {
-    struct reactor *reactor = t->reactor;
-
-    list_remove(&t->starved);
-    list_add(&reactor->starved, &t->starved);
-    if (!ev_is_active(&reactor->feeding))
-        ev_timer_again(reactor->loop, &reactor->feeding);
+    reactor_starve(t->reactor, &t->starved);
 }
 
-static size_t count_starved(const struct reactor *reactor)
+void transport_was_fed(struct link *starved)
 {
-    size_t count = 0;
+    struct transport *t = LIST_MEMBER(starved, struct transport, starved);
 
-    for (const struct link *l = reactor->starved.next; l != &reactor->starved; l = l->next)
-        count++;
-    return count;
-}
-
-/* Each gets one try; whoever starves again is at the list's head, behind those still to come. */
-static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    struct reactor *reactor = timer->data;
-
-    (void)events;
-    for (size_t left = count_starved(reactor); left > 0; left--) {
-        if (reactor->starved.previous == &reactor->starved)
-            break;
-        struct transport *t = LIST_MEMBER(reactor->starved.previous, struct transport, starved);
-
-        list_remove(&t->starved);
-        t->readable = true;
-        t->writable = true;
-        t->ready(t->owner);
-    }
-    if (reactor->starved.next == &reactor->starved)
-        ev_timer_stop(loop, timer);
-}
-
-/* --- the reactor ------------------------------------------------------------------------- */
-
-struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
-{
-    struct reactor *reactor = xcalloc(1, sizeof *reactor);
-    int             set = epoll_create1(EPOLL_CLOEXEC);
-
-    if (set < 0) {
-        free(reactor);
-        fault_set(fault, "cannot create an epoll set: %s", strerror(errno));
-        return NULL;
-    }
-    reactor->loop = loop;
-    closings_start(&reactor->closings, loop);
-    list_start(&reactor->starved);
-    ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
-    reactor->feeding.data = reactor;
-    ev_io_init(&reactor->resets, on_reset, set, EV_READ);
-    ev_io_start(loop, &reactor->resets);
-    return reactor;
-}
-
-void reactor_free(struct reactor *reactor)
-{
-    if (reactor == NULL)
-        return;
-    closings_cut(&reactor->closings);
-    ev_timer_stop(reactor->loop, &reactor->feeding);
-    ev_io_stop(reactor->loop, &reactor->resets);
-    close(reactor->resets.fd);
-    free(reactor);
-}
-
-struct ev_loop *reactor_loop(const struct reactor *reactor)
-{
-    return reactor->loop;
-}
-
-size_t reactor_closing(const struct reactor *reactor)
-{
-    return reactor->closings.count;
-}
-
-const char *reactor_version(void)
-{
-    static char text[48];
-
-    snprintf(text, sizeof text, "libev %d.%d, compiled with %d.%d", ev_version_major(),
-             ev_version_minor(), EV_VERSION_MAJOR, EV_VERSION_MINOR);
-    return text;
-}
-
-void reactor_let_go(struct reactor *reactor, int socket)
-{
-    int bytes = 0;
-
-    shutdown(socket, SHUT_WR);
-    if (ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0)
-        closings_add(&reactor->closings, socket); /* close(2) would reset at once */
-    else
-        close(socket);
+    t->readable = true;
+    t->writable = true;
+    t->ready(t->owner);
 }
 
 /* --- TLS --------------------------------------------------------------------------------- */
@@ -620,8 +501,8 @@ static bool has_unread(const struct transport *t, int socket)
 static void close_later(struct transport *t, int socket)
 {
     if (t->in_resets)
-        epoll_ctl(t->reactor->resets.fd, EPOLL_CTL_DEL, socket, NULL);
-    closings_add(&t->reactor->closings, socket);
+        reactor_forget_reset(t->reactor, socket);
+    reactor_close(t->reactor, socket);
 }
 
 static void close_as_told(struct transport *t, int socket)
@@ -647,7 +528,7 @@ void transport_close(struct transport *t)
         break;
     case TRANSPORT_OPEN:
         list_remove(&t->starved);
-        ev_io_stop(t->reactor->loop, &t->io);
+        ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
         tls_close(t->tls);
         close_as_told(t, socket);
@@ -678,10 +559,10 @@ static void watch_for(struct transport *t, int events)
 {
     if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
         return;
-    ev_io_stop(t->reactor->loop, &t->io);
+    ev_io_stop(reactor_loop(t->reactor), &t->io);
     ev_io_modify(&t->io, events);
     if (events != 0)
-        ev_io_start(t->reactor->loop, &t->io);
+        ev_io_start(reactor_loop(t->reactor), &t->io);
 }
 
 void transport_want(struct transport *t, bool read, bool write)
@@ -695,7 +576,7 @@ void transport_want(struct transport *t, bool read, bool write)
         watch_for_reset(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
     if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
-        ev_feed_event(t->reactor->loop, &t->io, event_for_reading(t));
+        ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));
 }
 
 void transport_look_again(struct transport *t)

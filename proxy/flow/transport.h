@@ -19,8 +19,7 @@
 #include "base/address.h"
 #include "flow/socket.h"
 
-struct ev_loop;
-struct fault;
+struct link;
 struct reactor;
 struct tls;
 struct transport;
@@ -31,18 +30,6 @@ enum io {
     IO_END,     /* no byte will follow, in good order */
     IO_FAILED,  /* the connection is gone, or never came to be: see transport_failure() */
 };
-
-/* What the transports of one loop share: the watch for resets of paused peers, and sockets that
- * are being closed in the background.  NULL: the fault says why. */
-struct reactor *reactor_new(struct ev_loop *, struct fault *);
-/* Cuts what is still being closed. */
-void            reactor_free(struct reactor *);
-struct ev_loop *reactor_loop(const struct reactor *);
-size_t          reactor_closing(const struct reactor *);
-/* Takes a socket that nobody needs any more; what was written to it still arrives. */
-void            reactor_let_go(struct reactor *, int socket);
-/* "libev 4.33": running and compiled.  Static memory. */
-const char     *reactor_version(void);
 
 typedef void transport_ready(void *owner); /* something may be possible now */
 
@@ -122,5 +109,9 @@ void transport_secured(struct transport *, int socket, struct tls *);
 void transport_fail(struct transport *, enum failure, const char *why);
 /* Calls ready(): only from a loop callback, as the last thing. */
 void transport_tell(struct transport *);
+
+/* For flow/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
+void transport_was_reset(struct transport *);
+void transport_was_fed(struct link *starved);
 
 #endif

@@ -4,9 +4,9 @@
 #include "version.h"
 
 #include "base/stats.h"
+#include "flow/reactor.h"
 #include "flow/resolver.h"
 #include "flow/tls_contexts.h"
-#include "flow/transport.h"
 
 void version_print(FILE *out)
 {

@@ -26,7 +26,7 @@
 #include "flow/dial.h"
 #include "flow/handshake.h"
 #include "flow/names.h"
-#include "flow/transport.h"
+#include "flow/reactor.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
 #include "run/limits.h"

@@ -1,0 +1,171 @@
+/*
+ * reactor.c — wake-ups that no watcher of a transport brings, and sockets that outlive theirs.
+ *
+ *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
+ *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
+ *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
+ *  - the starved: no event says that the kernel has memory again, so a timer does.
+ *  - sockets in the middle of closing (flow/closing.h).
+ */
+#include "reactor.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/list.h"
+#include "flow/closing.h"
+#include "flow/transport.h"
+
+#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define RESETS_PER_WAKE 64 /* then other watchers get their turn */
+
+struct reactor {
+    struct ev_loop *loop;
+    ev_io           resets;   /* watches the epoll set of paused sockets */
+    struct closings closings;
+    struct link     starved;  /* transports that the kernel had no memory for */
+    ev_timer        feeding;
+};
+
+/* --- the reset watch --------------------------------------------------------------------- */
+
+bool reactor_watch_for_reset(struct reactor *reactor, int socket, struct transport *t)
+{
+    struct epoll_event event = { .events = EPOLLET, .data.ptr = t };
+
+    return epoll_ctl(reactor->resets.fd, EPOLL_CTL_ADD, socket, &event) == 0;
+}
+
+void reactor_forget_reset(struct reactor *reactor, int socket)
+{
+    epoll_ctl(reactor->resets.fd, EPOLL_CTL_DEL, socket, NULL);
+}
+
+/* One event at a time: ready() may free other transports of the set, and closing a socket takes
+ * its pending event out of the kernel's list, but not out of a list of ours. */
+static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    for (int i = 0; i < RESETS_PER_WAKE; i++) {
+        struct epoll_event event;
+
+        if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
+            return;
+        if (event.events & EPOLLERR)
+            transport_was_reset(event.data.ptr);
+    }
+}
+
+/* --- no memory in the kernel ------------------------------------------------------------- */
+
+void reactor_starve(struct reactor *reactor, struct link *starved)
+{
+    list_remove(starved);
+    list_add(&reactor->starved, starved);
+    if (!ev_is_active(&reactor->feeding))
+        ev_timer_again(reactor->loop, &reactor->feeding);
+}
+
+static size_t count_starved(const struct reactor *reactor)
+{
+    size_t count = 0;
+
+    for (const struct link *l = reactor->starved.next; l != &reactor->starved; l = l->next)
+        count++;
+    return count;
+}
+
+/* Each gets one try; whoever starves again is at the list's head, behind those still to come. */
+static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct reactor *reactor = timer->data;
+
+    (void)events;
+    for (size_t left = count_starved(reactor); left > 0; left--) {
+        struct link *starved = reactor->starved.previous;
+
+        if (starved == &reactor->starved)
+            break;
+        list_remove(starved);
+        transport_was_fed(starved);
+    }
+    if (reactor->starved.next == &reactor->starved)
+        ev_timer_stop(loop, timer);
+}
+
+/* --- the reactor ------------------------------------------------------------------------- */
+
+struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
+{
+    struct reactor *reactor = xcalloc(1, sizeof *reactor);
+    int             set = epoll_create1(EPOLL_CLOEXEC);
+
+    if (set < 0) {
+        free(reactor);
+        fault_set(fault, "cannot create an epoll set: %s", strerror(errno));
+        return NULL;
+    }
+    reactor->loop = loop;
+    closings_start(&reactor->closings, loop);
+    list_start(&reactor->starved);
+    ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
+    reactor->feeding.data = reactor;
+    ev_io_init(&reactor->resets, on_reset, set, EV_READ);
+    ev_io_start(loop, &reactor->resets);
+    return reactor;
+}
+
+void reactor_free(struct reactor *reactor)
+{
+    if (reactor == NULL)
+        return;
+    closings_cut(&reactor->closings);
+    ev_timer_stop(reactor->loop, &reactor->feeding);
+    ev_io_stop(reactor->loop, &reactor->resets);
+    close(reactor->resets.fd);
+    free(reactor);
+}
+
+struct ev_loop *reactor_loop(const struct reactor *reactor)
+{
+    return reactor->loop;
+}
+
+size_t reactor_closing(const struct reactor *reactor)
+{
+    return reactor->closings.count;
+}
+
+const char *reactor_version(void)
+{
+    static char text[48];
+
+    snprintf(text, sizeof text, "libev %d.%d, compiled with %d.%d", ev_version_major(),
+             ev_version_minor(), EV_VERSION_MAJOR, EV_VERSION_MINOR);
+    return text;
+}
+
+void reactor_let_go(struct reactor *reactor, int socket)
+{
+    int bytes = 0;
+
+    shutdown(socket, SHUT_WR);
+    if (ioctl(socket, FIONREAD, &bytes) == 0 && bytes > 0)
+        closings_add(&reactor->closings, socket); /* close(2) would reset at once */
+    else
+        close(socket);
+}
+
+void reactor_close(struct reactor *reactor, int socket)
+{
+    closings_add(&reactor->closings, socket);
+}
