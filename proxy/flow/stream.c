@@ -1,15 +1,12 @@
 /*
- * stream.c — a bounded ring of chunks.
+ * stream.c — cursors over a ring of chunks (flow/ring.h).
  *
- * Chunk number n holds the offsets [n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE) and
- * lives in slot n % slots.  A chunk is borrowed from the pool when a byte is
- * first read into it and goes back when the slowest cursor has left it, so a
- * stream costs what its slowest consumer lags.  The ring starts inside the
- * struct, grows with the lag and goes back when the stream is empty: an idle
- * stream costs its struct, and small traffic allocates nothing.
+ * A chunk is borrowed from the pool when a byte is first read into it and goes back when the
+ * slowest cursor has left it, so a stream costs what its slowest consumer lags.  An idle stream
+ * costs its struct.
  *
- * How much one fill offers the source follows what the last one took, so that
- * small requests borrow one chunk and bulk comes in by the quarter megabyte.
+ * How much one fill offers the source follows what the last one took, so that small requests borrow
+ * one chunk and bulk comes in by the quarter megabyte.
  */
 #include "stream.h"
 
@@ -18,20 +15,17 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "flow/ring.h"
 
 #define FILL_CHUNKS  16 /* one fill reads at most this much, to be fair */
 #define DRAIN_CHUNKS 16
-#define INLINE_SLOTS 4  /* a power of two */
 
 struct stream {
-    struct pool   *pool;
     struct cursor *cursors;
-    uint64_t       begin;   /* offsets [begin, end) are kept */
+    uint64_t       begin;    /* offsets [begin, end) are kept */
     uint64_t       end;
-    size_t         spared;  /* see stream_spared() */
-    size_t         slots;
-    char         **chunks;  /* few, or a larger ring of its own */
-    char          *few[INLINE_SLOTS];
+    size_t         spared;   /* see stream_spared() */
+    struct ring    ring;
     size_t         appetite; /* chunks the next fill offers */
     enum ending    ending;
 };
@@ -41,110 +35,13 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static char **slot_of(struct stream *stream, uint64_t number)
-{
-    return &stream->chunks[number % stream->slots];
-}
-
-/* The number of the first chunk that starts at or after this offset. */
-static uint64_t next_chunk(uint64_t offset)
-{
-    return (offset + CHUNK_SIZE - 1) / CHUNK_SIZE;
-}
-
-/* Describes the bytes [from, to) as chunk-sized pieces. */
-static int pieces(struct stream *stream, uint64_t from, uint64_t to, struct iovec *piece, int max)
-{
-    int count = 0;
-
-    while (from < to && count < max) {
-        size_t inside = from % CHUNK_SIZE;
-        size_t length = min_size(CHUNK_SIZE - inside, to - from);
-
-        piece[count++] = (struct iovec){ *slot_of(stream, from / CHUNK_SIZE) + inside, length };
-        from += length;
-    }
-    return count;
-}
-
-/* Makes the ring wide enough for the chunks [first, last). */
-static bool widen(struct stream *stream, uint64_t first, uint64_t last)
-{
-    size_t slots = stream->slots;
-
-    while (slots < last - first)
-        slots *= 2;
-    if (slots == stream->slots)
-        return true;
-
-    char **chunks = calloc(slots, sizeof chunks[0]);
-    if (chunks == NULL)
-        return false;
-    for (uint64_t number = first; number < first + stream->slots; number++)
-        chunks[number % slots] = *slot_of(stream, number);
-    if (stream->chunks != stream->few)
-        free(stream->chunks);
-    stream->chunks = chunks;
-    stream->slots = slots;
-    return true;
-}
-
-static void use_inline_ring(struct stream *stream)
-{
-    if (stream->chunks != stream->few)
-        free(stream->chunks);
-    stream->chunks = stream->few;
-    stream->slots = INLINE_SLOTS;
-    for (size_t i = 0; i < INLINE_SLOTS; i++)
-        stream->few[i] = NULL;
-}
-
-static bool borrow_chunks(struct stream *stream, uint64_t to)
-{
-    if (!widen(stream, stream->begin / CHUNK_SIZE, next_chunk(to)))
-        return false;
-    for (uint64_t number = stream->end / CHUNK_SIZE; number < next_chunk(to); number++) {
-        char **slot = slot_of(stream, number);
-        if (*slot == NULL && (*slot = pool_take(stream->pool)) == NULL)
-            return false;
-    }
-    return true;
-}
-
-/* Chunks that the ring does not reach (it could not be widened) were never borrowed. */
-static void return_chunks(struct stream *stream, uint64_t first, uint64_t last)
-{
-    uint64_t reach = stream->begin / CHUNK_SIZE + stream->slots;
-
-    for (uint64_t number = first; number < last && number < reach; number++) {
-        char **slot = slot_of(stream, number);
-        if (*slot != NULL)
-            pool_return(stream->pool, *slot);
-        *slot = NULL;
-    }
-}
-
-/* Drops the bytes before this offset; an empty stream keeps no chunk and no ring. */
-static void forget(struct stream *stream, uint64_t needed)
-{
-    bool     empty = needed == stream->end;
-    uint64_t last = empty ? next_chunk(needed) : needed / CHUNK_SIZE;
-
-    if (stream->begin < needed)
-        return_chunks(stream, stream->begin / CHUNK_SIZE, last);
-    if (empty && stream->chunks != stream->few)
-        use_inline_ring(stream);
-    stream->begin = needed;
-}
-
 struct stream *stream_new(struct pool *pool)
 {
     struct stream *stream = calloc(1, sizeof *stream);
 
     if (stream != NULL) {
-        stream->pool = pool;
+        ring_start(&stream->ring, pool);
         stream->appetite = 1;
-        use_inline_ring(stream);
     }
     return stream;
 }
@@ -155,7 +52,7 @@ void stream_free(struct stream *stream)
         return;
     while (stream->cursors != NULL)
         stream_detach(stream->cursors);
-    forget(stream, stream->end);
+    ring_forget(&stream->ring, stream->end);
     free(stream);
 }
 
@@ -240,16 +137,13 @@ enum io stream_fill(struct stream *stream, struct transport *from)
 
     uint64_t limit = stream->end + room;
     enum io  io = IO_FAILED;
-    if (borrow_chunks(stream, limit)) {
-        int count = pieces(stream, stream->end, limit, space, FILL_CHUNKS + 1);
+    if (ring_reserve(&stream->ring, stream->end, limit)) {
+        int count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);
 
         io = transport_read(from, space, count, &moved);
+        ring_commit(&stream->ring, stream->end, stream->end + moved, limit);
     }
     stream->end += moved;
-    /* Where nothing is kept, the chunk that was begun goes back, too. */
-    uint64_t unused =
-        stream->begin < stream->end ? next_chunk(stream->end) : stream->end / CHUNK_SIZE;
-    return_chunks(stream, unused, next_chunk(limit));
     if (io == IO_OK)
         learn_appetite(stream, room, moved);
     if (io == IO_END)
@@ -269,7 +163,7 @@ enum io cursor_drain(struct cursor *cursor, struct transport *to)
     if (stream == NULL)
         return IO_FAILED;
     if (cursor->position < stream->end) {
-        int count = pieces(stream, cursor->position, stream->end, bytes, DRAIN_CHUNKS);
+        int count = ring_pieces(&stream->ring, cursor->position, stream->end, bytes, DRAIN_CHUNKS);
         io = transport_write(to, bytes, count, &moved);
         cursor->position += moved;
     }
@@ -286,11 +180,13 @@ uint64_t stream_total(const struct stream *stream)
 
 size_t stream_peek(const struct stream *stream, void *room, size_t most)
 {
-    size_t inside = stream->begin % CHUNK_SIZE;
-    size_t length = min_size(most, min_size(CHUNK_SIZE - inside, stream_buffered(stream)));
+    struct iovec piece;
+    size_t       length = 0;
 
-    if (length > 0)
-        memcpy(room, stream->chunks[stream->begin / CHUNK_SIZE % stream->slots] + inside, length);
+    if (ring_pieces(&stream->ring, stream->begin, stream->end, &piece, 1) > 0) {
+        length = min_size(most, piece.iov_len);
+        memcpy(room, piece.iov_base, length);
+    }
     return length;
 }
 
@@ -322,12 +218,9 @@ bool stream_settle(struct stream *stream)
         if (c->overflow == OVERFLOW_BLOCKS && c->position < needed_by_blocking)
             needed_by_blocking = c->position;
     }
-    forget(stream, needed);
-    stream->spared = 0;
-    if (needed < needed_by_blocking) {
-        uint64_t last = needed_by_blocking < stream->end ? needed_by_blocking / CHUNK_SIZE
-                                                         : next_chunk(stream->end);
-        stream->spared = (last - needed / CHUNK_SIZE) * CHUNK_SIZE;
-    }
+    stream->begin = needed;
+    ring_forget(&stream->ring, needed);
+    stream->spared =
+        ring_memory(&stream->ring, needed) - ring_memory(&stream->ring, needed_by_blocking);
     return detached;
 }

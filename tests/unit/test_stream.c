@@ -1,4 +1,4 @@
-/* link: proxy/flow/stream.o proxy/base/pool.o -Wl,--wrap=calloc,--wrap=free,--wrap=pool_take */
+/* link: proxy/flow/stream.o proxy/flow/ring.o proxy/base/pool.o -Wl,--wrap=calloc,--wrap=free,--wrap=pool_take */
 /*
  * test_stream.c — the stream against a reference model, and its promises one by one.
  *
