@@ -122,9 +122,10 @@ int ring_pieces(const struct ring *ring, uint64_t from, uint64_t to, struct iove
 
 void ring_commit(struct ring *ring, uint64_t from, uint64_t end, uint64_t to)
 {
-    ring->begin = min_offset(ring->begin, from);
-    if (end > ring->end)
-        ring->end = end;
+    if (end > from) {
+        ring->begin = min_offset(ring->begin, from);
+        ring->end = end > ring->end ? end : ring->end;
+    }
     return_unused(ring, from, to);
 }
 

@@ -1,5 +1,5 @@
 /*
- * stream.c — cursors over a ring of chunks (flow/ring.h).
+ * stream.c — cursors over a ring of chunks (flow/ring.h), or over pipes (flow/stream_pipes.c).
  *
  * A chunk is borrowed from the pool when a byte is first read into it and goes back when the
  * slowest cursor has left it, so a stream costs what its slowest consumer lags.  An idle stream
@@ -8,39 +8,30 @@
  * How much one fill offers the source follows what the last one took, so that small requests borrow
  * one chunk and bulk comes in by the quarter megabyte.
  */
-#include "stream.h"
+#include "stream_inside.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/pool.h"
-#include "flow/ring.h"
+#include "flow/pipes.h"
 
 #define FILL_CHUNKS  16 /* one fill reads at most this much, to be fair */
 #define DRAIN_CHUNKS 16
-
-struct stream {
-    struct cursor *cursors;
-    uint64_t       begin;    /* offsets [begin, end) are kept */
-    uint64_t       end;
-    size_t         spared;   /* see stream_spared() */
-    struct ring    ring;
-    size_t         appetite; /* chunks the next fill offers */
-    enum ending    ending;
-};
 
 static size_t min_size(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-struct stream *stream_new(struct pool *pool)
+struct stream *stream_new(struct pool *chunks, struct pipes *pipes)
 {
     struct stream *stream = calloc(1, sizeof *stream);
 
     if (stream != NULL) {
-        ring_start(&stream->ring, pool);
+        ring_start(&stream->ring, chunks);
+        stream->pipes = pipes;
         stream->appetite = 1;
     }
     return stream;
@@ -66,14 +57,20 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
         .position = stream->end,
         .limit = limit,
         .overflow = overflow,
+        .takes_pipes = true,
     };
     stream->cursors = cursor;
+    if (stream->leader == NULL && overflow == OVERFLOW_BLOCKS)
+        stream->leader = cursor;
 }
 
 void stream_detach(struct cursor *cursor)
 {
     if (cursor->stream == NULL)
         return;
+    cursor_drop_pipes(cursor);
+    if (cursor->stream->leader == cursor)
+        cursor->stream->leader = NULL;
     struct cursor **link = &cursor->stream->cursors;
     while (*link != cursor)
         link = &(*link)->next;
@@ -91,8 +88,10 @@ size_t cursor_lag(const struct cursor *cursor)
  * keeps pace must not be cut for one big read. */
 size_t stream_room(const struct stream *stream)
 {
-    size_t room = stream->appetite * CHUNK_SIZE;
+    size_t room = (stream->is_piped ? FILL_CHUNKS : stream->appetite) * (size_t)CHUNK_SIZE;
 
+    if (stream->leader != NULL && stream->leader->piped > 0)
+        return 0;
     for (const struct cursor *c = stream->cursors; c != NULL; c = c->next) {
         size_t lag = c->overflow == OVERFLOW_BLOCKS ? cursor_lag(c) : 0;
 
@@ -126,26 +125,43 @@ static void learn_appetite(struct stream *stream, size_t offered, size_t taken)
         stream->appetite /= 2;
 }
 
-enum io stream_fill(struct stream *stream, struct transport *from)
+static enum io fill_memory(struct stream *stream, struct transport *from, size_t room,
+                           size_t *moved)
 {
     struct iovec space[FILL_CHUNKS + 1];
-    size_t       room = stream->ending == NOT_ENDED ? stream_room(stream) : 0;
-    size_t       moved = 0;
+    uint64_t     limit = stream->end + room;
 
-    if (room == 0 || !transport_may_read(from))
-        return IO_AGAIN;
+    *moved = 0;
+    stream_leave_pipes(stream);
+    if (!ring_reserve(&stream->ring, stream->end, limit))
+        return IO_FAILED;
+    int     count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);
+    enum io io = transport_read(from, space, count, moved);
 
-    uint64_t limit = stream->end + room;
-    enum io  io = IO_FAILED;
-    if (ring_reserve(&stream->ring, stream->end, limit)) {
-        int count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);
-
-        io = transport_read(from, space, count, &moved);
-        ring_commit(&stream->ring, stream->end, stream->end + moved, limit);
-    }
-    stream->end += moved;
+    ring_commit(&stream->ring, stream->end, stream->end + *moved, limit);
+    stream->end += *moved;
     if (io == IO_OK)
-        learn_appetite(stream, room, moved);
+        learn_appetite(stream, room, *moved);
+    return io;
+}
+
+enum io stream_fill(struct stream *stream, struct transport *from)
+{
+    enum io io = IO_AGAIN;
+    size_t  moved = 0;
+
+    if (stream->ending != NOT_ENDED || !transport_may_read(from))
+        return IO_AGAIN;
+    stream_choose_form(stream, from);
+    size_t room = stream_room(stream);
+    if (room == 0)
+        return IO_AGAIN;
+    if (stream->is_piped)
+        io = stream_fill_pipes(stream, from, room, &moved);
+    if (io == IO_AGAIN && !stream->is_piped)
+        io = fill_memory(stream, from, room, &moved);
+    if (io == IO_OK)
+        stream_learn_bulk(stream, moved);
     if (io == IO_END)
         stream->ending = ENDED_FIN;
     if (io == IO_FAILED)
@@ -153,20 +169,44 @@ enum io stream_fill(struct stream *stream, struct transport *from)
     return io;
 }
 
+static enum io drain_memory(struct cursor *cursor, struct transport *to)
+{
+    const struct ring *ring = &cursor->stream->ring;
+    struct iovec bytes[DRAIN_CHUNKS];
+    size_t       moved;
+    int count = ring_pieces(ring, cursor->position, cursor_piped_from(cursor), bytes, DRAIN_CHUNKS);
+    enum io io = transport_write(to, bytes, count, &moved);
+
+    cursor->position += moved;
+    return io;
+}
+
+/* IO_FAILED: what it must have in memory to be drained, there is no memory for. */
+static enum io drain_some(struct cursor *cursor, struct transport *to)
+{
+    enum io io = IO_AGAIN;
+
+    cursor->takes_pipes = transport_can_splice(to);
+    if (cursor->takes_pipes && cursor->position == cursor_piped_from(cursor))
+        io = cursor_drain_pipes(cursor, to);
+    if (!transport_can_splice(to) && !cursor_leave_pipes(cursor)) {
+        stream_detach(cursor);
+        return IO_FAILED;
+    }
+    if (io == IO_AGAIN && cursor->position < cursor_piped_from(cursor))
+        io = drain_memory(cursor, to);
+    return io;
+}
+
 enum io cursor_drain(struct cursor *cursor, struct transport *to)
 {
-    struct stream *stream = cursor->stream;
-    struct iovec bytes[DRAIN_CHUNKS];
-    enum io io = IO_AGAIN;
-    size_t moved = 0;
+    const struct stream *stream = cursor->stream;
+    enum io              io = IO_AGAIN;
 
     if (stream == NULL)
         return IO_FAILED;
-    if (cursor->position < stream->end) {
-        int count = ring_pieces(&stream->ring, cursor->position, stream->end, bytes, DRAIN_CHUNKS);
-        io = transport_write(to, bytes, count, &moved);
-        cursor->position += moved;
-    }
+    if (cursor->position < stream->end)
+        io = drain_some(cursor, to);
     /* The end must be told in the turn that delivers the last byte: nothing
      * would wake this consumer once more. */
     bool finished = stream->ending != NOT_ENDED && cursor->position == stream->end;
@@ -178,15 +218,17 @@ uint64_t stream_total(const struct stream *stream)
     return stream->end;
 }
 
-size_t stream_peek(const struct stream *stream, void *room, size_t most)
+size_t stream_peek(struct stream *stream, void *room, size_t most)
 {
     struct iovec piece;
-    size_t       length = 0;
 
-    if (ring_pieces(&stream->ring, stream->begin, stream->end, &piece, 1) > 0) {
-        length = min_size(most, piece.iov_len);
-        memcpy(room, piece.iov_base, length);
-    }
+    if (stream->begin == stream->end)
+        return 0;
+    if (stream->ring.begin > stream->begin || stream->ring.end <= stream->begin)
+        return stream_peek_pipe(stream, room, most);
+    ring_pieces(&stream->ring, stream->begin, stream->ring.end, &piece, 1);
+    size_t length = min_size(most, piece.iov_len);
+    memcpy(room, piece.iov_base, length);
     return length;
 }
 
@@ -202,8 +244,7 @@ size_t stream_spared(const struct stream *stream)
 
 bool stream_settle(struct stream *stream)
 {
-    uint64_t needed = stream->end;         /* by anyone */
-    uint64_t needed_by_blocking = stream->end;
+    uint64_t needed = stream->end;
     bool     detached = false;
 
     for (struct cursor *c = stream->cursors, *next; c != NULL; c = next) {
@@ -211,16 +252,16 @@ bool stream_settle(struct stream *stream)
         if (c->overflow == OVERFLOW_DETACHES && cursor_lag(c) > c->limit) {
             stream_detach(c);
             detached = true;
-            continue;
-        }
-        if (c->position < needed)
+        } else if (c->position < needed) {
             needed = c->position;
-        if (c->overflow == OVERFLOW_BLOCKS && c->position < needed_by_blocking)
-            needed_by_blocking = c->position;
+        }
     }
     stream->begin = needed;
-    ring_forget(&stream->ring, needed);
-    stream->spared =
-        ring_memory(&stream->ring, needed) - ring_memory(&stream->ring, needed_by_blocking);
+
+    uint64_t in_ring = stream_ring_needed(stream, false);
+    uint64_t in_ring_by_blocking = stream_ring_needed(stream, true);
+    ring_forget(&stream->ring, in_ring);
+    stream->spared = ring_memory(&stream->ring, in_ring) -
+                     ring_memory(&stream->ring, in_ring_by_blocking) + stream_piped_memory(stream);
     return detached;
 }
