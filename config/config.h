@@ -98,6 +98,13 @@ enum connect_on {
     CONNECT_ON_DATA,
 };
 
+/* How bytes are moved where both ways are possible. */
+enum io_mode {
+    IO_MODE_AUTO, /* by the traffic */
+    IO_MODE_COPY,
+    IO_MODE_SPLICE,
+};
+
 struct shadow_config {
     char                *name;
     struct target_config target;
@@ -128,6 +135,7 @@ struct config {
     uint64_t max_sessions_per_source;     /* 0: off */
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
+    enum io_mode io;
     struct network_list allow;
     struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
     bool     allow_loop;
