@@ -113,7 +113,7 @@ FLAGS = [
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
     ("--user nobody", ["--user is not in this version"]),
-    ("--io splice", ["--io is not in this version"]),
+    ("--io fast", ["--io", "fast", "auto copy splice"]),
     ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
     ("--drain-delay 5s", ["--drain-delay is not in this version"]),
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),

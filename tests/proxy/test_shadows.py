@@ -13,6 +13,8 @@ from support.peers import (Ended, close_at_once, echo, finish_early, flood, hold
 from support.proxy import shadow
 from support.waiting import eventually, let_pass
 
+pytestmark = pytest.mark.path
+
 # A receiver this small takes a few kilobytes; the rest waits in doppel.
 TINY = 4096
 ROUND = pattern(16 * KIB, seed=5)
