@@ -425,9 +425,10 @@ def test_a_small_shadow_buffer_is_not_outrun_before_the_primary_is_open(doppel, 
     client = mirror.connect()
     upload = client.start(client.send, pattern(2 * MIB))
 
-    mirror.wait_metric("doppel_buffered_bytes", 64 * KIB)
+    least = 1 if mirror.io == "splice" else 64 * KIB   # nothing enters behind what is in a pipe
+    mirror.wait_metric("doppel_buffered_bytes", least)
 
-    assert mirror.metric("doppel_bytes_total", direction="request") == 64 * KIB
+    assert least <= mirror.metric("doppel_bytes_total", direction="request") <= 64 * KIB
     assert mirror.shadow_closed("lag") == 0
     primary.open()
     upload.result()
