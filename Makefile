@@ -96,8 +96,9 @@ build/sanitized/doppel.a: $(filter-out %/main.o,$(sanitized_objects))
 	@rm -f $@
 	$(call SAY,AR $@)$(AR) rcs $@ $^
 
-# A test that defines __wrap_NAME() stands in for NAME.
-WRAPS = $$(sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' tests/unit/$(*F).c | sort -u)
+# A test that defines __wrap_NAME(), itself or in a header of the tests, stands in for NAME.
+WRAPS = $$(sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' tests/unit/$(*F).c \
+    $$(sed -n 's|^\#include "\(tests/unit/.*\)"|\1|p' tests/unit/$(*F).c) | sort -u)
 build/sanitized/unit/%: build/sanitized/obj/tests/unit/%.o build/sanitized/doppel.a
 	@mkdir -p $(@D)
 	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -lcmocka $(WRAPS) -o $@

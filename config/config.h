@@ -104,6 +104,13 @@ struct breaker_config {
     double   seconds;
 };
 
+/* How bytes are moved where both ways are possible. */
+enum io_mode {
+    IO_MODE_AUTO, /* by the traffic */
+    IO_MODE_COPY,
+    IO_MODE_SPLICE,
+};
+
 struct shadow_config {
     char                *name;
     struct target_config target;
@@ -141,6 +148,7 @@ struct config {
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
     uint64_t sample_seed;                 /* 0: each shadow's name is its seed */
+    enum io_mode io;
     struct network_list allow;
     struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
     bool     allow_loop;

@@ -249,6 +249,10 @@ static const struct option options[] = {
     { .name = "buffer", .group = GROUP_LIMITS, .kind = KIND_SIZE, GLOBAL(buffer), .initial = "256k",
       .least = 4 * KIB, .most = GIB, .metavar = "SIZE",
       .help = "kept between client and primary, each direction, before the sender has to wait" },
+    { .name = "io", .group = GROUP_LIMITS, .kind = KIND_CHOICE, GLOBAL(io), .initial = "auto",
+      .choices = "auto copy splice", .metavar = "auto|copy|splice",
+      .help = "how bytes are moved: copy through memory; splice inside the kernel, between sockets "
+              "without TLS; auto splices where much comes at once" },
     { .name = "connect-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(connect_timeout),
       .initial = "5s", .least = 1, .most = HOUR, .metavar = "TIME",
       .help = "how long the primary may take to answer, per address" },
@@ -366,7 +370,10 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "compare", "io", "record", "replay", "shadow-compare",
+    "compare",
+    "record",
+    "replay",
+    "shadow-compare",
 };
 
 /* Keys of later versions in sections and queries. */

@@ -91,7 +91,7 @@
           "bytes relayed: read from clients, written to clients")                                  \
     COUNT(RESPONSE_BYTES, "doppel_bytes_total", "direction=\"response\"", COUNTER, "")             \
     COUNT(BUFFERED_BYTES, "doppel_buffered_bytes", "", GAUGE,                                      \
-          "bytes held in memory for a slower side")                                                \
+          "bytes held for a slower side, in memory or in pipes")                                   \
     COUNT(SHADOW_MEMORY, "", "", GAUGE,                                                            \
           "memory held for shadows alone: what --shadow-memory bounds")                            \
     COUNT(DNS_OK, "doppel_dns_lookups_total", "result=\"ok\"", COUNTER, "names looked up")         \
@@ -134,6 +134,13 @@
     COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \
     COUNT(ACCEPT_OTHER, "doppel_accept_errors_total", "error=\"other\"", COUNTER, "")              \
     COUNT(ACCEPT_PAUSED, "doppel_accept_paused", "", GAUGE, "workers that have paused accepting")  \
+    COUNT(SPLICE_NO_DESCRIPTOR, "doppel_splice_fallback_total", "why=\"no_descriptor\"", COUNTER,  \
+          "times a stream went on in memory because pipes failed")                                 \
+    COUNT(SPLICE_NO_MEMORY, "doppel_splice_fallback_total", "why=\"no_memory\"", COUNTER, "")      \
+    COUNT(SPLICE_PIPE_SIZE, "doppel_splice_fallback_total", "why=\"pipe_size\"", COUNTER, "")      \
+    COUNT(SPLICE_LIMIT, "doppel_splice_fallback_total", "why=\"limit\"", COUNTER, "")              \
+    COUNT(SPLICE_REFUSED, "doppel_splice_fallback_total", "why=\"refused\"", COUNTER, "")          \
+    COUNT(SPLICE_SHORT, "doppel_splice_fallback_total", "why=\"short\"", COUNTER, "")              \
     COUNT(LOG_DROPPED, "doppel_log_dropped_total", "", COUNTER,                                    \
           "log lines dropped because nobody took them")                                            \
     COUNT(LOOP_STALLS, "doppel_loop_stalls_total", "", COUNTER,                                    \

@@ -1,150 +1,38 @@
 /*
- * stream.c — a bounded ring of chunks.
+ * stream.c — cursors over a ring of chunks (flow/ring.h), or over pipes (flow/stream_pipes.c).
  *
- * Chunk number n holds the offsets [n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE) and
- * lives in slot n % slots.  A chunk is borrowed from the pool when a byte is
- * first read into it and goes back when the slowest cursor has left it, so a
- * stream costs what its slowest consumer lags.  The ring starts inside the
- * struct, grows with the lag and goes back when the stream is empty: an idle
- * stream costs its struct, and small traffic allocates nothing.
+ * A chunk is borrowed from the pool when a byte is first read into it and goes back when the
+ * slowest cursor has left it, so a stream costs what its slowest consumer lags.  An idle stream
+ * costs its struct.
  *
- * How much one fill offers the source follows what the last one took, so that
- * small requests borrow one chunk and bulk comes in by the quarter megabyte.
+ * How much one fill offers the source follows what the last one took, so that small requests borrow
+ * one chunk and bulk comes in by the quarter megabyte.
  */
-#include "stream.h"
+#include "stream_inside.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/pool.h"
+#include "flow/pipes.h"
 
 #define FILL_CHUNKS  16 /* one fill reads at most this much, to be fair */
 #define DRAIN_CHUNKS 16
-#define INLINE_SLOTS 4  /* a power of two */
-
-struct stream {
-    struct pool   *pool;
-    struct cursor *cursors;
-    uint64_t       begin;   /* offsets [begin, end) are kept */
-    uint64_t       end;
-    size_t         spared;  /* see stream_spared() */
-    size_t         slots;
-    char         **chunks;  /* few, or a larger ring of its own */
-    char          *few[INLINE_SLOTS];
-    size_t         appetite; /* chunks the next fill offers */
-    enum ending    ending;
-};
 
 static size_t min_size(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-static char **slot_of(struct stream *stream, uint64_t number)
-{
-    return &stream->chunks[number % stream->slots];
-}
-
-/* The number of the first chunk that starts at or after this offset. */
-static uint64_t next_chunk(uint64_t offset)
-{
-    return (offset + CHUNK_SIZE - 1) / CHUNK_SIZE;
-}
-
-/* Describes the bytes [from, to) as chunk-sized pieces. */
-static int pieces(struct stream *stream, uint64_t from, uint64_t to, struct iovec *piece, int max)
-{
-    int count = 0;
-
-    while (from < to && count < max) {
-        size_t inside = from % CHUNK_SIZE;
-        size_t length = min_size(CHUNK_SIZE - inside, to - from);
-
-        piece[count++] = (struct iovec){ *slot_of(stream, from / CHUNK_SIZE) + inside, length };
-        from += length;
-    }
-    return count;
-}
-
-/* Makes the ring wide enough for the chunks [first, last). */
-static bool widen(struct stream *stream, uint64_t first, uint64_t last)
-{
-    size_t slots = stream->slots;
-
-    while (slots < last - first)
-        slots *= 2;
-    if (slots == stream->slots)
-        return true;
-
-    char **chunks = calloc(slots, sizeof chunks[0]);
-    if (chunks == NULL)
-        return false;
-    for (uint64_t number = first; number < first + stream->slots; number++)
-        chunks[number % slots] = *slot_of(stream, number);
-    if (stream->chunks != stream->few)
-        free(stream->chunks);
-    stream->chunks = chunks;
-    stream->slots = slots;
-    return true;
-}
-
-static void use_inline_ring(struct stream *stream)
-{
-    if (stream->chunks != stream->few)
-        free(stream->chunks);
-    stream->chunks = stream->few;
-    stream->slots = INLINE_SLOTS;
-    for (size_t i = 0; i < INLINE_SLOTS; i++)
-        stream->few[i] = NULL;
-}
-
-static bool borrow_chunks(struct stream *stream, uint64_t to)
-{
-    if (!widen(stream, stream->begin / CHUNK_SIZE, next_chunk(to)))
-        return false;
-    for (uint64_t number = stream->end / CHUNK_SIZE; number < next_chunk(to); number++) {
-        char **slot = slot_of(stream, number);
-        if (*slot == NULL && (*slot = pool_take(stream->pool)) == NULL)
-            return false;
-    }
-    return true;
-}
-
-/* Chunks that the ring does not reach (it could not be widened) were never borrowed. */
-static void return_chunks(struct stream *stream, uint64_t first, uint64_t last)
-{
-    uint64_t reach = stream->begin / CHUNK_SIZE + stream->slots;
-
-    for (uint64_t number = first; number < last && number < reach; number++) {
-        char **slot = slot_of(stream, number);
-        if (*slot != NULL)
-            pool_return(stream->pool, *slot);
-        *slot = NULL;
-    }
-}
-
-/* Drops the bytes before this offset; an empty stream keeps no chunk and no ring. */
-static void forget(struct stream *stream, uint64_t needed)
-{
-    bool     empty = needed == stream->end;
-    uint64_t last = empty ? next_chunk(needed) : needed / CHUNK_SIZE;
-
-    if (stream->begin < needed)
-        return_chunks(stream, stream->begin / CHUNK_SIZE, last);
-    if (empty && stream->chunks != stream->few)
-        use_inline_ring(stream);
-    stream->begin = needed;
-}
-
-struct stream *stream_new(struct pool *pool)
+struct stream *stream_new(struct pool *chunks, struct pipes *pipes)
 {
     struct stream *stream = calloc(1, sizeof *stream);
 
     if (stream != NULL) {
-        stream->pool = pool;
+        ring_start(&stream->ring, chunks);
+        stream->pipes = pipes;
         stream->appetite = 1;
-        use_inline_ring(stream);
     }
     return stream;
 }
@@ -155,7 +43,7 @@ void stream_free(struct stream *stream)
         return;
     while (stream->cursors != NULL)
         stream_detach(stream->cursors);
-    forget(stream, stream->end);
+    ring_forget(&stream->ring, stream->end);
     free(stream);
 }
 
@@ -170,14 +58,20 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
         .last = UINT64_MAX,
         .limit = limit,
         .overflow = overflow,
+        .takes_pipes = true,
     };
     stream->cursors = cursor;
+    if (stream->leader == NULL && overflow == OVERFLOW_BLOCKS)
+        stream->leader = cursor;
 }
 
 void stream_detach(struct cursor *cursor)
 {
     if (cursor->stream == NULL)
         return;
+    cursor_drop_pipes(cursor);
+    if (cursor->stream->leader == cursor)
+        cursor->stream->leader = NULL;
     struct cursor **link = &cursor->stream->cursors;
     while (*link != cursor)
         link = &(*link)->next;
@@ -206,8 +100,10 @@ size_t cursor_lag(const struct cursor *cursor)
  * keeps pace must not be cut for one big read. */
 size_t stream_room(const struct stream *stream)
 {
-    size_t room = stream->appetite * CHUNK_SIZE;
+    size_t room = (stream->is_piped ? FILL_CHUNKS : stream->appetite) * (size_t)CHUNK_SIZE;
 
+    if (stream->leader != NULL && stream->leader->piped > 0)
+        return 0;
     for (const struct cursor *c = stream->cursors; c != NULL; c = c->next) {
         size_t lag = c->overflow == OVERFLOW_BLOCKS ? cursor_lag(c) : 0;
 
@@ -241,29 +137,43 @@ static void learn_appetite(struct stream *stream, size_t offered, size_t taken)
         stream->appetite /= 2;
 }
 
-enum io stream_fill(struct stream *stream, struct transport *from)
+static enum io fill_memory(struct stream *stream, struct transport *from, size_t room,
+                           size_t *moved)
 {
     struct iovec space[FILL_CHUNKS + 1];
-    size_t       room = stream->ending == NOT_ENDED ? stream_room(stream) : 0;
-    size_t       moved = 0;
+    uint64_t     limit = stream->end + room;
 
-    if (room == 0 || !transport_may_read(from))
-        return IO_AGAIN;
+    *moved = 0;
+    stream_leave_pipes(stream);
+    if (!ring_reserve(&stream->ring, stream->end, limit))
+        return IO_FAILED;
+    int     count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);
+    enum io io = transport_read(from, space, count, moved);
 
-    uint64_t limit = stream->end + room;
-    enum io  io = IO_FAILED;
-    if (borrow_chunks(stream, limit)) {
-        int count = pieces(stream, stream->end, limit, space, FILL_CHUNKS + 1);
-
-        io = transport_read(from, space, count, &moved);
-    }
-    stream->end += moved;
-    /* Where nothing is kept, the chunk that was begun goes back, too. */
-    uint64_t unused =
-        stream->begin < stream->end ? next_chunk(stream->end) : stream->end / CHUNK_SIZE;
-    return_chunks(stream, unused, next_chunk(limit));
+    ring_commit(&stream->ring, stream->end, stream->end + *moved, limit);
+    stream->end += *moved;
     if (io == IO_OK)
-        learn_appetite(stream, room, moved);
+        learn_appetite(stream, room, *moved);
+    return io;
+}
+
+enum io stream_fill(struct stream *stream, struct transport *from)
+{
+    enum io io = IO_AGAIN;
+    size_t  moved = 0;
+
+    if (stream->ending != NOT_ENDED || !transport_may_read(from))
+        return IO_AGAIN;
+    stream_choose_form(stream, from);
+    size_t room = stream_room(stream);
+    if (room == 0)
+        return IO_AGAIN;
+    if (stream->is_piped)
+        io = stream_fill_pipes(stream, from, room, &moved);
+    if (io == IO_AGAIN && !stream->is_piped)
+        io = fill_memory(stream, from, room, &moved);
+    if (io == IO_OK)
+        stream_learn_bulk(stream, moved);
     if (io == IO_END)
         stream->ending = ENDED_FIN;
     if (io == IO_FAILED)
@@ -271,21 +181,53 @@ enum io stream_fill(struct stream *stream, struct transport *from)
     return io;
 }
 
+/* How far the cursor may go now. */
+static uint64_t reach_of(const struct cursor *cursor)
+{
+    return cursor->last < cursor->stream->end ? cursor->last : cursor->stream->end;
+}
+
+static enum io drain_memory(struct cursor *cursor, struct transport *to)
+{
+    const struct ring *ring = &cursor->stream->ring;
+    struct iovec bytes[DRAIN_CHUNKS];
+    size_t       moved;
+    uint64_t reach = reach_of(cursor);
+    if (cursor_piped_from(cursor) < reach)
+        reach = cursor_piped_from(cursor);
+    int count = ring_pieces(ring, cursor->position, reach, bytes, DRAIN_CHUNKS);
+    enum io io = transport_write(to, bytes, count, &moved);
+
+    cursor->position += moved;
+    return io;
+}
+
+/* IO_FAILED: what it must have in memory to be drained, there is no memory for. */
+static enum io drain_some(struct cursor *cursor, struct transport *to)
+{
+    enum io io = IO_AGAIN;
+
+    cursor->takes_pipes = transport_can_splice(to);
+    if (cursor->takes_pipes && cursor->position == cursor_piped_from(cursor))
+        io = cursor_drain_pipes(cursor, to);
+    if (!transport_can_splice(to) && !cursor_leave_pipes(cursor)) {
+        stream_detach(cursor);
+        return IO_FAILED;
+    }
+    if (io == IO_AGAIN && cursor->position < cursor_piped_from(cursor))
+        io = drain_memory(cursor, to);
+    return io;
+}
+
 enum io cursor_drain(struct cursor *cursor, struct transport *to)
 {
-    struct stream *stream = cursor->stream;
-    struct iovec bytes[DRAIN_CHUNKS];
-    enum io io = IO_AGAIN;
-    size_t moved = 0;
+    const struct stream *stream = cursor->stream;
+    enum io              io = IO_AGAIN;
 
     if (stream == NULL)
         return IO_FAILED;
-    uint64_t reach = cursor->last < stream->end ? cursor->last : stream->end;
-    if (cursor->position < reach) {
-        int count = pieces(stream, cursor->position, reach, bytes, DRAIN_CHUNKS);
-        io = transport_write(to, bytes, count, &moved);
-        cursor->position += moved;
-    }
+    if (cursor->position < reach_of(cursor))
+        io = drain_some(cursor, to);
     /* The end must be told in the turn that delivers the last byte: nothing
      * would wake this consumer once more. */
     bool finished = cursor_is_at_last(cursor) ||
@@ -298,13 +240,17 @@ uint64_t stream_total(const struct stream *stream)
     return stream->end;
 }
 
-size_t stream_peek(const struct stream *stream, void *room, size_t most)
+size_t stream_peek(struct stream *stream, void *room, size_t most)
 {
-    size_t inside = stream->begin % CHUNK_SIZE;
-    size_t length = min_size(most, min_size(CHUNK_SIZE - inside, stream_buffered(stream)));
+    struct iovec piece;
 
-    if (length > 0)
-        memcpy(room, stream->chunks[stream->begin / CHUNK_SIZE % stream->slots] + inside, length);
+    if (stream->begin == stream->end)
+        return 0;
+    if (stream->ring.begin > stream->begin || stream->ring.end <= stream->begin)
+        return stream_peek_pipe(stream, room, most);
+    ring_pieces(&stream->ring, stream->begin, stream->ring.end, &piece, 1);
+    size_t length = min_size(most, piece.iov_len);
+    memcpy(room, piece.iov_base, length);
     return length;
 }
 
@@ -320,8 +266,7 @@ size_t stream_spared(const struct stream *stream)
 
 bool stream_settle(struct stream *stream)
 {
-    uint64_t needed = stream->end;         /* by anyone */
-    uint64_t needed_by_blocking = stream->end;
+    uint64_t needed = stream->end;
     bool     detached = false;
 
     for (struct cursor *c = stream->cursors, *next; c != NULL; c = next) {
@@ -329,19 +274,16 @@ bool stream_settle(struct stream *stream)
         if (c->overflow == OVERFLOW_DETACHES && cursor_lag(c) > c->limit) {
             stream_detach(c);
             detached = true;
-            continue;
-        }
-        if (c->position < needed)
+        } else if (c->position < needed) {
             needed = c->position;
-        if (c->overflow == OVERFLOW_BLOCKS && c->position < needed_by_blocking)
-            needed_by_blocking = c->position;
+        }
     }
-    forget(stream, needed);
-    stream->spared = 0;
-    if (needed < needed_by_blocking) {
-        uint64_t last = needed_by_blocking < stream->end ? needed_by_blocking / CHUNK_SIZE
-                                                         : next_chunk(stream->end);
-        stream->spared = (last - needed / CHUNK_SIZE) * CHUNK_SIZE;
-    }
+    stream->begin = needed;
+
+    uint64_t in_ring = stream_ring_needed(stream, false);
+    uint64_t in_ring_by_blocking = stream_ring_needed(stream, true);
+    ring_forget(&stream->ring, in_ring);
+    stream->spared = ring_memory(&stream->ring, in_ring) -
+                     ring_memory(&stream->ring, in_ring_by_blocking) + stream_piped_memory(stream);
     return detached;
 }

@@ -7,10 +7,13 @@
  *                  slowest      another               fastest
  *                  cursor       cursor                cursor
  *
- * Bytes enter once, at the end, and are never copied or moved again.  A cursor
- * is one consumer's place in the stream.  How far a cursor may fall behind is
- * its limit; what happens there is its overflow policy: hold the source back,
- * or let the stream go on without that consumer.
+ * Bytes enter once, at the end.  A cursor is one consumer's place in the
+ * stream.  How far a cursor may fall behind is its limit; what happens there is
+ * its overflow policy: hold the source back, or let the stream go on without
+ * that consumer.
+ *
+ * Bytes are kept in chunks of memory or, where sockets allow it and the traffic
+ * is worth it, in pipes of the kernel; nobody outside can tell the difference.
  *
  * Offsets count bytes since the stream began, so they only grow.
  */
@@ -23,8 +26,10 @@
 
 #include "transport.h"
 
-struct stream;
+struct pipe;
+struct pipes;
 struct pool;
+struct stream;
 
 enum overflow {
     OVERFLOW_BLOCKS,    /* stop reading the source until this cursor catches up */
@@ -46,13 +51,18 @@ struct cursor {
     uint64_t       last;     /* where its share ends; UINT64_MAX: with the stream */
     size_t         limit;    /* bytes it may lag */
     enum overflow  overflow;
+    bool           takes_pipes; /* as far as is known of its transport */
+    struct pipe   *pipes;    /* with the last bytes of the stream, in order */
+    size_t         piped;    /* how many; 0: what it has yet to take is all in memory */
 };
 
-/* NULL when there is no memory.  An empty stream holds no chunk. */
-struct stream *stream_new(struct pool *chunks);
+/* pipes NULL: memory alone.  NULL when there is no memory.  An empty stream holds no chunk and, once
+ * it is settled, no pipe. */
+struct stream *stream_new(struct pool *chunks, struct pipes *pipes);
 void           stream_free(struct stream *);
 
-/* The new cursor starts at the end: it sees only bytes that enter later. */
+/* The new cursor starts at the end: it sees only bytes that enter later.  The first one that blocks
+ * leads: into pipes nothing enters before it has taken what came before. */
 void stream_attach(struct stream *, struct cursor *, size_t limit, enum overflow);
 void stream_detach(struct cursor *);
 /* The cursor's share ends at this offset, whatever enters later. */
@@ -81,9 +91,10 @@ size_t   stream_room(const struct stream *);
 bool     stream_wants_more(const struct stream *);  /* room, and not ended */
 uint64_t stream_total(const struct stream *);       /* bytes that ever entered */
 /* Copies the first bytes that are kept, as far as they lie together; answers how many. */
-size_t   stream_peek(const struct stream *, void *room, size_t most);
+size_t   stream_peek(struct stream *, void *room, size_t most);
 size_t   stream_buffered(const struct stream *);    /* bytes kept */
-/* Memory that only cursors that may be detached still need, as of the last stream_settle(). */
+/* Memory that only cursors that may be detached still need, as of the last stream_settle(); a pipe
+ * with bytes in it counts as a whole one. */
 size_t   stream_spared(const struct stream *);
 size_t   cursor_lag(const struct cursor *);         /* what it holds; 0 once detached */
 bool     cursor_is_at_last(const struct cursor *);  /* it has had its share: see cursor_stop_at() */

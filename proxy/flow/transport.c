@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -81,6 +82,7 @@ struct transport {
     bool is_paused : 1;       /* nobody reads it */
     bool in_resets : 1;       /* in the reset watch's set */
     bool needs_keepalive : 1; /* and does not have it yet */
+    bool refuses_splice : 1;
 };
 
 static void peer_forget(struct peer *peer)
@@ -495,6 +497,27 @@ enum io transport_discard(struct transport *t, size_t most, size_t *moved)
     return read_result(t, n, most, moved);
 }
 
+/* n is what the system call answered, all what it was given. */
+static enum io write_result(struct transport *t, ssize_t n, size_t all, size_t *moved)
+{
+    if (n >= 0) {
+        *moved = (size_t)n;
+        t->writable = *moved == all;
+        return IO_OK;
+    }
+    if (errno == EINTR)
+        return IO_AGAIN;
+    if (errno == EAGAIN || is_shortage(errno)) {
+        t->writable = false;
+        if (errno != EAGAIN)
+            starve(t);
+        return IO_AGAIN;
+    }
+    int error = errno;
+    t->readable = true; /* what the peer sent before is still there */
+    return failed(t, error);
+}
+
 static enum io write_securely(struct transport *t, const struct iovec *bytes, int count,
                               size_t *moved)
 {
@@ -516,24 +539,64 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
         return io;
     if (t->tls != NULL)
         return write_securely(t, bytes, count, moved);
-    ssize_t n = send_pieces(t->io.fd, bytes, count);
-    if (n >= 0) {
-        *moved = (size_t)n;
-        t->writable = *moved == total(bytes, count);
-        return IO_OK;
-    }
-    if (errno == EINTR)
-        return IO_AGAIN;
-    if (errno == EAGAIN || is_shortage(errno)) {
-        t->writable = false;
-        if (errno != EAGAIN)
-            starve(t);
-        return IO_AGAIN;
-    }
-    int error = errno;
-    t->readable = true; /* what the peer sent before is still there */
-    return failed(t, error);
+    return write_result(t, send_pieces(t->io.fd, bytes, count), total(bytes, count), moved);
 }
+/* --- splice(2) --------------------------------------------------------------------------- */
+
+/* No such call, or a filter forbids it: that holds for every socket of this process. */
+static bool splice_is_forbidden;
+
+bool transport_can_splice(const struct transport *t)
+{
+    return t->tls == NULL && !t->refuses_splice && !splice_is_forbidden;
+}
+
+/* splice(2) stops at an urgent byte for ever; read(2) steps over it. */
+static bool is_before_urgent_byte(const struct transport *t)
+{
+    int       error = errno;
+    int       is_there = 0;
+    bool      found = ioctl(t->io.fd, SIOCATMARK, &is_there) == 0 && is_there;
+
+    errno = error;
+    return found;
+}
+
+/* Another way has to be found, and nothing has moved. */
+static bool is_refused(struct transport *t, ssize_t n)
+{
+    if (n >= 0 || (errno != EINVAL && errno != ENOSYS && errno != EPERM &&
+                   (errno != EAGAIN || !is_before_urgent_byte(t))))
+        return false;
+    t->refuses_splice = true;
+    splice_is_forbidden |= errno == ENOSYS || errno == EPERM;
+    return true;
+}
+
+enum io transport_splice_in(struct transport *t, int pipe, size_t most, size_t *moved)
+{
+    *moved = 0;
+    if (t->at_end)
+        return t->broken ? IO_FAILED : IO_END;
+    enum io io = may_try(t, t->readable);
+    if (io != IO_OK)
+        return io;
+    ssize_t n = splice(t->io.fd, NULL, pipe, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    return is_refused(t, n) ? IO_AGAIN : read_result(t, n, most, moved);
+}
+
+/* Without SPLICE_F_MORE, which would hold the last bytes back for a while. */
+enum io transport_splice_out(struct transport *t, int pipe, size_t bytes, size_t *moved)
+{
+    *moved = 0;
+    enum io io = may_try(t, t->writable);
+    if (io != IO_OK)
+        return io;
+    ssize_t n = splice(pipe, NULL, t->io.fd, NULL, bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    return is_refused(t, n) ? IO_AGAIN : write_result(t, n, bytes, moved);
+}
+
+/* --- endings ----------------------------------------------------------------------------- */
 
 void transport_end(struct transport *t)
 {

@@ -46,6 +46,13 @@ enum io transport_write(struct transport *, const struct iovec *bytes, int count
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
 enum io transport_discard(struct transport *, size_t most, size_t *moved);
 
+/* Whether the next two are worth trying: not with TLS, and not once the kernel has refused. */
+bool    transport_can_splice(const struct transport *);
+/* As transport_read() and transport_write(), with a pipe instead of memory (splice(2)).  The pipe
+ * must be empty, or hold that many bytes.  IO_AGAIN may mean that the kernel refuses, too. */
+enum io transport_splice_in(struct transport *, int pipe, size_t most, size_t *moved);
+enum io transport_splice_out(struct transport *, int pipe, size_t bytes, size_t *moved);
+
 /* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
  * or by closing.  While opening it is remembered; said again it does nothing. */
 void transport_end(struct transport *);

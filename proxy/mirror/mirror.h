@@ -20,6 +20,7 @@ struct dialer;
 struct ev_loop;
 struct handshakes;
 struct page;
+struct pipes;
 struct reactor;
 struct slot;
 struct sources;
@@ -39,6 +40,7 @@ struct mirror {
     struct dialer        *dialer;
     struct handshakes    *handshakes;
     struct pool           chunks;
+    struct pipes         *pipes;          /* NULL: bytes are copied only */
     const struct config  *config;
     struct page          *page;
     struct slot          *slot;           /* this worker's cells */

@@ -16,6 +16,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/handshake.h"
+#include "flow/pipes.h"
 #include "flow/proxied.h"
 #include "flow/stream.h"
 #include "flow/transport.h"
@@ -191,6 +192,8 @@ static void session_free(struct session *s)
 
 static void session_close(struct session *s)
 {
+    struct mirror *mirror = s->mirror;
+
     session_move(s, SESSION_CLOSED);
     legs_settle_request(s, s->ended_at);
     session_book(s);
@@ -198,6 +201,8 @@ static void session_close(struct session *s)
     struct account account = account_of(s);
     account_close(&account);
     session_free(s);
+    if (mirror->pipes != NULL && mirror->sessions.next == &mirror->sessions)
+        pipes_rest(mirror->pipes); /* a worker without sessions holds none */
 }
 
 /* --- the one way ------------------------------------------------------------------------- */
@@ -298,8 +303,8 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
         free(s);
         return NULL;
     }
-    s->request = stream_new(&mirror->chunks);
-    s->response = stream_new(&mirror->chunks);
+    s->request = stream_new(&mirror->chunks, mirror->pipes);
+    s->response = stream_new(&mirror->chunks, mirror->pipes);
     s->client = open_client(s, socket, client);
     if (s->request == NULL || s->response == NULL || s->client == NULL) {
         session_free(s);

@@ -12,6 +12,10 @@
 #define MOST_PER_WORKER     65536   /* sessions */
 #define FALLBACK            1024    /* descriptors, where the limit cannot be read */
 #define DESCRIPTORS_SESSION 2       /* client and primary */
+#define DESCRIPTORS_PIPE    2
+#define LEAST_FOR_PIPES     256     /* so many are for sockets alone */
+#define SHARE_OF_PIPES      16      /* one in so many of the others is a pipe's */
+#define MOST_PIPES          256 /* 64 MiB of them: what an unprivileged user may have (pipe(7)) */
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -27,9 +31,18 @@ static size_t usable_descriptors(const struct config *config, size_t descriptors
     return descriptors > spare + DESCRIPTORS_SESSION ? descriptors - spare : DESCRIPTORS_SESSION;
 }
 
+static size_t most_pipes(const struct config *config, size_t usable)
+{
+    if (config->io == IO_MODE_COPY || usable < LEAST_FOR_PIPES)
+        return 0;
+    return min_size((usable - LEAST_FOR_PIPES) / SHARE_OF_PIPES / DESCRIPTORS_PIPE, MOST_PIPES);
+}
+
 struct limits limits_choose(const struct config *config, size_t descriptors)
 {
-    size_t usable = usable_descriptors(config, descriptors);
+    size_t all = usable_descriptors(config, descriptors);
+    size_t pipes = most_pipes(config, all);
+    size_t usable = all - DESCRIPTORS_PIPE * pipes;
     size_t most = min_size(usable / DESCRIPTORS_SESSION, MOST_PER_WORKER);
     size_t with_shadows = min_size(usable / (DESCRIPTORS_SESSION + config->shadow_count), most);
     size_t each = with_shadows > 0 ? with_shadows : 1;
@@ -42,6 +55,7 @@ struct limits limits_choose(const struct config *config, size_t descriptors)
         .sessions = each * config->workers,
         .sessions_per_worker = each,
         .shadows_per_worker = usable - DESCRIPTORS_SESSION * each,
+        .pipes_per_worker = pipes,
     };
     limits.is_lowered = wished > limits.sessions;
     if (wished > 0)

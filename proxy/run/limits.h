@@ -1,9 +1,8 @@
 /*
  * limits.h — what the descriptor limit allows: sessions, and shadows beside them.
  *
- *     descriptors of a worker = spare + 2 for each session + 1 for each mirrored shadow
- *                               logs,   client, primary
- *                               pipes
+ *     descriptors of a worker = spare + 2 for each pipe + 2 for each session + 1 for each shadow
+ *                               logs                      client, primary
  *
  * A session's two are always kept free, so that shadows never take the primary's.
  */
@@ -19,6 +18,7 @@ struct limits {
     size_t sessions;            /* clients at a time, over all workers */
     size_t sessions_per_worker;
     size_t shadows_per_worker;  /* open connections to shadows */
+    size_t pipes_per_worker;    /* that bytes are spliced through */
     bool   is_lowered;          /* --max-sessions asked for more */
 };
 

@@ -28,6 +28,7 @@
 #include "flow/dial.h"
 #include "flow/handshake.h"
 #include "flow/names.h"
+#include "flow/pipes.h"
 #include "flow/reactor.h"
 #include "mirror/mirror.h"
 #include "mirror/sessions.h"
@@ -125,6 +126,7 @@ static void worker_dismantle(struct worker *w)
     handshakes_free(w->mirror.handshakes);
     names_free(w->names);
     reactor_free(w->mirror.reactor);
+    pipes_free(w->mirror.pipes);
     pool_close(&w->mirror.chunks);
     free(w->mirror.shadow_limits);
     ev_loop_destroy(loop);
@@ -336,6 +338,9 @@ static void make_mirror(struct worker *w, struct fault *fault)
     if (w->names == NULL)
         die(1, "%s", fault->text);
     mirror->dialer = dialer_new(mirror->reactor, w->names, &dialling);
+    if (start->limits->pipes_per_worker > 0)
+        mirror->pipes =
+            pipes_new(start->slot, start->limits->pipes_per_worker, config->io == IO_MODE_SPLICE);
     mirror->config = config;
     mirror->page = start->page;
     mirror->slot = start->slot;

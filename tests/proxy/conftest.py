@@ -21,8 +21,15 @@ from support.crowd import Crowd
 from support.faults import Faults
 from support.network import Network
 from support.peers import Job, Server
-from support.proxy import Doppel
+from support.proxy import Doppel, io_mode
 from support.secure import Authority
+
+
+def pytest_generate_tests(metafunc):
+    """Tests about the way of bytes take both: the fixture doppel hands the mode on."""
+    if metafunc.definition.get_closest_marker("path") is not None and "doppel" in metafunc.fixturenames:
+        metafunc.fixturenames.append("io")
+        metafunc.parametrize("io", [io_mode()] if io_mode() else ["copy", "splice"])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -67,6 +74,8 @@ def doppel(request, server):
     def start(*arguments, **options):
         if request.node.get_closest_marker("release"):
             options.setdefault("release", True)
+        options.setdefault("io", getattr(request.node, "callspec", None)
+                           and request.node.callspec.params.get("io"))
         mirror = Doppel.__new__(Doppel)
         mirrors.append(mirror)
         mirror.__init__(*arguments, **options)

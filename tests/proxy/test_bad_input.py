@@ -118,7 +118,7 @@ FLAGS = [
     ("--tls-min 1.1", ["--tls-min", "1.2 1.3"]),
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
-    ("--io splice", ["--io is not in this version"]),
+    ("--io fast", ["--io", "fast", "auto copy splice"]),
     ("--shadow-breaker 5", ["--shadow-breaker", '"5" has no slash', "5/10s, or off"]),
     ("--shadow-breaker 0/10s", ["--shadow-breaker", '"0/10s"', "1 to 1000"]),
     ("--sample-seed x", ["--sample-seed", '"x" is not a number', "or name"]),

@@ -14,6 +14,8 @@ from support.peers import ANSWER, Client, echo, flood, hold, sink
 from support.proxy import SMALL, shadow
 from support.waiting import eventually, let_pass
 
+pytestmark = pytest.mark.path
+
 TINY = 4096     # a receive buffer that fills at once
 
 
@@ -56,7 +58,8 @@ def test_C02_what_was_read_before_the_reset_still_reaches_a_slow_primary(doppel,
     assert seen.wait_end() == "rst"
     session = mirror.session(0)
     assert session["reason"] == "client_rst"
-    assert seen.received.count == session["request_bytes"] > 64 * KIB
+    least = 0 if mirror.io == "splice" else 64 * KIB   # nothing enters behind what is in a pipe
+    assert seen.received.count == session["request_bytes"] > least
     assert mirrored.connection().wait_end() == "rst"
     assert mirrored.connection().received.count == session["request_bytes"]
 
@@ -314,7 +317,7 @@ def test_C13_clients_over_the_limit_wait_and_are_all_served(doppel, server):
 
     eventually(lambda: mirror.metric("doppel_accept_paused") == 0, "accepting goes on")
     assert mirror.metric("doppel_sessions_total") == 100
-    assert closed(mirror, "client_fin") == 100
+    eventually(lambda: closed(mirror, "client_fin") == 100, "the last one is counted, too")
 
 
 def test_C13_a_client_that_gave_up_waiting_costs_nobody_anything(doppel, server):

@@ -9,6 +9,8 @@ from support.peers import ANSWER, finish_early, keep_open, sink
 from support.proxy import SMALL
 from support.waiting import let_pass
 
+pytestmark = pytest.mark.path
+
 TINY = 4096     # a receive buffer that fills at once
 
 

@@ -181,7 +181,7 @@ def test_a_v6_source_is_its_network_of_64_bits(network, doppel, server):
 
 def test_L02_a_primary_that_reads_nothing_fills_one_buffer_and_no_more(doppel, server):
     primary = server(hold, rcvbuf=4096)
-    mirror = doppel(primary, "--buffer", "64k", *NARROW)
+    mirror = doppel(primary, "--buffer", "64k", *NARROW, io="copy")
     client = mirror.connect()
     sending = client.start(client.send, pattern(4 * MIB))
 
@@ -198,7 +198,7 @@ def test_L02_a_client_that_reads_nothing_fills_one_buffer_and_no_more(doppel, se
         connection.recv_exact(1)
         connection.send(pattern(4 * MIB))
         connection.drain()
-    mirror = doppel(server(talk), "--buffer", "64k", *NARROW)
+    mirror = doppel(server(talk), "--buffer", "64k", *NARROW, io="copy")
     client = mirror.connect(rcvbuf=4096)
     client.send(b"?")
 
@@ -350,7 +350,7 @@ def test_L03_the_worst_case_is_told_at_the_start(doppel, server):
 @pytest.mark.release
 def test_L03_two_hundred_stalled_shadows_cost_what_the_budget_says(doppel, server, stalled):
     """Resident memory, not gauges: below the budget it is what lags, above it the budget."""
-    mirror = doppel(server(echo_patiently), "--shadow-memory", "32m", shadows=[stalled])
+    mirror = doppel(server(echo_patiently), "--shadow-memory", "32m", shadows=[stalled], io="copy")
     mirror.expect(identity="none")      # 200 times 200 comparisons would take longer than the rest
     clients = [mirror.connect() for _ in range(200)]
     for client in clients:

@@ -15,6 +15,8 @@ from support.peers import Ended, close_at_once, echo, flood, greet, hold, read_s
 from support.proxy import SMALL
 from support.waiting import eventually, let_pass
 
+pytestmark = pytest.mark.path
+
 TINY = 4096     # a receive buffer that fills at once
 
 

@@ -13,6 +13,8 @@ from support.peers import (Ended, close_at_once, echo, finish_early, flood, hold
 from support.proxy import shadow
 from support.waiting import eventually, let_pass
 
+pytestmark = pytest.mark.path
+
 # A receiver this small takes a few kilobytes; the rest waits in doppel.
 TINY = 4096
 ROUND = pattern(16 * KIB, seed=5)
@@ -445,9 +447,10 @@ def test_a_small_shadow_buffer_is_not_outrun_before_the_primary_is_open(doppel, 
     client = mirror.connect()
     upload = client.start(client.send, pattern(2 * MIB))
 
-    mirror.wait_metric("doppel_buffered_bytes", 64 * KIB)
+    least = 1 if mirror.io == "splice" else 64 * KIB   # nothing enters behind what is in a pipe
+    mirror.wait_metric("doppel_buffered_bytes", least)
 
-    assert mirror.metric("doppel_bytes_total", direction="request") == 64 * KIB
+    assert least <= mirror.metric("doppel_bytes_total", direction="request") <= 64 * KIB
     assert mirror.shadow_closed("lag") == 0
     primary.open()
     upload.result()

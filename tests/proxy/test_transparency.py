@@ -14,6 +14,8 @@ from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, answer, echo, flood
 from support.waiting import eventually
 
+pytestmark = pytest.mark.path
+
 SYS_PIDFD_GETFD = 438   # the same on every architecture
 
 LISTENS = {"ipv4": "127.0.0.1:0", "ipv6": "[::1]:0", "unix": "unix:{}/listen"}

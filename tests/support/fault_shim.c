@@ -87,6 +87,7 @@ static const struct {
     { "EACCES", EACCES },
     { "ENOSPC", ENOSPC },
     { "EIO", EIO },
+    { "ENOSYS", ENOSYS },
     { "ETIMEDOUT", ETIMEDOUT },
     { "ENETUNREACH", ENETUNREACH },
     { "EHOSTUNREACH", EHOSTUNREACH },
@@ -563,6 +564,25 @@ void *mmap(void *where, size_t size, int protection, int flags, int fd, off_t of
     if (refuses_memory("mmap", __builtin_return_address(0)))
         return MAP_FAILED;
     return real(where, size, protection, flags, fd, offset);
+}
+
+/* --- without memory: splice_in is from a socket, splice_out to one --- */
+
+ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t size,
+               unsigned flags)
+{
+    REAL(ssize_t, "splice", int, off64_t *, int, off64_t *, size_t, unsigned);
+    struct stat kind;
+    const bool is_in = fstat(from, &kind) == 0 && S_ISSOCK(kind.st_mode);
+    const struct rule *rule = strike(is_in ? "splice_in" : "splice_out", is_in ? from : to);
+    return fails(rule) ? -1 : real(from, from_offset, to, to_offset, at_most(rule, size), flags);
+}
+
+ssize_t tee(int from, int to, size_t size, unsigned flags)
+{
+    REAL(ssize_t, "tee", int, int, size_t, unsigned);
+    const struct rule *rule = strike("tee", NOT_ON_FILES);
+    return fails(rule) ? -1 : real(from, to, at_most(rule, size), flags);
 }
 
 /* --- processes and pipes --- */

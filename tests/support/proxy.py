@@ -55,6 +55,11 @@ def binary(release=False):
     return str((ROOT / os.environ.get(variable, usual)).resolve())
 
 
+def io_mode():
+    """How all proxies are to move bytes that are not told by their test: $DOPPEL_TEST_IO, or ""."""
+    return os.environ.get("DOPPEL_TEST_IO", "")
+
+
 def clean_environment(extra=None):
     """Without DOPPEL_* of the test run itself: doppel would take them for its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DOPPEL")}
@@ -148,7 +153,7 @@ class Doppel:
 
     def __init__(self, primary, *flags, shadows=(), listens=("127.0.0.1:0",), workers=1, env=None,
                  prefix=(), preexec=None, stdout=None, stderr=None, cwd=None, release=False,
-                 admin=True, wait=True, program=None, pass_fds=(), config=None):
+                 admin=True, wait=True, program=None, pass_fds=(), config=None, io=None, user=None):
         self.program = program or binary(release)
         self.directory = tempfile.mkdtemp(prefix="doppel-")
         self.admin_path = os.path.join(self.directory, "admin")
@@ -167,7 +172,13 @@ class Doppel:
         self.addresses = []
         self.descriptors_at_start = {}
         self._access = None
-        self._start(env, preexec, stdout, stderr, cwd, pass_fds)
+        self.io = io or io_mode()
+        self._identity = {}
+        if user is not None:
+            os.chown(self.directory, user, user)
+            self._identity = {"user": user, "group": user, "extra_groups": []}
+        told = {"DOPPEL_IO": self.io} if self.io else {}
+        self._start({**told, **(env or {})}, preexec, stdout, stderr, cwd, pass_fds)
         if wait:
             self.wait_until_listening()
 
@@ -393,6 +404,7 @@ class Doppel:
     def _start(self, env, preexec, stdout, stderr, cwd, pass_fds):
         self._process = subprocess.Popen(
             self.command, env=clean_environment(env), cwd=cwd, preexec_fn=preexec, pass_fds=pass_fds,
+            **self._identity,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr)
         self._access = LineReader(self._process.stdout) if stdout is None else None

@@ -66,7 +66,8 @@ static struct config config_of(size_t workers, size_t shadows, size_t max_sessio
 
 static size_t used(const struct limits *limits)
 {
-    return 2 * limits->sessions_per_worker + limits->shadows_per_worker;
+    return 2 * limits->sessions_per_worker + limits->shadows_per_worker +
+           2 * limits->pipes_per_worker;
 }
 
 static void check_division(const struct config *config, size_t descriptors)
@@ -173,12 +174,28 @@ static void test_more_descriptors_never_mean_fewer_sessions(void **state)
 static void test_every_places_listening_sockets_are_counted(void **state)
 {
     struct config config = config_of(8, 0, 0);
-    const struct limits one = limits_choose(&config, 1024);
 
     (void)state;
+    config.io = IO_MODE_COPY; /* pipes would give way a little */
+    const struct limits one = limits_choose(&config, 1024);
     config.listen_count = 16;
     assert_true(limits_choose(&config, 1024).sessions_per_worker <=
                 one.sessions_per_worker - (16 - 1) * 8 / 2);
+}
+
+static void test_pipes_are_few_and_none_when_they_are_not_wanted(void **state)
+{
+    struct config       config = config_of(1, 1, 0);
+    const struct limits tight = limits_choose(&config, 256);
+    const struct limits usual = limits_choose(&config, 1024);
+    const struct limits wide = limits_choose(&config, A_MILLION);
+
+    (void)state;
+    assert_int_equal(tight.pipes_per_worker, 0);
+    assert_in_range(usual.pipes_per_worker, 16, 64);
+    assert_int_equal(wide.pipes_per_worker, 256); /* what they hold is memory of the kernel */
+    config.io = IO_MODE_COPY;
+    assert_int_equal(limits_choose(&config, 1024).pipes_per_worker, 0);
 }
 
 static void test_the_worst_case_is_full_sessions_and_all_shadow_memory(void **state)
@@ -255,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_a_smaller_wish_leaves_more_to_shadows),
         cmocka_unit_test(test_more_descriptors_never_mean_fewer_sessions),
         cmocka_unit_test(test_every_places_listening_sockets_are_counted),
+        cmocka_unit_test(test_pipes_are_few_and_none_when_they_are_not_wanted),
         cmocka_unit_test(test_the_worst_case_is_full_sessions_and_all_shadow_memory),
         cmocka_unit_test_setup(test_the_limit_is_raised_as_far_as_it_goes, play_along),
         cmocka_unit_test_setup(test_no_more_than_a_million_is_ever_asked_for, play_along),
