@@ -6,6 +6,8 @@ import os
 import pwd
 import signal
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 NOBODY = pwd.getpwnam("nobody")
 UNKNOWN = 54321         # no user and no group has this number
 BIND_SERVICE, NET_ADMIN = 1 << 10, 1 << 12      # linux/capability.h
+
+
+@pytest.fixture
+def place():
+    """A directory that everybody may pass; pytest closes the way to its own with each new run."""
+    with tempfile.TemporaryDirectory(prefix="doppel-place-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
 
 
 def identity(pid):
@@ -98,10 +108,9 @@ def test_R26_a_port_of_root_is_served_by_the_user(network, doppel, server):
 
 
 @pytest.mark.netns
-def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel, server, tmp_path):
+def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel, server, place):
     """Sockets of one port must be of one user (SO_REUSEPORT), and port 81 needs the kept capability."""
-    open_the_way(tmp_path)
-    configuration = tmp_path / "doppel.conf"
+    configuration = place / "doppel.conf"
     configuration.write_text("workers = 1\nlisten = 127.0.0.1:80\nuser = nobody\n")
     configuration.chmod(0o644)
     mirror = doppel(server(echo), "-c", str(configuration), listens=[], workers=None, wait=False)
@@ -128,20 +137,11 @@ def as_nobody():
 
 
 @pytest.fixture
-def program(tmp_path):
+def program(place):
     """The program where everybody can start it."""
-    os.chmod(tmp_path, 0o755)
-    copy = f"/tmp/doppel-{os.getpid()}-{tmp_path.name}"
+    copy = str(place / "doppel")
     subprocess.run(["install", "-m", "755", binary(release=True), copy], check=True)
-    yield copy
-    os.unlink(copy)
-
-
-def open_the_way(path):
-    """Everybody may pass to that directory."""
-    for directory in [path, *path.parents]:
-        if not directory.stat().st_mode & 0o001:
-            directory.chmod(directory.stat().st_mode | 0o011)
+    return copy
 
 
 def run(program, *arguments):
@@ -190,12 +190,11 @@ def test_sockets_and_logs_that_doppel_makes_belong_to_the_user(doppel, server, t
     eventually(there.read_text, "the session's line is in the file that root had made")
 
 
-def test_what_a_reload_could_not_read_is_named(doppel, server, authority, tmp_path):
+def test_what_a_reload_could_not_read_is_named(doppel, server, authority, place):
     """Keys only root may read serve until the end, although nobody can read them any more."""
-    open_the_way(tmp_path)
     pem = authority.certificate("127.0.0.1")
     os.chmod(pem, 0o600)
-    configuration, name = tmp_path / "doppel.conf", tmp_path / "limit"
+    configuration, name = place / "doppel.conf", place / "limit"
     configuration.write_text("backlog = 16\n")
     configuration.chmod(0o600)
     name.write_text("32\n")
@@ -211,23 +210,21 @@ def test_what_a_reload_could_not_read_is_named(doppel, server, authority, tmp_pa
     assert client.exchange(b"hello") == b"hello"
 
 
-def test_what_everybody_may_read_is_not_named(doppel, server, tmp_path):
-    configuration = tmp_path / "doppel.conf"
+def test_what_everybody_may_read_is_not_named(doppel, server, place):
+    configuration = place / "doppel.conf"
     configuration.write_text("backlog = 16\n")
     configuration.chmod(0o644)
-    open_the_way(tmp_path)
     mirror = doppel(server(echo), "--user", "nobody", "-c", str(configuration))
 
     mirror.assert_log_count(" not_readable ", 0, 0)
 
 
-def test_logs_are_opened_anew_by_the_user_where_it_may(doppel, server, tmp_path):
-    open_the_way(tmp_path)
-    os.chown(tmp_path, NOBODY.pw_uid, NOBODY.pw_gid)
-    path = tmp_path / "access"
+def test_logs_are_opened_anew_by_the_user_where_it_may(doppel, server, place):
+    os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+    path = place / "access"
     mirror = doppel(server(echo), "--user", "nobody", "--access-log", str(path))
 
-    path.rename(tmp_path / "access.1")
+    path.rename(place / "access.1")
     mirror.signal(signal.SIGUSR1)
     eventually(lambda: str(path) in processes.descriptors(mirror.workers()[0]).values(), "the new file")
     exchange(mirror)
