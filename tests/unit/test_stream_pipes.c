@@ -21,6 +21,12 @@ static uint64_t counted(enum counter why)
     return cell_get(&slot.counts[why]);
 }
 
+static void test_laggards_that_run_out_of_pipes_agree_with_their_model(void **state)
+{
+    (void)state;
+    run_all(FEW_PIPES);
+}
+
 /* A primary that takes all, and a source with more than enough. */
 static struct consumer *raise_upload(struct scene *s, size_t most_pipes)
 {
@@ -271,6 +277,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_Z14_a_stream_that_changes_its_form_agrees_with_its_model, start_clean,
             tell_seed_of_failure),
+        cmocka_unit_test_setup_teardown(test_laggards_that_run_out_of_pipes_agree_with_their_model,
+                                        start_clean, tell_seed_of_failure),
         cmocka_unit_test_setup(test_bytes_in_pipes_take_no_memory, start_clean),
         cmocka_unit_test_setup(test_Z03_nothing_enters_before_the_leader_has_taken_what_came,
                                start_clean),
