@@ -274,7 +274,9 @@ void succession_drain(struct succession *s)
 {
     s->is_draining = true;
     s->again = false;
-    s->starting = s->leaving = NULL;
+    s->leaving = NULL;
+    if (s->serving != NULL)
+        s->starting = NULL;
     ev_timer_stop(s->settings.loop, &s->patience);
     doors_close(s->making.doors);
     for (struct generation *g = s->newest; g != NULL; g = g->older)
@@ -309,7 +311,7 @@ static bool is_over(const struct generation *g)
     return g->state == GENERATION_FINISHING && crew_is_gone(g->crew);
 }
 
-/* The one that serves last is kept: its configuration is what the admin endpoint shows. */
+/* The newest is kept: its configuration is what the admin endpoint shows. */
 static void free_old(struct succession *s)
 {
     struct generation **link = &s->newest;
@@ -317,7 +319,7 @@ static void free_old(struct succession *s)
     while (*link != NULL) {
         struct generation *g = *link;
 
-        if (g == s->serving || !is_over(g)) {
+        if (g == succession_newest(s) || !is_over(g)) {
             link = &g->older;
             continue;
         }
