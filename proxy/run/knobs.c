@@ -17,11 +17,15 @@ static void tell_workers(struct page *page)
     atomic_fetch_add(&page->epoch, 1);
 }
 
-/* From now on, as if doppel had just started. */
-static void begin_anew(struct shadow_row *row, const struct shadow_config *config, double now)
+/* From now on, as if doppel had just started; a pause by hand stays. */
+static void begin_anew(struct page *page, size_t row, const struct shadow_config *config, double now)
 {
-    atomic_store(&row->begun, now);
-    atomic_store(&row->ends, config->duration > 0 ? now + config->duration : 0);
+    struct shadow_row *its = &page->rows[row];
+
+    atomic_store(&its->begun, now);
+    atomic_store(&its->ends, config->duration > 0 ? now + config->duration : 0);
+    if (its->is_over)
+        knobs_pause(page, row, false);
 }
 
 void knobs_offer(struct page *page, size_t row, const struct shadow_config *config, double now)
@@ -30,7 +34,7 @@ void knobs_offer(struct page *page, size_t row, const struct shadow_config *conf
     struct file_values *file = &its->file;
 
     if (!file->are_known || file->ramp != config->ramp || file->duration != config->duration)
-        begin_anew(its, config, now);
+        begin_anew(page, row, config, now);
     if (!file->are_known || file->sample != config->sample)
         knobs_sample(page, row, config->sample);
     if (config->breaker.failures == 0)
@@ -53,6 +57,7 @@ void knobs_tick(struct page *page, double now)
             continue;
         atomic_store(&row->ends, 0);
         knobs_pause(page, i, true);
+        row->is_over = true;
         log_info("supervisor", "shadow_paused", "shadow=%s why=%s", row->name,
                  "its --shadow-for is over");
     }
@@ -60,6 +65,7 @@ void knobs_tick(struct page *page, double now)
 
 void knobs_pause(struct page *page, size_t row, bool paused)
 {
+    page->rows[row].is_over = false;
     atomic_store(&page->rows[row].is_paused, paused);
     tell_workers(page);
 }

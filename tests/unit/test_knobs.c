@@ -114,6 +114,28 @@ static void a_shadows_time_counts_from_the_file_that_says_it(void **state)
     assert_true(knobs_is_paused(page, row));
 }
 
+static void a_shadow_whose_time_was_over_begins_anew_with_a_new_time(void **state)
+{
+    struct shadow_config config = { .duration = 60, .sample = 100 };
+
+    (void)state;
+    knobs_offer(page, row, &config, now);
+    knobs_tick(page, now + 60);
+    knobs_offer(page, row, &config, now + 61); /* says nothing new */
+    assert_true(knobs_is_paused(page, row));
+
+    config.duration = 3600;
+    knobs_offer(page, row, &config, now + 62);
+    assert_false(knobs_is_paused(page, row));
+    knobs_tick(page, now + 62 + 3600);
+    assert_true(knobs_is_paused(page, row));
+
+    knobs_pause(page, row, true); /* by hand */
+    config.duration = 0;
+    knobs_offer(page, row, &config, now + 9000);
+    assert_true(knobs_is_paused(page, row));
+}
+
 static void a_file_without_a_breaker_closes_the_one_that_is_open(void **state)
 {
     struct breaker            *breaker = &page->rows[row].breaker;
@@ -138,6 +160,7 @@ int main(void)
         TEST(a_knob_turned_by_hand_survives_a_reload_of_the_same_file),
         TEST(a_file_that_says_something_new_wins),
         TEST(a_shadows_time_counts_from_the_file_that_says_it),
+        TEST(a_shadow_whose_time_was_over_begins_anew_with_a_new_time),
         TEST(a_file_without_a_breaker_closes_the_one_that_is_open),
         TEST(mirroring_is_on_at_first_and_each_shadow_as_its_file_says),
     };
