@@ -130,7 +130,8 @@ def test_a_shadow_that_is_down_counts_also_when_no_byte_waited_for_it(doppel, se
         assert client.drain() == "fin"
         mirror.access_log(len(mirror.clients))
 
-    assert [mirror.shadow(number, "shadow0")["result"] for number in range(4)] == 3 * ["detached"] + ["breaker"]
+    results = [mirror.shadow(number, "shadow0")["result"] for number in range(4)]
+    assert results == 3 * ["detached"] + ["breaker"]
     assert state(mirror) == OPEN
 
 
