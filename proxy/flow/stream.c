@@ -145,6 +145,8 @@ static enum io fill_memory(struct stream *stream, struct transport *from, size_t
 
     *moved = 0;
     stream_leave_pipes(stream);
+    if (stream->ring.end < stream->end) /* what it still holds, everybody has had */
+        ring_forget(&stream->ring, stream_ring_needed(stream, false));
     if (!ring_reserve(&stream->ring, stream->end, limit))
         return IO_FAILED;
     int     count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);

@@ -277,6 +277,17 @@ static bool share_with_all(struct stream *stream, size_t bytes)
     return complete;
 }
 
+/* Without a pipe after a fill: no copy could be made, or it was lost when the cursor's pipes had to be
+ * read out because another one's were. */
+static bool somebody_is_without(const struct stream *stream)
+{
+    const struct cursor *c = stream->cursors;
+
+    while (c != NULL && c->pipes != NULL)
+        c = c->next;
+    return c != NULL;
+}
+
 static void cut_those_without(struct stream *stream)
 {
     for (struct cursor *c = stream->cursors, *next; c != NULL; c = next) {
@@ -302,13 +313,12 @@ enum io stream_fill_pipes(struct stream *stream, struct transport *from, size_t 
         pipes_count_fallback(stream->pipes, COUNT_SPLICE_REFUSED);
         fall_back(stream);
     }
-    if (*moved == 0) {
+    if (*moved == 0)
         drop_first(leader);
-    } else if (!share_with_all(stream, *moved)) {
+    else if (!share_with_all(stream, *moved))
         fall_back(stream);
-        if (!cursor_leave_pipes(leader))
-            cut_those_without(stream);
-    }
+    if (*moved > 0 && somebody_is_without(stream) && !cursor_leave_pipes(leader))
+        cut_those_without(stream);
     return io;
 }
 

@@ -551,26 +551,27 @@ bool transport_can_splice(const struct transport *t)
     return t->tls == NULL && !t->refuses_splice && !splice_is_forbidden;
 }
 
-/* splice(2) stops at an urgent byte for ever; read(2) steps over it. */
-static bool is_before_urgent_byte(const struct transport *t)
-{
-    int       error = errno;
-    int       is_there = 0;
-    bool      found = ioctl(t->io.fd, SIOCATMARK, &is_there) == 0 && is_there;
-
-    errno = error;
-    return found;
-}
-
 /* Another way has to be found, and nothing has moved. */
 static bool is_refused(struct transport *t, ssize_t n)
 {
-    if (n >= 0 || (errno != EINVAL && errno != ENOSYS && errno != EPERM &&
-                   (errno != EAGAIN || !is_before_urgent_byte(t))))
+    if (n >= 0 || (errno != EINVAL && errno != ENOSYS && errno != EPERM))
         return false;
     t->refuses_splice = true;
-    splice_is_forbidden |= errno == ENOSYS || errno == EPERM;
+    splice_is_forbidden |= errno != EINVAL;
     return true;
+}
+
+/* splice(2) stops before an urgent byte for ever and says EAGAIN; read(2) steps over it. */
+static bool is_at_urgent_byte(struct transport *t, ssize_t n)
+{
+    int is_there = 0;
+
+    if (n >= 0 || errno != EAGAIN)
+        return false;
+    if (ioctl(t->io.fd, SIOCATMARK, &is_there) == 0 && is_there)
+        t->refuses_splice = true;
+    errno = EAGAIN;
+    return t->refuses_splice;
 }
 
 enum io transport_splice_in(struct transport *t, int pipe, size_t most, size_t *moved)
@@ -582,7 +583,9 @@ enum io transport_splice_in(struct transport *t, int pipe, size_t most, size_t *
     if (io != IO_OK)
         return io;
     ssize_t n = splice(t->io.fd, NULL, pipe, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-    return is_refused(t, n) ? IO_AGAIN : read_result(t, n, most, moved);
+    if (is_refused(t, n) || is_at_urgent_byte(t, n))
+        return IO_AGAIN;
+    return read_result(t, n, most, moved);
 }
 
 /* Without SPLICE_F_MORE, which would hold the last bytes back for a while. */

@@ -32,7 +32,7 @@ def test_health_and_readiness_are_green_while_serving(doppel, server):
     assert mirror.get("/readyz") == (200, "ready\n")
 
 
-def test_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
+def test_L23_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
     mirror = doppel(server(state="refusing"), shadows=[server(state="refusing")])
     mirror.expect(identity="prefix")
     mirror.connect().drain()
@@ -40,7 +40,7 @@ def test_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
     assert mirror.get("/readyz")[0] == mirror.get("/healthz")[0] == 200
 
 
-def test_while_draining_it_is_alive_and_not_ready(doppel, server):
+def test_L23_while_draining_it_is_alive_and_not_ready(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
     client = mirror.connect()

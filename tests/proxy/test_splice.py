@@ -4,6 +4,7 @@ whatever splice(2), tee(2) and pipe2(2) say, and however different the shadows a
 """
 import os
 import re
+import socket
 import subprocess
 from contextlib import contextmanager
 
@@ -139,6 +140,26 @@ def test_Z05_what_the_kernel_refuses_to_splice_is_copied(doppel, server, faults,
     if call == "splice_in":
         assert fallbacks(mirror, "refused") > 0
     assert mirror.shadow(0, "shadow1")["sent_bytes"] == 4 * MIB
+
+
+@pytest.mark.parametrize("io", ["splice", "auto"])
+def test_C12_an_urgent_byte_in_the_middle_of_much_holds_nothing_up(doppel, server, io):
+    """splice(2) would stop before it for ever, with the socket readable all the time."""
+    primary, copy = server(sink, keep=True), server(sink, keep=True)
+    mirror = doppel(primary, shadows=[copy], io=io)
+    mirror.expect(identity="none")      # the urgent byte is in no tally
+    client = mirror.connect()
+    for number in range(2):
+        client.send(pattern(2 * MIB, number))
+        client.socket.send(b"!", socket.MSG_OOB)
+    client.send(b"the rest")
+    mirror.assert_not_spinning()
+    client.finish()
+
+    assert client.drain() == "fin"
+    for peer in (primary.connection(), copy.connection()):
+        assert peer.wait_end() == "fin"
+        assert peer.received.bytes == pattern(2 * MIB, 0) + pattern(2 * MIB, 1) + b"the rest"
 
 
 # Z6: endings.

@@ -562,6 +562,7 @@ struct run {
     size_t portion;  /* the source's and the sinks' usual measure */
     size_t budget;   /* bytes the source may still get */
     int least_limit; /* the power of two of the smallest limit */
+    bool lazy;       /* most consumers take nothing most of the time */
 };
 
 static uint64_t running; /* the seed of the run under way, or 0 */
@@ -594,7 +595,9 @@ static int tell_seed_of_failure(void **state)
 
 static size_t some_limit(struct run *run)
 {
-    return (size_t)1 << (run->least_limit + (int)below(&run->random, 21 - run->least_limit));
+    int most = run->lazy ? 27 : 21;
+
+    return (size_t)1 << (run->least_limit + (int)below(&run->random, most - run->least_limit));
 }
 
 static void join_somehow(struct run *run)
@@ -620,6 +623,8 @@ static void source_moves(struct run *run)
 static void consumer_moves(struct run *run, struct consumer *c)
 {
     static const size_t measures[] = { 0, 0, 1, 3000, CHUNK_SIZE, EVERYTHING, EVERYTHING };
+    if (run->lazy && c != run->scene.leader && below(&run->random, 2))
+        return;
     size_t which = below(&run->random, sizeof measures / sizeof measures[0] + 2);
     size_t takes = which < sizeof measures / sizeof measures[0] ? measures[which]
                                                                 : below(&run->random, run->portion);
@@ -721,8 +726,8 @@ static void run_to_the_end(struct run *run)
     assert_int_equal(pool.lent, 0);
 }
 
-/* pipes: from the first byte, for bulk, or never. */
-enum piping { NO_PIPES, PIPES_FOR_BULK, PIPES_ALWAYS };
+/* Pipes from the first byte, for bulk, or never; few of them for consumers that lag far. */
+enum piping { NO_PIPES, PIPES_FOR_BULK, PIPES_ALWAYS, FEW_PIPES };
 
 static struct pipes *pipes_for(enum piping piping, struct run *run)
 {
@@ -733,7 +738,19 @@ static struct pipes *pipes_for(enum piping piping, struct run *run)
     kernel_random = next_random(&run->random);
     short_copies = oftens[below(&run->random, 5)];
     no_pipes = oftens[below(&run->random, 5)];
-    return pipes_new(&slot, 2 + below(&run->random, 100), piping == PIPES_ALWAYS);
+    if (piping == FEW_PIPES)
+        short_copies = no_pipes = 0; /* after a failure pipes are left alone for long */
+    return pipes_new(&slot, 6 + below(&run->random, piping == FEW_PIPES ? 30 : 100),
+                     piping != PIPES_FOR_BULK);
+}
+
+/* Megabytes of lag, so that pipes run short and have to be read out all the time. */
+static void make_laggards(struct run *run)
+{
+    run->portion = 400000;
+    run->least_limit = 19;
+    run->budget = 8 * RUN_BYTES;
+    run->lazy = true;
 }
 
 static void run_once(uint64_t seed, enum piping piping)
@@ -744,10 +761,12 @@ static void run_once(uint64_t seed, enum piping piping)
     running = seed;
     run.portion = portions[below(&run.random, 4)];
     run.least_limit = 12 + (int)below(&run.random, 9); /* 4k to 1m */
+    if (piping == FEW_PIPES)
+        make_laggards(&run);
     raise_scene_with(&run.scene, pipes_for(piping, &run));
     for (size_t i = below(&run.random, CONSUMERS + 1); i > 0; i--)
         join_somehow(&run);
-    for (size_t i = below(&run.random, STEPS); i > 0; i--)
+    for (size_t i = below(&run.random, run.lazy ? 3 * STEPS : STEPS); i > 0; i--)
         step(&run);
     if (below(&run.random, 4))
         run_to_the_end(&run);

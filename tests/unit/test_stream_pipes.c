@@ -21,6 +21,12 @@ static uint64_t counted(enum counter why)
     return cell_get(&slot.counts[why]);
 }
 
+static void test_laggards_that_run_out_of_pipes_agree_with_their_model(void **state)
+{
+    (void)state;
+    run_all(FEW_PIPES);
+}
+
 /* A primary that takes all, and a source with more than enough. */
 static struct consumer *raise_upload(struct scene *s, size_t most_pipes)
 {
@@ -102,6 +108,34 @@ static void test_Z13_a_pipe_with_one_byte_counts_as_a_whole_one(void **state)
     drain_all(&s, shadow);
     settle(&s);
     assert_int_equal(stream_spared(s.stream), 0);
+    clear_scene(&s);
+}
+
+/* One that is ahead has to leave its pipes, and takes along one that is behind it: that one has had
+ * its copy of what comes just now, and must not lose it. */
+static void test_a_laggard_that_is_read_out_for_another_one_loses_nothing(void **state)
+{
+    struct scene s;
+    struct consumer *primary = raise_upload(&s, 16);
+    struct consumer *ahead = join(&s, 65536 * KIB, OVERFLOW_DETACHES);
+    struct consumer *behind = join(&s, 65536 * KIB, OVERFLOW_DETACHES); /* gets its copy first */
+
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        fill(&s);
+        drain_all(&s, primary);
+        settle(&s);
+    }
+    while (lag_of(&s, ahead) > 100 * KIB)
+        drain(&s, ahead, lag_of(&s, ahead) - 100 * KIB);
+    settle(&s);
+    for (int i = 0; i < 4; i++) {
+        fill(&s);
+        drain_all(&s, primary);
+        settle(&s);
+    }
+    drain_all(&s, behind);
+    drain_all(&s, ahead);
     clear_scene(&s);
 }
 
@@ -243,12 +277,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_Z14_a_stream_that_changes_its_form_agrees_with_its_model, start_clean,
             tell_seed_of_failure),
+        cmocka_unit_test_setup_teardown(test_laggards_that_run_out_of_pipes_agree_with_their_model,
+                                        start_clean, tell_seed_of_failure),
         cmocka_unit_test_setup(test_bytes_in_pipes_take_no_memory, start_clean),
         cmocka_unit_test_setup(test_Z03_nothing_enters_before_the_leader_has_taken_what_came,
                                start_clean),
         cmocka_unit_test_setup(test_a_laggard_keeps_its_bytes_in_pipes_as_long_as_there_are_some,
                                start_clean),
         cmocka_unit_test_setup(test_Z13_a_pipe_with_one_byte_counts_as_a_whole_one, start_clean),
+        cmocka_unit_test_setup(test_a_laggard_that_is_read_out_for_another_one_loses_nothing,
+                               start_clean),
         cmocka_unit_test_setup(test_without_memory_for_a_laggard_only_it_is_cut_off, start_clean),
         cmocka_unit_test_setup(test_the_first_bytes_can_be_looked_at_in_a_pipe, start_clean),
         cmocka_unit_test_setup(test_pipes_that_fail_are_tried_again_after_a_while, start_clean),
