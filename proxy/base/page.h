@@ -74,7 +74,7 @@ struct shadow_row {
     alignas(CACHE_LINE) struct breaker breaker;
     alignas(CACHE_LINE) struct bucket bucket;
     struct file_values file;
-    bool               is_over; /* paused by its time, not by hand; only the supervisor looks */
+    bool is_over; /* nobody but --shadow-for has paused it; only the supervisor looks */
 };
 
 struct slot {

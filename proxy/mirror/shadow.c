@@ -6,7 +6,7 @@
  *     took the first max-bytes, and an end      mirrored     fin
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
- *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
+ *     never chosen, or nothing to send          no connection: mirror/choice.c says why, or no_data
  *
  * Cutting means RST: a FIN would make an incomplete request look complete.  A shadow whose session
  * broke off may take what is on its way first; any other is reset at once.
