@@ -30,3 +30,5 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/doppel"]
+# With --admin 127.0.0.1:9901, which is off by default:
+# HEALTHCHECK --interval=5s --timeout=4s CMD ["/usr/bin/doppel", "--health", "127.0.0.1:9901"]

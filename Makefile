@@ -3,8 +3,11 @@
 # make test         everything: checks, both builds, both compilers, unit and end-to-end tests
 # make check        the linters alone            make unit T=stream      unit tests, or one of them
 # make format       the sources, in place        make e2e T='-k rst'     end-to-end tests, or some
+# make cases        which cases of the catalogue of faults have a test
 # make fuzz         new inputs for the parsers, for SECONDS each; T=proxyproto for one of them
 # make demo         a small show that ends by itself
+# make bench        what doppel costs beside haproxy and nginx; make bench-quick in two minutes;
+#                   T='--only rr64,conn' for some of it
 # make install      with DESTDIR and PREFIX      make uninstall, make clean
 #
 # V=1 shows whole commands; CC=clang is as good as CC=gcc; JOBS=1 does one thing at a time.
@@ -29,6 +32,7 @@ SAY = $(if $(V),,@echo "  $(1)";)
 
 SOURCES    := $(sort $(wildcard proxy/*.c proxy/*/*.c config/*.c))
 HEADERS    := $(sort $(wildcard proxy/*/*.h config/*.h))
+BENCH_C    := $(sort $(wildcard tools/benchmark/*.c))
 UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_TESTS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 MACHINE    := $(shell uname -m)
@@ -51,14 +55,17 @@ SANITIZE_C := -O1 -g -fno-omit-frame-pointer $(SANITIZERS)
 # Each form of the program has a directory of its own: build/FORM/doppel, build/FORM/obj/.
 release_objects   := $(SOURCES:%.c=build/release/obj/%.o)
 sanitized_objects := $(SOURCES:%.c=build/sanitized/obj/%.o)
-other_objects     := $(SOURCES:%.c=build/other/obj/%.o)
+other_objects     := $(patsubst %.c,build/other/obj/%.o,$(SOURCES) $(BENCH_C))
+bench_objects     := $(BENCH_C:%.c=build/release/obj/%.o)
 unit_objects      := $(UNIT_TESTS:%.c=build/sanitized/obj/%.o)
 fuzz_objects      := $(FUZZ_TESTS:%.c=build/sanitized/obj/%.o) build/sanitized/obj/tests/fuzz/replay.o
 unit_programs     := $(UNIT_TESTS:tests/unit/%.c=build/sanitized/unit/%)
 
-# What make test and make demo need is installed before anything is compiled.
+# What make test, bench and demo need is installed before anything is compiled.
 ifneq ($(filter test,$(MAKECMDGOALS)),)
 TOOLS := deps-test
+else ifneq ($(filter bench bench-quick,$(MAKECMDGOALS)),)
+TOOLS := deps-bench
 else ifneq ($(filter demo,$(MAKECMDGOALS)),)
 TOOLS := deps-build
 endif
@@ -74,6 +81,15 @@ build/release/doppel: $(release_objects)
 
 build/sanitized/doppel: $(sanitized_objects)
 	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
+
+# Both ends of a measurement, for tools/bench.
+LINK_BENCH = @mkdir -p $(@D)$(if $(V),,; echo "  LINK $@"); \
+    $(CC) $(RELEASE_C) $(CFLAGS) $(RELEASE_LD) $(LDFLAGS)
+BENCH_DIR := build/release/obj/tools/benchmark
+build/bench/load: $(addprefix $(BENCH_DIR)/,load.o wire.o histogram.o ends.o)
+	$(LINK_BENCH) $^ -lssl -lcrypto -o $@
+build/bench/sink: $(addprefix $(BENCH_DIR)/,sink.o ends.o)
+	$(LINK_BENCH) $^ -o $@
 
 # Everything but main(), from which a unit test takes what it calls.
 build/sanitized/doppel.a: $(filter-out %/main.o,$(sanitized_objects))
@@ -115,14 +131,14 @@ build/%/compiler: always
 always:
 
 -include $(patsubst %.o,%.d,$(release_objects) $(sanitized_objects) $(other_objects) $(unit_objects) \
-    $(fuzz_objects))
+    $(fuzz_objects) $(bench_objects))
 
 # --- checks --------------------------------------------------------------------------------------
 
 C_FILES       := $(SOURCES) $(HEADERS) $(UNIT_TESTS) $(sort $(wildcard tests/fuzz/*.c \
-     tests/unit/*.h tests/support/*.c))
+     tests/unit/*.h tests/support/*.c tools/benchmark/*.[ch]))
 SHELL_SCRIPTS := $(shell grep -lE '^\#!.*/(ba)?sh' .ci/* tools/* 2>/dev/null)
-PYTHON_FILES  := tests $(shell grep -lE '^\#!.*python3' tools/* 2>/dev/null)
+PYTHON_FILES  := tests tools/benchmark $(shell grep -lE '^\#!.*python3' tools/* 2>/dev/null)
 
 .PHONY: check check-layers check-names check-format check-tidy check-cppcheck check-shell check-python
 check: check-layers check-shell check-python check-format check-names check-cppcheck check-tidy
@@ -151,10 +167,11 @@ check-python: | $(TOOLS)
 check-cppcheck: | $(TOOLS)
 	@echo "  CHECK cppcheck"
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-	    --library=tools/cppcheck.cfg --suppress=missingInclude --std=c11 -D_GNU_SOURCE -I. -Iproxy $(SOURCES)
+	    --library=tools/cppcheck.cfg --suppress=missingInclude --std=c11 -D_GNU_SOURCE -I. -Iproxy \
+	    $(SOURCES) $(BENCH_C)
 
 # One target per file, so that they run side by side and only what changed is looked at again.
-check-tidy: $(SOURCES:%.c=build/tidy/%.checked)
+check-tidy: $(patsubst %.c,build/tidy/%.checked,$(SOURCES) $(BENCH_C))
 build/tidy/%.checked: %.c $(HEADERS) .clang-tidy tools/analysis.h | $(TOOLS)
 	@mkdir -p $(@D)
 	$(call SAY,TIDY $<)clang-tidy --quiet $< -- $(LANGUAGE) \
@@ -171,13 +188,16 @@ RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
     DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --dist loadgroup
 
-.PHONY: test unit e2e replay fuzz
+.PHONY: test unit e2e cases replay fuzz
 # pytest comes last, so that its closing line is the last one.
-test: check release sanitized other-compiler unit replay
+test: check release sanitized other-compiler bench-programs unit replay
 	@$(RUN_E2E)
 
-e2e: sanitized release
+e2e: sanitized release bench-programs
 	@$(RUN_E2E) $(T)
+
+cases:
+	@tools/check_cases
 
 unit_wanted := $(if $(filter unit,$(MAKECMDGOALS)),$(T))
 unit: $(addsuffix .run,$(if $(unit_wanted),build/sanitized/unit/test_$(unit_wanted),$(unit_programs)))
@@ -201,16 +221,22 @@ build/fuzz/%: tests/fuzz/fuzz_%.c $(SOURCES) $(HEADERS)
 build/fuzz/%.run: build/fuzz/% always
 	cd build/fuzz && ./$* -max_len=4200 -max_total_time=$(SECONDS) $*.found ../../tests/fuzz/corpus/$*
 
-# --- tools, demo, installation -------------------------------------------------------------------
+# --- tools, demo, bench, installation ------------------------------------------------------------
 
-.PHONY: deps-build deps-test demo install uninstall clean
-deps-build deps-test:
+.PHONY: deps-build deps-bench deps-test demo bench bench-quick bench-programs install uninstall clean
+deps-build deps-bench deps-test:
 	@tools/deps $(@:deps-%=%)
 
 demo: build/release/doppel
 	@tools/demo
 
-DOCUMENTS := $(wildcard README.md LICENSE docs/*.md)
+bench-programs: build/bench/load build/bench/sink
+bench: release bench-programs
+	@tools/bench $(T)
+bench-quick: release bench-programs
+	@tools/bench --quick $(T)
+
+DOCUMENTS := $(wildcard README.md LICENSE docs/*.md docs/*.svg)
 BIN = $(DESTDIR)$(PREFIX)/bin
 MAN = $(DESTDIR)$(PREFIX)/share/man/man1
 SHARE = $(DESTDIR)$(PREFIX)/share/doppel
@@ -218,7 +244,7 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/doppel
 
 install: build/release/doppel
 	install -D -m 755 build/release/doppel $(BIN)/doppel
-	install -D -m 644 config/doppel.conf $(SHARE)/doppel.conf
+	install -D -m 644 -t $(SHARE) config/doppel.conf packaging/doppel.service packaging/doppel.socket
 	install -D -m 644 -t $(DOC) $(DOCUMENTS)
 ifneq ($(wildcard man/doppel.1),)
 	install -D -m 644 man/doppel.1 $(MAN)/doppel.1

@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "config/addresses.h"
 #include "config/config.h"
+#include "config/lists.h"
 #include "config/options.h"
 #include "config/settings.h"
 #include "config/value.h"
@@ -436,5 +437,17 @@ void config_free(struct config *config)
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_GLOBAL && !is_address_list(option))
             value_free(option, config);
+    lists_free_texts(&config->files);
     free(config);
+}
+
+struct log_options config_log_options(const struct config *config)
+{
+    return (struct log_options){
+        .level = config->log_level,
+        .format = config->log_format,
+        .file = config->log_file,
+        .access_file = config->access_log,
+        .access_format = config->access_format,
+    };
 }

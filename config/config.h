@@ -98,6 +98,12 @@ enum connect_on {
     CONNECT_ON_DATA,
 };
 
+/* Failures in a row that open a shadow's breaker, and for how long at first; 0 failures: off. */
+struct breaker_config {
+    uint64_t failures;
+    double   seconds;
+};
+
 /* How bytes are moved where both ways are possible. */
 enum io_mode {
     IO_MODE_AUTO, /* by the traffic */
@@ -112,12 +118,18 @@ struct shadow_config {
     enum shadow_overflow overflow;
     double               sample; /* percent, 0 to 100 */
     enum sample_by       sample_by;
+    double ramp;        /* the sample grows from 0 for so long; 0: it is whole at once */
+    double               duration;  /* then the shadow pauses; 0: it never does */
+    uint64_t             rate;      /* new mirrored sessions a second; 0: any */
+    uint64_t             max_bytes; /* of a session that are mirrored; 0: all */
+    double               greeting;  /* how long to wait for it to speak first; 0: not at all */
     uint64_t             max_sessions;
     struct network_list  from;
     enum connect_on      connect_on;
     double               connect_timeout;
     double               stall_timeout;
     double               linger;
+    struct breaker_config breaker; /* not with SHADOW_BLOCK */
 };
 
 struct config {
@@ -135,6 +147,7 @@ struct config {
     uint64_t max_sessions_per_source;     /* 0: off */
     uint64_t buffer;                      /* primary path, each direction */
     uint64_t shadow_memory;
+    uint64_t sample_seed;                 /* 0: each shadow's name is its seed */
     enum io_mode io;
     struct network_list allow;
     struct network_list proxy_trust;      /* whose PROXY headers count; none: nobody's */
@@ -147,6 +160,8 @@ struct config {
     double half_close_timeout;
     double tcp_user_timeout;              /* 0: off */
     double drain_timeout;
+    double drain_delay;                   /* before it: accepting goes on */
+    double reload_timeout;                /* of sessions of a former configuration */
 
     double           handshake_timeout;
     uint64_t         max_handshakes;      /* with clients, over all workers */
@@ -159,6 +174,7 @@ struct config {
     char            *tls_ciphers;         /* NULL: OpenSSL's */
     struct text_list tls_alpn;            /* none: ALPN is ignored */
     bool             tls_strict_eof;
+    bool             tls_ktls;
 
     struct address_list resolvers;        /* name servers with ports; none: those of resolv.conf */
     enum dns_family     dns_family;
@@ -175,7 +191,12 @@ struct config {
 
     bool            admin_on;
     struct endpoint admin;
+    char           *admin_host;           /* a name for us in Host headers; NULL: none */
+    char           *admin_token_file;     /* NULL: none */
     char           *pid_file;             /* NULL: none */
+    char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
+    char           *group;                /* NULL: the user's */
+    struct text_list files;               /* what this was read from: -c and DOPPEL_X_FILE */
 
     /* Hidden, for tests. */
     char    *resolv_conf;                 /* NULL: the system's */
@@ -185,5 +206,8 @@ struct config {
 };
 
 void config_free(struct config *);
+
+/* Borrows from the configuration. */
+struct log_options config_log_options(const struct config *);
 
 #endif

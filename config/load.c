@@ -22,6 +22,7 @@
 #include "config/config.h"
 #include "config/options.h"
 #include "config/settings.h"
+#include "config/value.h"
 
 #define MOST_LINE_BYTES 4096
 #define MOST_SETTINGS   20000 /* more is no configuration, and would take long to compare */
@@ -273,6 +274,7 @@ static bool read_file(struct settings *settings, const struct setting *said, str
     if (text == NULL)
         return fault_set(fault, "%s: %s", said->place, why.text);
     char *name = xstrdup(said->text); /* what was said moves when more is added */
+    settings_note_file(settings, name);
     const char *mark = "\xef\xbb\xbf"; /* some editors begin a file with it */
     struct file file = {
         .name = name,
@@ -305,6 +307,23 @@ static bool gather(struct settings *settings, int argc, char *const argv[],
            (*action == CONFIG_RUN || *action == CONFIG_CHECK);
 }
 
+/* Nothing else that was said matters, nor need it be right. */
+static struct config *whom_to_ask(const struct settings *settings, struct fault *fault)
+{
+    const struct setting *said = settings_last(settings, "health");
+    struct config *config = xcalloc(1, sizeof *config);
+    struct fault why;
+    bool known = value_set(option_find(PLACE_FLAG, "admin"), config, said->text, &why);
+
+    if (known && config->admin_on)
+        return config;
+    if (known)
+        fault_set(&why, QUOTED " is no address; write that of --admin", said->text);
+    fault_set(fault, "%s: %s", said->place, why.text);
+    config_free(config);
+    return NULL;
+}
+
 static bool gather_file(struct settings *settings, struct fault *fault)
 {
     const struct setting *said = settings_last(settings, "config");
@@ -329,6 +348,12 @@ struct config *config_load(int argc, char *const argv[], char *const environment
         settings_read_environment(&settings, environment, warnings, fault) &&
         gather_file(&settings, fault))
         config = config_build(&settings, warnings, fault);
+    else if (*action == CONFIG_HEALTH)
+        config = whom_to_ask(&settings, fault);
+    if (config != NULL) {
+        config->files = settings.files;
+        settings.files = (struct text_list){ 0 };
+    }
     settings_free(&settings);
     return config;
 }

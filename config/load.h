@@ -12,11 +12,13 @@
 
 struct config;
 struct fault;
+struct line;
 
 /* What the command line asks for besides a configuration. */
 enum config_action {
     CONFIG_RUN,
     CONFIG_CHECK,   /* -t */
+    CONFIG_HEALTH,  /* --health: the configuration has nothing but the admin address */
     CONFIG_HELP,    /* -h */
     CONFIG_NOTHING, /* no argument and no DOPPEL_LISTEN: print the help, exit 2 */
     CONFIG_VERSION, /* -V */
@@ -39,6 +41,9 @@ void           config_warnings_free(struct config_warnings *);
 
 /* The whole configuration in the file's own format; loading it again gives the same configuration. */
 void config_print(const struct config *, FILE *);
+/* Listeners, primaries and shadows by name, and every other setting that is not its default, as
+ * members of a line.  Secrets are not settings: those are the names of their files. */
+void config_describe(const struct config *, struct line *);
 void config_print_help(FILE *);
 void config_print_table(FILE *);  /* Markdown rows: flag, environment variable, default, help */
 void config_print_sample(FILE *); /* config/doppel.conf */

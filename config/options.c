@@ -102,6 +102,27 @@ static const struct option options[] = {
       SHADOW(sample_by), .initial = "session", .choices = "session source",
       .metavar = "session|source",
       .help = "source mirrors always the same clients" },
+    { .name = "sample-seed", .group = GROUP_SHADOWS, .kind = KIND_COUNT, GLOBAL(sample_seed),
+      .initial = "name", .nothing = "name", .least = 1, .most = 1000000000000000000,
+      .metavar = "N|name",
+      .help = "samples by source with the same seed choose the same clients everywhere; name: each "
+              "shadow's name is its seed" },
+    { .name = "shadow-ramp", .key = "ramp", .group = GROUP_SHADOWS, .kind = KIND_TIME, SHADOW(ramp),
+      .initial = "off", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
+      .help = "a shadow's share grows from 0 to its sample for so long after the start" },
+    { .name = "shadow-for", .key = "for", .group = GROUP_SHADOWS, .kind = KIND_TIME,
+      SHADOW(duration), .initial = "off", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
+      .help = "a shadow pauses by itself so long after the start" },
+    { .name = "shadow-rate", .key = "rate", .group = GROUP_SHADOWS, .kind = KIND_COUNT, SHADOW(rate),
+      .initial = "off", .nothing = "off", .most = 1000000, .metavar = "N|off",
+      .help = "sessions mirrored anew in a second, over all workers; those of a quiet second may "
+              "come at once" },
+    { .name = "shadow-max-bytes", .key = "max-bytes", .group = GROUP_SHADOWS, .kind = KIND_SIZE,
+      SHADOW(max_bytes), .initial = "off", .nothing = "off", .most = 1024 * GIB, .metavar = "SIZE",
+      .help = "mirror only the first bytes of a session, then end it for the shadow" },
+    { .name = "shadow-greeting", .key = "greeting", .group = GROUP_SHADOWS, .kind = KIND_TIME,
+      SHADOW(greeting), .initial = "off", .nothing = "off", .most = HOUR, .metavar = "TIME",
+      .help = "wait so long for a shadow to speak first, as SMTP servers do, before it gets a byte" },
     { .name = "shadow-max-sessions", .key = "max-sessions", .group = GROUP_SHADOWS,
       .kind = KIND_COUNT, SHADOW(max_sessions), .initial = "10000", .least = 1,
       .most = MOST_SESSIONS, .metavar = "N",
@@ -123,6 +144,11 @@ static const struct option options[] = {
     { .name = "shadow-linger", .key = "linger", .group = GROUP_SHADOWS, .kind = KIND_TIME,
       SHADOW(linger), .initial = "5s", .most = HOUR, .metavar = "TIME",
       .help = "how long a shadow may still take its bytes after the client has gone" },
+    { .name = "shadow-breaker", .key = "breaker", .group = GROUP_SHADOWS, .kind = KIND_BREAKER,
+      SHADOW(breaker), .initial = "5/10s", .nothing = "off", .least = 1, .most = 1000,
+      .metavar = "N/TIME",
+      .help = "after N failures in a row to reach a shadow no session is mirrored to it for TIME, "
+              "doubling with each probe that fails; not with overflow=block" },
     { .name = "shadow-source", .key = "source", .group = GROUP_SHADOWS, .kind = KIND_SOURCE,
       SHADOW(target.source), .initial = "auto", .nothing = "auto", .metavar = "IP",
       .help = "our own address to connect from to a shadow; auto: that of --source" },
@@ -162,6 +188,9 @@ static const struct option options[] = {
     { .name = "tls-strict-eof", .group = GROUP_TLS, .kind = KIND_SWITCH, GLOBAL(tls_strict_eof),
       .initial = "off",
       .help = "treat a TLS connection that ends without close_notify as broken off" },
+    { .name = "tls-ktls", .group = GROUP_TLS, .kind = KIND_SWITCH, GLOBAL(tls_ktls),
+      .initial = "off",
+      .help = "let the kernel encrypt and decrypt records, with clients and targets, where it can" },
     { .key = "verify", .group = GROUP_TLS, .kind = KIND_SWITCH, TARGET(verify), .initial = "on",
       .metavar = "on|off",
       .help = "a tls:// target must show a certificate that is good, and for its host or sni" },
@@ -283,12 +312,35 @@ static const struct option options[] = {
       .initial = "off", .nothing = "off", .metavar = "ADDR",
       .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
               "unix:/path" },
+    { .name = "admin-host", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(admin_host),
+      .initial = "", .metavar = "NAME",
+      .help = "a name that the admin endpoint may be asked by, beside IP addresses and localhost" },
+    { .name = "admin-token-file", .group = GROUP_OPERATING, .kind = KIND_TEXT,
+      GLOBAL(admin_token_file), .initial = "", .metavar = "FILE",
+      .help = "its line is the token that a POST over TCP needs; a unix socket needs none" },
+    { .name = "health", .group = GROUP_OPERATING, .kind = KIND_QUESTION, COMMAND,
+      .action = CONFIG_HEALTH, .metavar = "ADDR",
+      .help = "ask the doppel that has this --admin address whether it is ready (/readyz), and exit: "
+              "0 yes, 1 no" },
     { .name = "drain-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_timeout),
       .initial = "8s", .nothing = "off", .most = DAY, .metavar = "TIME",
       .help = "how long open sessions may still last after TERM or INT; 0 or off: without limit" },
+    { .name = "drain-delay", .group = GROUP_OPERATING, .kind = KIND_TIME, GLOBAL(drain_delay),
+      .initial = "0", .nothing = "off", .most = HOUR, .metavar = "TIME",
+      .help = "after TERM, INT or QUIT go on accepting this long, with /readyz red already, before "
+              "draining begins" },
+    { .name = "reload-timeout", .group = GROUP_OPERATING, .kind = KIND_TIME,
+      GLOBAL(reload_timeout), .initial = "off", .nothing = "off", .most = DAY, .metavar = "TIME",
+      .help = "how long sessions may still last after a reload; 0 or off: until they end" },
     { .name = "pid-file", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(pid_file),
       .initial = "", .metavar = "FILE",
       .help = "write the supervisor's process id there" },
+    { .name = "user", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(user), .initial = "",
+      .metavar = "NAME",
+      .help = "when started as root: become this user, by name or number, once everything is open" },
+    { .name = "group", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(group), .initial = "",
+      .metavar = "NAME",
+      .help = "with --user: become this group instead of the user's own" },
     { .name = "help", .letter = 'h', .group = GROUP_OPERATING, .kind = KIND_ACTION, COMMAND,
       .action = CONFIG_HELP,
       .help = "print this text" },
@@ -318,15 +370,15 @@ _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
 /* Flags, variables and file keys of later versions; a trailing * stands for any end. */
 static const char *const withheld_names[] = {
-    "admin-host",     "admin-token-file", "compare",        "drain-delay",     "group",
-    "health",         "record",           "reload-timeout", "replay",          "sample-seed",
-    "shadow-breaker", "shadow-compare",   "shadow-for",     "shadow-greeting", "shadow-max-bytes",
-    "shadow-ramp",    "shadow-rate",      "user",
+    "compare",
+    "record",
+    "replay",
+    "shadow-compare",
 };
 
 /* Keys of later versions in sections and queries. */
 static const char *const withheld_keys[] = {
-    "breaker", "compare", "for", "greeting", "max-bytes", "ramp", "rate", "sample-seed",
+    "compare",
 };
 
 const struct option *option_at(size_t index)

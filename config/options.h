@@ -39,6 +39,7 @@ enum option_kind {
     KIND_SERVERS,   /* struct address_list: name servers */
     KIND_TEXTS,     /* struct text_list */
     KIND_SOURCE,    /* struct source_addresses */
+    KIND_BREAKER,   /* struct breaker_config: N/TIME; bounds are those of N */
     KIND_ADMIN,     /* struct endpoint, or off */
     KIND_LISTENS,   /* these four are lists of addresses: addresses.h */
     KIND_PRIMARIES,
@@ -47,6 +48,7 @@ enum option_kind {
     KIND_FILE,      /* -c */
     KIND_SHORTHAND, /* -v, -q, -4, -6: says another option, initial is its value */
     KIND_ACTION,
+    KIND_QUESTION,  /* --health: an action with a value */
 };
 
 enum option_group {

@@ -8,6 +8,7 @@
 
 #include "base/address.h"
 #include "base/fault.h"
+#include "base/line.h"
 #include "config/addresses.h"
 #include "config/config.h"
 #include "config/load.h"
@@ -86,7 +87,9 @@ static void print_setting(const char *key, const struct option *option, const vo
 static bool is_initial(const struct option *option, const struct config *config)
 {
     char *text = text_of(option, config);
-    bool same = strcmp(text, option->initial) == 0;
+    bool is_nothing = option->nothing != NULL && strcmp(text, option->nothing) == 0;
+    bool same =
+        strcmp(text, option->initial) == 0 || (is_nothing && strcmp(option->initial, "0") == 0);
 
     free(text);
     return same;
@@ -133,6 +136,60 @@ void config_print(const struct config *config, FILE *to)
     }
     for (size_t i = 0; i < config->shadow_count; i++)
         print_shadow(&config->shadows[i], to);
+}
+
+/* ---- the same in one line */
+
+static void describe_addresses(const struct config *config, struct line *line)
+{
+    char *texts[3] = { NULL };
+    size_t size;
+    FILE *listens = open_memstream(&texts[0], &size);
+    FILE *primaries = open_memstream(&texts[1], &size);
+    FILE *shadows = open_memstream(&texts[2], &size);
+
+    if (listens == NULL || primaries == NULL || shadows == NULL)
+        die(1, "no memory to print the configuration");
+    for (size_t i = 0; i < config->listen_count; i++)
+        fprintf(listens, "%s%s", i > 0 ? "," : "", config->listens[i].name);
+    for (size_t i = 0; i < config->primary_count; i++)
+        fprintf(primaries, "%s%s", i > 0 ? "," : "", config->primaries[i].name);
+    for (size_t i = 0; i < config->shadow_count; i++)
+        fprintf(shadows, "%s%s", i > 0 ? "," : "", config->shadows[i].name);
+    fclose(listens);
+    fclose(primaries);
+    fclose(shadows);
+    line_text(line, "listen", texts[0]);
+    line_text(line, "primary", texts[1]);
+    line_text(line, "shadows", texts[2][0] != '\0' ? texts[2] : NULL);
+    for (size_t i = 0; i < 3; i++)
+        free(texts[i]);
+}
+
+/* idle-timeout is idle_timeout, as members of lines are spelled. */
+static void describe_setting(const struct option *option, const struct config *config,
+                             struct line *line)
+{
+    char *text = text_of(option, config);
+    char *key = xstrdup(option->name);
+
+    for (char *dash = strchr(key, '-'); dash != NULL; dash = strchr(dash, '-'))
+        *dash = '_';
+    line_text(line, key, text);
+    free(key);
+    free(text);
+}
+
+void config_describe(const struct config *config, struct line *line)
+{
+    const struct option *option;
+
+    describe_addresses(config, line);
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        if (option->scope == SCOPE_GLOBAL && !is_printed_apart(option) &&
+            !is_initial(option, config))
+            describe_setting(option, config, line);
+    }
 }
 
 /* ---- help */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "config/lists.h"
 #include "config/options.h"
 
 #define MOST_FILE_BYTES (1024 * 1024)
@@ -46,6 +47,18 @@ struct setting *settings_add(struct settings *settings, const struct option *opt
         .place = xstrdup(place),
     };
     return added;
+}
+
+void settings_note_file(struct settings *settings, const char *path)
+{
+    struct text_list *files = &settings->files;
+    char **texts = xcalloc(files->count + 1, sizeof texts[0]);
+
+    if (files->count > 0)
+        memcpy(texts, files->texts, files->count * sizeof texts[0]);
+    texts[files->count++] = xstrdup(path);
+    free(files->texts);
+    files->texts = texts;
 }
 
 void settings_extend(struct settings *settings, const char *text)
@@ -81,6 +94,7 @@ void settings_free(struct settings *settings)
         free(settings->items[i].place);
     }
     free(settings->items);
+    lists_free_texts(&settings->files);
     *settings = (struct settings){ 0 };
 }
 
@@ -197,6 +211,8 @@ static bool note_value(struct flags *flags, const struct option *option, const c
     if (value == NULL)
         value = *flags->next++;
     settings_add(flags->settings, option, SOURCE_FLAG, value, place);
+    if (option->kind == KIND_QUESTION)
+        *flags->action = option->action;
     return true;
 }
 
@@ -359,6 +375,7 @@ static bool read_from_file(const struct variables *all, const struct option *opt
     if (text == NULL)
         return fault_set(all->fault, "%s: %s", place, why.text);
     cut_line_end(text);
+    settings_note_file(all->settings, path);
     settings_add(all->settings, option, SOURCE_ENVIRONMENT, text, place);
     free(text);
     return true;

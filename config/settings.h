@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "config/config.h"
 #include "config/load.h"
 #include "config/options.h"
 
@@ -38,18 +39,21 @@ struct settings {
     struct setting *items;
     size_t          count;
     size_t          room;
+    struct text_list files; /* those that were read */
 };
 
 /* Takes copies of text and place; the answer lives until the next one is added. */
 struct setting *settings_add(struct settings *, const struct option *, enum source,
                              const char *text, const char *place);
+void settings_note_file(struct settings *, const char *path);
 /* More text behind what the last setting has. */
 void settings_extend(struct settings *, const char *text);
 /* The last one of this name, from the source that wins; NULL: it was not said. */
 const struct setting *settings_last(const struct settings *, const char *name);
 void                  settings_free(struct settings *);
 
-/* Reads flags.  An action other than CONFIG_RUN and CONFIG_CHECK ends the reading. */
+/* Reads flags.  An action other than CONFIG_RUN and CONFIG_CHECK ends the
+ * reading. */
 bool settings_read_flags(struct settings *, int argc, char *const argv[], enum config_action *,
                          struct fault *);
 /* Reads DOPPEL_X and DOPPEL_X_FILE. */

@@ -8,12 +8,15 @@
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "run/health.h"
 #include "run/loops.h"
+#include "run/reload.h"
 #include "run/supervisor.h"
 #include "run/version.h"
 
 enum exit_status {
     EXIT_CLEAN = 0,
+    EXIT_NOT_READY = 1,
     EXIT_USAGE = 2,
 };
 
@@ -44,17 +47,32 @@ static int refuse(const struct fault *fault)
     return EXIT_USAGE;
 }
 
-/* Checks or runs. */
-static int use(const struct config *config, enum config_action action)
+/* Takes the configuration. */
+static int ask(struct config *config)
 {
     struct fault fault = { { 0 } };
+    bool         ready = health_ask(&config->admin, &fault);
+
+    if (!ready)
+        fprintf(stderr, "doppel: %s\n", fault.text);
+    config_free(config);
+    return ready ? EXIT_CLEAN : EXIT_NOT_READY;
+}
+
+/* Checks or runs; takes the configuration. */
+static int use(struct config *config, const struct command *command, enum config_action action)
+{
+    struct fault fault = { { 0 } };
+    int          status = EXIT_CLEAN;
 
     if (!loops_check(config, &fault) || !supervisor_check(config, &fault))
-        return refuse(&fault);
-    if (action == CONFIG_RUN)
-        return supervisor_run(config);
-    config_print(config, stdout);
-    return EXIT_CLEAN;
+        status = refuse(&fault);
+    else if (action == CONFIG_RUN)
+        return supervisor_run(config, command);
+    else
+        config_print(config, stdout);
+    config_free(config);
+    return status;
 }
 
 static int say(enum config_action action, const struct fault *fault)
@@ -74,6 +92,7 @@ static int say(enum config_action action, const struct fault *fault)
         return EXIT_CLEAN;
     case CONFIG_RUN:
     case CONFIG_CHECK:
+    case CONFIG_HEALTH:
         break;
     }
     return refuse(fault);
@@ -84,14 +103,14 @@ int main(int argc, char *argv[])
     enum config_action     action = CONFIG_RUN;
     struct config_warnings warnings = { 0 };
     struct fault           fault = { { 0 } };
+    struct command         command = { argc, argv, environ };
     struct config         *config;
-    int                    status;
 
     occupy_standard_streams();
     config = config_load(argc, argv, environ, &action, &warnings, &fault);
     print_warnings(&warnings);
     config_warnings_free(&warnings);
-    status = config != NULL ? use(config, action) : say(action, &fault);
-    config_free(config);
-    return status;
+    if (config == NULL)
+        return say(action, &fault);
+    return action == CONFIG_HEALTH ? ask(config) : use(config, &command, action);
 }

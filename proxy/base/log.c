@@ -11,37 +11,26 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/line.h"
 #include "base/members.h"
+#include "base/outlet.h"
 #include "base/page.h"
 
 #define SINK_BYTES (64 * 1024) /* a burst of some hundred lines, as much as a pipe holds */
 
-enum sink_way {
-    SINK_OFF,
-    SINK_WRITES, /* a description of our own that does not block, or a file */
-    SINK_SENDS,  /* a socket: cannot be opened again, but each call can say that it will not wait */
-    SINK_TRIES,  /* somebody else's description: each write asks first */
-};
-
 struct sink {
     const char *name;
-    enum sink_way way;
-    int fd;
+    struct outlet outlet;
     uint64_t dropped; /* lines not yet told about */
     bool failing;     /* the last write met an error */
     bool half_line;   /* the last byte that was taken did not end a line */
@@ -55,6 +44,8 @@ static struct {
     enum log_format format;
     enum log_format access_format;
     _Atomic uint64_t *drops;
+    const _Atomic uint64_t *generation; /* another number: the files are to be opened anew */
+    uint64_t opened;                    /* the generation of those that are open */
     struct sink log;
     struct sink access;
 } logs = {
@@ -62,37 +53,6 @@ static struct {
     .log = { .name = "log" },
     .access = { .name = "access" },
 };
-
-/* A pipe may be asked for its room; RWF_NOWAIT does that in the call itself where it is known. */
-static ssize_t try_write(int fd, const char *bytes, size_t count)
-{
-    struct iovec piece = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = count };
-    ssize_t n = pwritev2(fd, &piece, 1, -1, RWF_NOWAIT);
-
-    if (n >= 0 || errno != EOPNOTSUPP)
-        return n;
-    struct pollfd room = { .fd = fd, .events = POLLOUT };
-    if (poll(&room, 1, 0) == 0) {
-        errno = EAGAIN;
-        return -1;
-    }
-    return write(fd, bytes, count);
-}
-
-static ssize_t sink_write(const struct sink *sink, const char *bytes, size_t count)
-{
-    switch (sink->way) {
-    case SINK_OFF:
-        break;
-    case SINK_WRITES:
-        return write(sink->fd, bytes, count);
-    case SINK_SENDS:
-        return send(sink->fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    case SINK_TRIES:
-        return try_write(sink->fd, bytes, count);
-    }
-    return (ssize_t)count;
-}
 
 static void sink_drop(struct sink *sink, uint64_t lines)
 {
@@ -131,7 +91,7 @@ static bool write_piece(struct sink *sink)
     ssize_t n = 0;
 
     do {
-        n = sink_write(sink, sink->bytes + sink->start, next_piece(sink));
+        n = outlet_write(&sink->outlet, sink->bytes + sink->start, next_piece(sink));
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
         sink->failing = true;
@@ -156,7 +116,7 @@ static void sink_drain(struct sink *sink)
 
 static void sink_add(struct sink *sink, const char *bytes, size_t count)
 {
-    if (sink->way == SINK_OFF)
+    if (sink->outlet.way == OUTLET_OFF)
         return;
     if (count + 1 > SINK_BYTES - sink->length)
         sink_drain(sink);
@@ -173,67 +133,116 @@ static void sink_add(struct sink *sink, const char *bytes, size_t count)
 
 static void sink_close(struct sink *sink)
 {
-    if (sink->way != SINK_OFF)
-        close(sink->fd);
-    sink->way = SINK_OFF;
+    outlet_close(&sink->outlet);
     sink->failing = false;
     sink->half_line = false;
     sink->dropped = 0;
     sink->length = 0;
 }
 
-/* O_NONBLOCK must not be set on the inherited description, which a shell or a sibling shares; the
- * same pipe, terminal or file opened again is ours.  Sockets answer ENXIO, foreign ones EACCES. */
-static void sink_reopen(struct sink *sink, int inherited)
-{
-    struct stat kind;
-    char path[64];
+/* --- from one set of options to another -------------------------------------------------- */
 
-    if (fstat(inherited, &kind) != 0)
-        return;
-    int append = S_ISREG(kind.st_mode) ? O_APPEND : 0;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", inherited);
-    sink->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | append);
-    sink->way = SINK_WRITES;
-    if (sink->fd >= 0)
-        return;
-    sink->fd = fcntl(inherited, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (S_ISSOCK(kind.st_mode))
-        sink->way = SINK_SENDS;
-    else if (!S_ISREG(kind.st_mode))
-        sink->way = SINK_TRIES;
-    if (sink->fd < 0)
-        sink->way = SINK_OFF;
+struct log_change {
+    enum log_level level;
+    enum log_format format;
+    enum log_format access_format;
+    struct outlet log; /* closed: it stays as it is */
+    struct outlet access;
+};
+
+/* Opens another outlet for the sink, unless it is the same. */
+static bool prepare(const struct sink *sink, struct outlet *outlet, const char *said,
+                    struct fault *fault)
+{
+    bool is_log = sink == &logs.log;
+
+    if (sink->outlet.said != NULL && strcmp(sink->outlet.said, said) == 0)
+        return true;
+    return outlet_open(outlet, said, is_log ? STDERR_FILENO : STDOUT_FILENO) ||
+           fault_set(fault, "cannot open the %s file %s: %s", is_log ? "log" : "access log", said,
+                     strerror(errno));
 }
 
-static bool sink_open(struct sink *sink, const char *file, int inherited, struct fault *fault)
+struct log_change *log_prepare(const struct log_options *options, struct fault *fault)
 {
-    int flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    struct log_change *change = xcalloc(1, sizeof *change);
 
+    change->level = options->level;
+    change->format = options->format;
+    change->access_format = options->access_format;
+    if (prepare(&logs.log, &change->log, options->file, fault) &&
+        prepare(&logs.access, &change->access, options->access_file, fault))
+        return change;
+    log_change_free(change);
+    return NULL;
+}
+
+/* Takes the outlet. */
+static void sink_move(struct sink *sink, struct outlet *outlet)
+{
+    if (outlet->said == NULL)
+        return;
+    sink_drain(sink);
     sink_close(sink);
-    if (strcmp(file, "off") == 0)
-        return true;
-    if (strcmp(file, "-") == 0) {
-        sink_reopen(sink, inherited);
-        return true;
+    sink->outlet = *outlet;
+    *outlet = (struct outlet){ .fd = -1 };
+}
+
+void log_change(struct log_change *change)
+{
+    logs.level = change->level;
+    logs.format = change->format;
+    logs.access_format = change->access_format;
+    sink_move(&logs.log, &change->log);
+    sink_move(&logs.access, &change->access);
+    log_change_free(change);
+}
+
+void log_change_free(struct log_change *change)
+{
+    if (change == NULL)
+        return;
+    outlet_close(&change->log);
+    outlet_close(&change->access);
+    free(change);
+}
+
+/* The old file stays in use when the new one cannot be opened. */
+static void sink_open_again(struct sink *sink)
+{
+    if (!outlet_is_file(&sink->outlet))
+        return;
+    if (!outlet_open_anew(&sink->outlet)) {
+        log_warning("log", "not_reopened", "sink=%s file=%s why=%s", sink->name, sink->outlet.said,
+                    strerror(errno));
+        return;
     }
-    sink->fd = open(file, flags, 0640);
-    if (sink->fd < 0)
-        return fault_set(fault, "cannot open the %s file %s: %s",
-                         sink == &logs.log ? "log" : "access log", file, strerror(errno));
-    sink->way = SINK_WRITES;
-    return true;
+    sink->failing = false;
+    sink->half_line = false; /* writes to a file are whole, or fail */
+}
+
+static void open_again_when_told(void)
+{
+    uint64_t told = logs.generation != NULL ? atomic_load(logs.generation) : logs.opened;
+
+    if (told == logs.opened)
+        return;
+    logs.opened = told;
+    sink_open_again(&logs.log);
+    sink_open_again(&logs.access);
 }
 
 bool log_open(const struct log_options *options, struct fault *fault)
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file at its size limit costs lines, not the process */
-    logs.level = options->level;
-    logs.format = options->format;
-    logs.access_format = options->access_format;
-    return sink_open(&logs.log, options->file, STDERR_FILENO, fault) &&
-           sink_open(&logs.access, options->access_file, STDOUT_FILENO, fault);
+    sink_close(&logs.log);
+    sink_close(&logs.access);
+    struct log_change *change = log_prepare(options, fault);
+    if (change == NULL)
+        return false;
+    log_change(change);
+    return true;
 }
 
 void log_after_fork(void)
@@ -249,16 +258,35 @@ int log_descriptors(int descriptors[4])
 {
     int count = 0;
 
-    if (logs.log.way != SINK_OFF)
-        descriptors[count++] = logs.log.fd;
-    if (logs.access.way != SINK_OFF)
-        descriptors[count++] = logs.access.fd;
+    if (logs.log.outlet.way != OUTLET_OFF)
+        descriptors[count++] = logs.log.outlet.fd;
+    if (logs.access.outlet.way != OUTLET_OFF)
+        descriptors[count++] = logs.access.outlet.fd;
     return count;
 }
 
 void log_count_drops(_Atomic uint64_t *cell)
 {
     logs.drops = cell;
+}
+
+void log_follow(const _Atomic uint64_t *generation)
+{
+    logs.generation = generation;
+    if (generation != NULL)
+        logs.opened = atomic_load(generation);
+}
+
+static void sink_give_to(const struct sink *sink, uid_t user, gid_t group)
+{
+    if (!outlet_give_to(&sink->outlet, user, group))
+        log_warning("log", "not_given", "file=%s why=%s", sink->outlet.said, strerror(errno));
+}
+
+void log_give_to(uid_t user, gid_t group)
+{
+    sink_give_to(&logs.log, user, group);
+    sink_give_to(&logs.access, user, group);
 }
 
 /* Lines go again, and everything that was kept is out: time to say what was not. */
@@ -274,6 +302,7 @@ static void tell_drops(struct sink *sink)
 
 void log_flush(void)
 {
+    open_again_when_told();
     sink_drain(&logs.access);
     sink_drain(&logs.log);
     tell_drops(&logs.access);
@@ -352,7 +381,7 @@ print_event(enum log_level level, const char *whose, const char *event, const ch
 
 bool log_is_on(enum log_level level)
 {
-    return logs.log.way != SINK_OFF && level <= logs.level;
+    return logs.log.outlet.way != OUTLET_OFF && level <= logs.level;
 }
 
 #define PRINT_EVENT(level)                                                                         \
@@ -399,7 +428,7 @@ bool log_limit_passes(struct log_limit *limit, double now, double interval_secon
 
 bool access_log_is_on(void)
 {
-    return logs.access.way != SINK_OFF;
+    return logs.access.outlet.way != OUTLET_OFF;
 }
 
 enum log_format access_log_format(void)

@@ -16,10 +16,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/line.h"
 
 struct fault;
+struct log_change;
 
 enum log_level {
     LEVEL_ERROR,
@@ -40,6 +42,12 @@ struct log_options {
  * the supervisor, before privileges are dropped; workers inherit the descriptors and call
  * log_after_fork().  From here on the process ignores SIGPIPE: a reader may go at any time. */
 bool log_open(const struct log_options *, struct fault *);
+/* Makes ready what these options change, beside what is in use: a sink whose file is the same stays.
+ * NULL: a file cannot be opened.  Either log_change() or log_change_free() follows. */
+struct log_change *log_prepare(const struct log_options *, struct fault *);
+/* From now on this process logs like that; takes the change. */
+void log_change(struct log_change *);
+void log_change_free(struct log_change *); /* NULL is fine */
 /* A worker's lines must not be written through the parent's half-filled buffers. */
 void log_after_fork(void);
 /* The descriptors in use, so that a worker can keep them while closing everything else: writes up
@@ -47,6 +55,13 @@ void log_after_fork(void);
 int  log_descriptors(int descriptors[4]);
 /* Where dropped lines are counted (COUNT_LOG_DROPPED of this process); NULL: nowhere yet. */
 void log_count_drops(_Atomic uint64_t *cell);
+/* The files of both sinks are opened anew, by name, whenever this number has changed: compared at
+ * each flush, before anything is written.  One that cannot be opened is a warning, and the old one
+ * stays in use.  Stderr and stdout stay what they are.  NULL: never again. */
+void log_follow(const _Atomic uint64_t *generation);
+/* Files that log_open() had to make belong to this user and group from now on (chown(2)), so that
+ * they can be opened anew without privileges. */
+void log_give_to(uid_t user, gid_t group);
 /* Writes what is gathered, as far as it is taken without waiting.  Call at the end of each turn of
  * the loop, and before exit. */
 void log_flush(void);

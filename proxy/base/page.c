@@ -26,17 +26,23 @@ static size_t page_bytes(size_t slot_count)
     return sizeof(struct page) + slot_count * sizeof(struct slot);
 }
 
+static double wall_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 struct page *page_new(size_t worker_slots)
 {
     size_t slot_count = 1 + worker_slots;
     struct page *page = mmap(NULL, page_bytes(slot_count), PROT_READ | PROT_WRITE,
                              MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    struct timespec now;
 
     if (page == MAP_FAILED)
         return NULL;
-    clock_gettime(CLOCK_REALTIME, &now);
-    page->started = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    page->started = wall_clock();
     page->slot_count = slot_count;
     page->slots_used = 1;
     return page;
@@ -59,6 +65,20 @@ bool page_find_row(struct page *page, const char *name, uint16_t *row)
     snprintf(page->rows[*row].name, PAGE_SHADOW_NAME, "%s", name);
     page->row_count++;
     return true;
+}
+
+struct roster *page_take_roster(struct page *page)
+{
+    for (size_t i = 0; i < PAGE_GENERATIONS; i++) {
+        struct roster *roster = &page->rosters[i];
+
+        if (atomic_load(&roster->is_taken))
+            continue;
+        memset(roster, 0, sizeof *roster);
+        atomic_store(&roster->is_taken, true);
+        return roster;
+    }
+    return NULL;
 }
 
 static struct slot *free_slot(struct page *page)
@@ -100,6 +120,28 @@ static uint64_t missing(uint64_t whole, uint64_t parts)
     return whole > parts ? whole - parts : 0;
 }
 
+/* No more than there are: a worker may have died between two cells of one event. */
+static uint64_t settle_some(_Atomic uint64_t *result, uint64_t wished, uint64_t most)
+{
+    uint64_t some = wished < most ? wished : most;
+
+    cell_add(result, some);
+    return some;
+}
+
+/* Each connection that was opened has one end, also where only one of both was written down. */
+static void settle_ends(struct shadow_cells *shadow)
+{
+    uint64_t opened =
+        cell_get(&shadow->results[RESULT_MIRRORED]) + cell_get(&shadow->results[RESULT_DETACHED]);
+    uint64_t ended = sum_cells(shadow->reasons, SHADOW_REASON_COUNT);
+    uint64_t no_data = cell_get(&shadow->results[RESULT_NO_DATA]);
+    uint64_t more = settle_some(&shadow->results[RESULT_DETACHED], missing(ended, opened), no_data);
+
+    cell_add(&shadow->results[RESULT_NO_DATA], -more);
+    cell_add(&shadow->reasons[SHADOW_IO_ERROR], missing(opened, ended));
+}
+
 /* A killed worker's open sessions have no result yet, although it may be decided; live connections
  * have no reason, and there are bytes that nobody will send any more.  What was neither decided nor
  * dialled had nothing to get. */
@@ -110,14 +152,12 @@ static void settle_shadow(struct shadow_cells *shadow, uint64_t sessions)
                      cell_get(&shadow->counts[SHADOW_COUNT_LOST]) +
                      cell_get(&shadow->counts[SHADOW_COUNT_SKIPPED]);
 
-    uint64_t live = cell_get(&shadow->counts[SHADOW_COUNT_ACTIVE]);
-    uint64_t decided = sum_cells(shadow->decided, SHADOW_RESULT_COUNT);
-
     for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
-        cell_add(&shadow->results[i], cell_get(&shadow->decided[i]));
-    cell_add(&shadow->results[RESULT_DETACHED], live);
-    cell_add(&shadow->results[RESULT_NO_DATA], missing(open, decided + live));
-    cell_add(&shadow->reasons[SHADOW_IO_ERROR], live);
+        open -= settle_some(&shadow->results[i], cell_get(&shadow->decided[i]), open);
+    open -= settle_some(&shadow->results[RESULT_DETACHED],
+                        cell_get(&shadow->counts[SHADOW_COUNT_ACTIVE]), open);
+    cell_add(&shadow->results[RESULT_NO_DATA], open);
+    settle_ends(shadow);
     cell_add(&shadow->counts[SHADOW_COUNT_LOST],
              missing(cell_get(&shadow->counts[SHADOW_COUNT_OFFERED]), fated));
 }
@@ -152,6 +192,18 @@ static void move_shadow(struct shadow_cells *to, struct shadow_cells *from)
     for (size_t i = 0; i < SHADOW_RESULT_COUNT; i++)
         atomic_store(&from->decided[i], 0);
     move_cells(to->reasons, from->reasons, NULL, SHADOW_REASON_COUNT);
+    for (size_t i = 0; i < TIMING_COUNT; i++)
+        histogram_move(&to->times[i], &from->times[i]);
+    cell_raise(&to->most_lag, atomic_exchange(&from->most_lag, 0));
+    cell_raise(&to->last_error, atomic_exchange(&from->last_error, 0));
+}
+
+static void move_times(struct slot *to, struct slot *from)
+{
+    for (size_t leg = 0; leg < LEG_SHADOW; leg++) {
+        for (size_t i = 0; i < TIMING_COUNT; i++)
+            histogram_move(&to->times[leg][i], &from->times[leg][i]);
+    }
 }
 
 /* Never below zero: the worker may have died between its cell and the shared number, and a wrapped
@@ -173,10 +225,45 @@ void page_retire_slot(struct page *page, struct slot *slot)
     settle_slot(page, slot);
     move_cells(kept->counts, slot->counts, is_gauge, COUNTER_COUNT);
     move_cells(kept->closed, slot->closed, NULL, SESSION_REASON_COUNT);
+    move_times(kept, slot);
     for (size_t i = 0; i < page->row_count; i++)
         move_shadow(&kept->shadows[i], &slot->shadows[i]);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->state, WORKER_NONE);
+}
+
+/* Time and reason are one word, so that they belong together, and the greatest is the newest. */
+#define REASON_BITS 8
+_Static_assert(SHADOW_REASON_COUNT <= 1 << REASON_BITS, "widen REASON_BITS");
+
+void page_note_error(struct shadow_cells *cells, enum shadow_reason reason)
+{
+    uint64_t milliseconds = (uint64_t)(wall_clock() * 1000);
+
+    atomic_store(&cells->last_error, milliseconds << REASON_BITS | (uint64_t)reason);
+}
+
+double page_last_error(const struct page *page, size_t shadow, enum shadow_reason *reason)
+{
+    uint64_t newest = 0;
+
+    for (size_t i = 0; i < page->slots_used; i++) {
+        uint64_t error = cell_get(&page->slots[i].shadows[shadow].last_error);
+        newest = error > newest ? error : newest;
+    }
+    *reason = (enum shadow_reason)(newest & ((1 << REASON_BITS) - 1));
+    return (double)(newest >> REASON_BITS) / 1000;
+}
+
+uint64_t page_most_lag(const struct page *page, size_t shadow)
+{
+    uint64_t most = 0;
+
+    for (size_t i = 0; i < page->slots_used; i++) {
+        uint64_t lag = cell_get(&page->slots[i].shadows[shadow].most_lag);
+        most = lag > most ? lag : most;
+    }
+    return most;
 }
 
 uint64_t page_sum(const struct page *page, enum counter counter)
@@ -221,5 +308,37 @@ uint64_t page_sum_reason(const struct page *page, size_t shadow, enum shadow_rea
 
     for (size_t i = 0; i < page->slots_used; i++)
         sum += cell_get(&page->slots[i].shadows[shadow].reasons[reason]);
+    return sum;
+}
+
+struct histogram_sum page_sum_shadow_times(const struct page *page, size_t shadow,
+                                           enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    for (size_t i = 0; i < page->slots_used; i++)
+        histogram_add(&sum, &page->slots[i].shadows[shadow].times[timing]);
+    return sum;
+}
+
+static struct histogram_sum sum_all_shadows(const struct page *page, enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    for (size_t slot = 0; slot < page->slots_used; slot++) {
+        for (size_t shadow = 0; shadow < page->row_count; shadow++)
+            histogram_add(&sum, &page->slots[slot].shadows[shadow].times[timing]);
+    }
+    return sum;
+}
+
+struct histogram_sum page_sum_times(const struct page *page, enum leg leg, enum timing timing)
+{
+    struct histogram_sum sum = { 0 };
+
+    if (leg >= LEG_SHADOW)
+        return sum_all_shadows(page, timing);
+    for (size_t i = 0; i < page->slots_used; i++)
+        histogram_add(&sum, &page->slots[i].times[leg][timing]);
     return sum;
 }

@@ -2,14 +2,15 @@
  * page.h — the page of memory that supervisor and workers share.
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
- *           ├─ row 0 .. r: one shadow name each, which outlives the configurations that know it
+ *           ├─ roster 0 .. 15: one living generation each, between it and its workers
+ *           ├─ row 0 .. r: one shadow name each with its live knobs, which outlives the
+ *           │  configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
  *
- * A cell has one writer, so adding is a plain load and store, without a locked instruction; a
- * reader may see sums that are a moment apart.  All of it is anonymous shared memory made before
- * the first fork; what was never used costs no memory.  Rows and slots begin on cache lines of their
- * own, so that workers do not slow each other down.
+ * A cell has one writer (base/cell.h); a reader may see sums that are a moment apart.  All of it is
+ * anonymous shared memory made before the first fork; what was never used costs no memory.  Rows and
+ * slots begin on cache lines of their own, so that workers do not slow each other down.
  */
 #ifndef BASE_PAGE_H
 #define BASE_PAGE_H
@@ -21,11 +22,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/breaker.h"
+#include "base/bucket.h"
+#include "base/cell.h"
+#include "base/histogram.h"
+#include "base/known.h"
 #include "base/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
 #define PAGE_SHADOW_NAME 33
 #define PAGE_PLACES     256 /* workers of one generation */
+#define PAGE_LISTENERS  4096 /* of one generation */
+#define PAGE_GENERATIONS 16 /* at a time: one serves, the others start or finish */
 #define CACHE_LINE       64
 
 enum worker_state {
@@ -41,11 +49,31 @@ struct shadow_cells {
     _Atomic uint64_t
         decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
+    struct histogram times[TIMING_COUNT];
+    _Atomic uint64_t most_lag;   /* bytes, of one session */
+    _Atomic uint64_t last_error; /* page_note_error() */
 };
 
-/* What is known of a shadow by its name, over all workers and configurations. */
+/* What a configuration's file last said of a live knob.  Only the supervisor looks. */
+struct file_values {
+    bool   are_known;
+    double sample;
+    double ramp;
+    double duration;
+};
+
+/* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
+ * the knobs (run/knobs.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
+    _Atomic bool       is_paused;
+    _Atomic double     sample; /* percent */
+    _Atomic double     begun;  /* CLOCK_MONOTONIC seconds: --shadow-ramp counts from here */
+    _Atomic double     ends;   /* when it pauses by itself; 0: never */
+    /* Written by workers, too. */
+    alignas(CACHE_LINE) struct breaker breaker;
+    alignas(CACHE_LINE) struct bucket bucket;
+    struct file_values file;
 };
 
 struct slot {
@@ -55,21 +83,44 @@ struct slot {
     bool                mirrors[PAGE_SHADOWS]; /* whether that knows this row's shadow */
     _Atomic uint64_t    counts[COUNTER_COUNT];
     _Atomic uint64_t    closed[SESSION_REASON_COUNT];
+    struct histogram    times[LEG_SHADOW][TIMING_COUNT]; /* of the legs before the shadows */
     struct shadow_cells shadows[PAGE_SHADOWS]; /* by row */
+};
+
+/* What the workers of a generation are to do.  They look when the supervisor wakes them: at the end
+ * of their gate, and of their lifeline. */
+enum order {
+    ORDER_WAIT,   /* the others are not ready yet */
+    ORDER_SERVE,  /* and when the lifeline ends nevertheless, the supervisor is dead */
+    ORDER_RETIRE, /* finish: a newer generation has the sockets, but for those that are removed */
+    ORDER_DRAIN,  /* finish: nobody takes clients any more */
+};
+
+/* Between the supervisor and the workers of one generation. */
+struct roster {
+    _Atomic int    order;            /* enum order */
+    _Atomic bool   is_taken;         /* by a living generation */
+    _Atomic double deadline;         /* to finish; CLOCK_MONOTONIC seconds, 0: no limit */
+    _Atomic uint32_t
+        watchers[PAGE_PLACES];       /* the place whose worker watches this place's sockets */
+    _Atomic bool
+        is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
+    _Atomic bool   is_removed[PAGE_LISTENERS]; /* the newer generation does not listen there */
 };
 
 struct page {
     _Atomic uint64_t clients_open;       /* over all workers; see COUNT_CLIENTS_OPEN */
     _Atomic uint64_t shadow_memory;      /* likewise; see COUNT_SHADOW_MEMORY */
-    _Atomic uint32_t
-        watchers[PAGE_PLACES];       /* the place whose worker watches this place's sockets */
-    _Atomic bool
-        is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
-    _Atomic double   drain_deadline;     /* CLOCK_MONOTONIC seconds; 0: no limit */
+    _Atomic double   drain_deadline;     /* of all generations, like theirs */
+    struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
+    _Atomic uint64_t epoch;              /* raised after a live knob was turned */
+    _Atomic bool     mirroring_is_off;   /* for all shadows */
     double           started;            /* wall clock, seconds */
-    unsigned         generation;         /* the newest, from 1 */
+    unsigned         generation;         /* the newest that serves, from 1 */
+    uint64_t         workers_started;    /* ever: their serials */
+    struct known     known;              /* names' addresses, for workers to come */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */
@@ -85,6 +136,10 @@ void         page_free(struct page *);
  * Only the supervisor asks. */
 bool page_find_row(struct page *, const char *name, uint16_t *row);
 
+/* A roster in its first state, for a generation to come; NULL: there are as many as can be.  It is
+ * free again when is_taken is false. */
+struct roster *page_take_roster(struct page *);
+
 /* A free slot for a worker of this generation, which mirrors to the shadows of these rows; marked
  * WORKER_STARTING.  NULL when all are taken. */
 struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *rows,
@@ -97,22 +152,19 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
  * lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
 
+/* A connection to the shadow has just failed for this reason; only by the cells' worker. */
+void page_note_error(struct shadow_cells *, enum shadow_reason);
+/* The newest of all workers, seconds since 1970; 0: there was none. */
+double page_last_error(const struct page *, size_t shadow, enum shadow_reason *);
+/* The most that one session has lagged behind. */
+uint64_t page_most_lag(const struct page *, size_t shadow);
+
 uint64_t page_sum(const struct page *, enum counter);
 uint64_t page_sum_closed(const struct page *, enum session_reason);
 uint64_t page_sum_shadow(const struct page *, size_t shadow, enum shadow_counter);
 uint64_t page_sum_result(const struct page *, size_t shadow, enum shadow_result);
 uint64_t page_sum_reason(const struct page *, size_t shadow, enum shadow_reason);
-
-/* Only by the cell's one writer.  A gauge goes down by adding a negative number. */
-static inline void cell_add(_Atomic uint64_t *cell, uint64_t amount)
-{
-    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + amount,
-                          memory_order_relaxed);
-}
-
-static inline uint64_t cell_get(const _Atomic uint64_t *cell)
-{
-    return atomic_load_explicit(cell, memory_order_relaxed);
-}
+struct histogram_sum page_sum_times(const struct page *, enum leg, enum timing);
+struct histogram_sum page_sum_shadow_times(const struct page *, size_t shadow, enum timing);
 
 #endif

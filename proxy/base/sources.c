@@ -19,8 +19,9 @@ struct table {
 };
 
 struct sources {
-    size_t       count;
-    struct table tables[];
+    size_t         count;
+    _Atomic size_t used; /* tables behind were never entered, and cost nothing */
+    struct table   tables[];
 };
 
 static size_t bytes_of(size_t tables)
@@ -94,13 +95,21 @@ static size_t sessions_of(struct sources *sources, uint64_t hash)
 {
     size_t sum = 0;
 
-    for (size_t i = 0; i < sources->count; i++) {
+    for (size_t i = 0; i < atomic_load_explicit(&sources->used, memory_order_relaxed); i++) {
         const _Atomic uint64_t *cell =
             find_cell(bucket_of(&sources->tables[i], hash), tag_of(hash));
         if (cell != NULL)
             sum += (uint32_t)atomic_load_explicit(cell, memory_order_relaxed);
     }
     return sum;
+}
+
+static void note_use(struct sources *sources, size_t table)
+{
+    size_t used = atomic_load_explicit(&sources->used, memory_order_relaxed);
+
+    while (table >= used && !atomic_compare_exchange_weak(&sources->used, &used, table + 1))
+        continue;
 }
 
 bool sources_enter(struct sources *sources, size_t table, const struct address *address,
@@ -110,6 +119,7 @@ bool sources_enter(struct sources *sources, size_t table, const struct address *
 
     if (hash == 0)
         return true;
+    note_use(sources, table);
     if (sessions_of(sources, hash) >= most)
         return false;
     _Atomic uint64_t *cell = find_cell(bucket_of(&sources->tables[table], hash), tag_of(hash));
@@ -136,5 +146,6 @@ void sources_leave(struct sources *sources, size_t table, const struct address *
 
 void sources_forget(struct sources *sources, size_t table)
 {
-    memset(sources->tables[table].cells, 0, sizeof sources->tables[table].cells);
+    if (table < atomic_load(&sources->used))
+        memset(sources->tables[table].cells, 0, sizeof sources->tables[table].cells);
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/page.h"
@@ -40,6 +41,16 @@ static const char *const session_reasons[] = { SESSION_REASONS(NAME) };
 static const char *const shadow_results[] = { SHADOW_RESULTS(NAME) };
 static const char *const shadow_reasons[] = { SHADOW_REASONS(NAME) };
 #undef NAME
+
+#define NAME(identifier, name) name,
+static const char *const legs[] = { LEGS(NAME) };
+#undef NAME
+#define ROW(identifier, metric, help) { metric, help },
+static const struct {
+    const char *name;
+    const char *help;
+} times[] = { TIMINGS(ROW) };
+#undef ROW
 
 const char *session_reason_name(enum session_reason reason)
 {
@@ -176,6 +187,44 @@ static void print_shadow_ends(const struct page *page, FILE *out)
         print_reasons(page, out, shadow);
 }
 
+static void print_breakers(const struct page *page, FILE *out)
+{
+    static const char name[] = "doppel_breaker_state";
+
+    print_head(out, name, KIND_GAUGE, "0: closed, 1: open, 2: half open, a probe is under way");
+    for (size_t shadow = 0; shadow < page->row_count; shadow++)
+        print_shadow_sum(out, name, page->rows[shadow].name, "",
+                         (uint64_t)breaker_state(&page->rows[shadow].breaker));
+}
+
+/* One leg of a histogram: what took at most so long, bound by bound, then the sum and the count. */
+static void print_leg(FILE *out, const char *name, const char *leg, const struct histogram_sum *sum)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        count += sum->buckets[i];
+        fprintf(out, "%s_bucket{leg=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, leg, histogram_bound(i),
+                count);
+    }
+    count += sum->buckets[HISTOGRAM_BOUNDS];
+    fprintf(out, "%s_bucket{leg=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, leg, count);
+    fprintf(out, "%s_sum{leg=\"%s\"} %.6f\n", name, leg, (double)sum->microseconds / 1e6);
+    fprintf(out, "%s_count{leg=\"%s\"} %" PRIu64 "\n", name, leg, count);
+}
+
+static void print_times(const struct page *page, FILE *out)
+{
+    for (size_t i = 0; i < TIMING_COUNT; i++) {
+        print_head(out, times[i].name, "histogram", times[i].help);
+        for (size_t leg = 0; leg < LEG_COUNT; leg++) {
+            struct histogram_sum sum = page_sum_times(page, (enum leg)leg, (enum timing)i);
+
+            print_leg(out, times[i].name, legs[leg], &sum);
+        }
+    }
+}
+
 static bool serves(const struct slot *slot)
 {
     int state = atomic_load(&slot->state);
@@ -259,11 +308,18 @@ static void add_times(struct usage *usage, pid_t pid)
     usage->resident_bytes += pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Since Linux 6.2 the directory's size is their number, which may be asked for also where the
+ * directory may not be read: that of a process whose memory is hidden (run/privileges.h). */
 static void add_descriptors(struct usage *usage, pid_t pid)
 {
-    char path[64];
+    struct stat about;
+    char        path[64];
 
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    if (stat(path, &about) == 0 && about.st_size > 0) {
+        usage->descriptors += (uint64_t)about.st_size;
+        return;
+    }
     DIR *directory = opendir(path);
     if (directory == NULL)
         return;
@@ -313,6 +369,8 @@ void stats_print_metrics(const struct page *page, FILE *out)
     print_closed(page, out);
     print_shadow_counters(page, out);
     print_shadow_ends(page, out);
+    print_breakers(page, out);
+    print_times(page, out);
     print_workers(page, out);
     print_process(page, out);
 }

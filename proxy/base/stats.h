@@ -51,7 +51,10 @@
     RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
     RESULT(FILTERED, "filtered",                                                                   \
            "the client is in no network of the shadow's from=, or is itself a mirrored one")       \
-    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")
+    RESULT(LIMIT, "limit", "the shadow already had max-sessions sessions")                         \
+    RESULT(RATE, "rate", "the shadow had its --shadow-rate of new sessions")                       \
+    RESULT(BREAKER, "breaker", "the shadow's breaker was open: it had failed too often in a row")  \
+    RESULT(PAUSED, "paused", "the shadow was paused, or all mirroring was off")
 
 /* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */
 #define SHADOW_REASONS(REASON)                                                                     \
@@ -70,6 +73,7 @@
     REASON(LOOP, "loop", "its address turned out to be our own listener")                          \
     REASON(SESSION_ABORTED, "session_aborted", "the client or the primary broke off")              \
     REASON(DRAIN, "drain", "the drain deadline passed")                                            \
+    REASON(ADMIN, "admin", "it was paused, or all mirroring was switched off")                     \
     REASON(IO_ERROR, "io_error", "a system call failed in another way")
 
 /*
@@ -122,6 +126,9 @@
           COUNTER, "")                                                                             \
     COUNT(TLS_EOF, "doppel_tls_eof_total", "", COUNTER,                                            \
           "TLS connections that ended without close_notify")                                       \
+    COUNT(KTLS_ON, "doppel_ktls_total", "result=\"on\"", COUNTER,                                  \
+          "TLS handshakes with --tls-ktls, by whether the kernel encrypts from then on")           \
+    COUNT(KTLS_OFF, "doppel_ktls_total", "result=\"off\"", COUNTER, "")                            \
     COUNT(ACCEPT_NO_DESCRIPTOR, "doppel_accept_errors_total", "error=\"no_descriptor\"", COUNTER,  \
           "accept(2) failed")                                                                      \
     COUNT(ACCEPT_NO_MEMORY, "doppel_accept_errors_total", "error=\"no_memory\"", COUNTER, "")      \
@@ -136,6 +143,11 @@
     COUNT(SPLICE_SHORT, "doppel_splice_fallback_total", "why=\"short\"", COUNTER, "")              \
     COUNT(LOG_DROPPED, "doppel_log_dropped_total", "", COUNTER,                                    \
           "log lines dropped because nobody took them")                                            \
+    COUNT(LOOP_STALLS, "doppel_loop_stalls_total", "", COUNTER,                                    \
+          "times a process stood still for over a second")                                         \
+    COUNT(RELOADS_OK, "doppel_reloads_total", "result=\"ok\"", COUNTER,                            \
+          "configurations read again")                                                             \
+    COUNT(RELOADS_FAILED, "doppel_reloads_total", "result=\"failed\"", COUNTER, "")                \
     COUNT(WORKER_RESTARTS, "doppel_worker_restarts_total", "", COUNTER,                            \
           "workers replaced after they died")
 
@@ -155,6 +167,30 @@
     COUNT(RESPONSE, "doppel_shadow_response_bytes_total", "", COUNTER,                             \
           "bytes the shadow answered, discarded")
 
+/*
+ * TIMING(identifier, metric, help): a histogram of seconds for each leg, summed over the workers; the
+ * label leg="NAME" is added.  Each shadow name has its own, and leg="shadow" is their sum.
+ */
+#define TIMINGS(TIMING)                                                                            \
+    TIMING(CONNECT, "doppel_connect_seconds",                                                      \
+           "time until a connection was open; client: PROXY header and TLS handshake")             \
+    TIMING(                                                                                        \
+        FIRST_BYTE, "doppel_first_byte_seconds",                                                   \
+        "time from the client's first byte to the first of the answer; client: from accepting it " \
+        "to its first byte")
+
+/* LEG(identifier, name): whose connection. */
+#define LEGS(LEG)                                                                                  \
+    LEG(CLIENT, "client")                                                                          \
+    LEG(PRIMARY, "primary")                                                                        \
+    LEG(SHADOW, "shadow")
+
+#define STATS_NAME_OF(identifier, ...) TIMING_##identifier,
+enum timing { TIMINGS(STATS_NAME_OF) TIMING_COUNT };
+#undef STATS_NAME_OF
+#define STATS_NAME_OF(identifier, ...) LEG_##identifier,
+enum leg { LEGS(STATS_NAME_OF) LEG_COUNT };
+#undef STATS_NAME_OF
 #define STATS_NAME_OF(identifier, ...) SESSION_##identifier,
 enum session_reason { SESSION_REASONS(STATS_NAME_OF) SESSION_REASON_COUNT };
 #undef STATS_NAME_OF

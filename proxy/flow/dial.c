@@ -140,6 +140,15 @@ bool address_is_ours(const struct address *address, const struct address *listen
     return false;
 }
 
+/* Connected, whatever SO_ERROR says. */
+static bool has_peer(int socket)
+{
+    struct sockaddr_storage storage;
+    socklen_t               length = sizeof storage;
+
+    return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
+}
+
 /* TCP may connect a socket to itself when its own port was chosen as the target's. */
 static bool is_connected_to_itself(int socket, const struct address *peer)
 {
@@ -324,6 +333,21 @@ static bool bind_source(struct dialling *d, int socket, int family)
     return false;
 }
 
+/* It has nothing to say before its owner does. */
+static bool is_done_when_connected(const struct dialling *d)
+{
+    bool introduces =
+        d->request.header != NULL && d->request.targets[d->target - 1].proxy != PROXY_OFF;
+
+    return !introduces && !endpoint_of(d)->tls;
+}
+
+static void wait_until_connected(struct dialling *d)
+{
+    start_timeout(d);
+    ev_io_start(loop_of(d), &d->connecting);
+}
+
 /* True: it is connected or may yet be; false: d->failure says why not. */
 static bool try_address(struct dialling *d, const struct address *address)
 {
@@ -344,12 +368,12 @@ static bool try_address(struct dialling *d, const struct address *address)
         close(fd);
         return false;
     }
-    start_timeout(d);
     if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
         int error = errno;
 
         close(fd);
         if (error == EAGAIN && address->any.sa_family == AF_UNIX) {
+            start_timeout(d);
             try_again_soon(d); /* its listener's backlog is full (unix(7)) */
             return true;
         }
@@ -358,7 +382,10 @@ static bool try_address(struct dialling *d, const struct address *address)
         return false;
     }
     ev_io_set(&d->connecting, fd, EV_WRITE);
-    ev_io_start(loop_of(d), &d->connecting);
+    if (is_done_when_connected(d) && has_peer(fd))
+        succeed(d); /* as on the loopback interface: no event is worth waiting for */
+    else
+        wait_until_connected(d);
     return true;
 }
 
@@ -506,14 +533,6 @@ static void on_name(void *owner, const struct name_answer *answer)
     go_on(d);
 }
 
-static bool has_peer(int socket)
-{
-    struct sockaddr_storage storage;
-    socklen_t               length = sizeof storage;
-
-    return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
-}
-
 /* False: no memory. */
 static bool make_header(struct dialling *d)
 {
@@ -590,7 +609,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     }
 }
 
-/* Writable, or failed: SO_ERROR tells which, once (connect(2), EINPROGRESS). */
+/* Writable, or failed: then SO_ERROR tells why, once (connect(2), EINPROGRESS). */
 static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct dialling *d = watcher->data;
@@ -598,16 +617,16 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
     socklen_t        length = sizeof error;
 
     (void)loop;
+    if (!(events & EV_ERROR) && has_peer(watcher->fd)) {
+        go_through(d);
+        return;
+    }
     if (getsockopt(watcher->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
         error = errno;
     if (error == 0 && (events & EV_ERROR))
         error = ENOMEM; /* epoll_ctl(2) failed: libev has stopped the watcher */
-    if (error == 0 && !has_peer(watcher->fd))
-        error = ENOTCONN; /* 0 may also mean that nobody knows */
-    if (error == 0) {
-        go_through(d);
-        return;
-    }
+    if (error == 0)
+        error = ENOTCONN; /* nobody knows why */
     if (error == ETIMEDOUT)
         remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
     else
@@ -647,6 +666,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->dialer = dialer;
     d->transport = transport;
     d->request = *request;
+    transport_keep_alive(transport);
     transport_aim(transport, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);

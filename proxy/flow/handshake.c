@@ -1,5 +1,5 @@
 /*
- * handshake.c — one watcher and one timer around tls_handshake().
+ * handshake.c — one watcher and its timers around tls_handshake().
  *
  *     begin ──▶ on_event ──IO_AGAIN──▶ wait for what TLS needs ──▶ on_event ...
  *                  ├──IO_OK──▶ transport_secured
@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <ev.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
@@ -16,9 +17,14 @@
 #include "flow/reactor.h"
 #include "flow/tls_contexts.h"
 
+#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define BURST           64   /* handshakes: what fewer leave behind is not worth the search */
+
 struct handshakes {
     struct handshake_settings settings;
     size_t                    clients; /* under way */
+    size_t                    ended;   /* since memory was last given back */
+    size_t                    ended_before; /* of those, at the last look */
     void (*on_room)(void *owner);
     void *owner;
 };
@@ -37,6 +43,7 @@ struct handshake {
     struct tls        *tls;
     ev_io              io;
     ev_timer           timer;
+    ev_timer           retry;   /* instead of io, while the kernel has no memory */
     enum tls_side      side;
 };
 
@@ -65,12 +72,43 @@ void handshakes_watch_room(struct handshakes *all, void (*on_room)(void *owner),
     all->owner = owner;
 }
 
+/* A burst leaves holes of 17 KiB between the sessions that came of it.  While handshakes go on, the
+ * next one fills them. */
+void handshakes_tidy(struct handshakes *all)
+{
+    bool is_quiet = all->ended == all->ended_before;
+
+    all->ended_before = all->ended;
+    if (!is_quiet || all->ended < BURST)
+        return;
+    all->ended = all->ended_before = 0;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 /* The rows of stats.h stand in the order of sides and results. */
 static void count(const struct handshake *h, enum result result)
 {
     _Static_assert(COUNT_TLS_SHADOW_TIMEOUT == COUNT_TLS_CLIENT_OK + RESULTS * 3 - 1,
                    "their order");
     cell_add(&h->all->settings.slot->counts[COUNT_TLS_CLIENT_OK + RESULTS * h->side + result], 1);
+}
+
+static void count_kernel(const struct handshake *h)
+{
+    _Atomic uint64_t *counts = h->all->settings.slot->counts;
+
+    switch (tls_facts(h->tls)->in_kernel) {
+    case IN_KERNEL_UNASKED:
+        break;
+    case IN_KERNEL_OFF:
+        cell_add(&counts[COUNT_KTLS_OFF], 1);
+        break;
+    case IN_KERNEL_ON:
+        cell_add(&counts[COUNT_KTLS_ON], 1);
+        break;
+    }
 }
 
 /* --- one handshake ----------------------------------------------------------------------- */
@@ -89,7 +127,9 @@ static void handshake_free(struct handshake *h)
 
     ev_io_stop(loop_of(h), &h->io);
     ev_timer_stop(loop_of(h), &h->timer);
+    ev_timer_stop(loop_of(h), &h->retry);
     free(h);
+    all->ended++;
     all->clients -= was_client;
     if (was_client && was_full && all->on_room != NULL)
         all->on_room(all->owner);
@@ -111,7 +151,8 @@ static void succeed(struct handshake *h)
     struct transport *transport = h->transport;
     int               socket = h->io.fd;
 
-    count(h, tls_was_resumed(h->tls) ? RESULT_WAS_RESUMED : RESULT_FULL);
+    count(h, tls_facts(h->tls)->was_resumed ? RESULT_WAS_RESUMED : RESULT_FULL);
+    count_kernel(h);
     ev_io_stop(loop_of(h), &h->io); /* before the transport watches the same socket */
     transport_secured(transport, socket, h->tls);
     handshake_free(h);
@@ -141,27 +182,51 @@ static void wait_for(struct handshake *h, int events)
     ev_io_start(loop_of(h), &h->io);
 }
 
-static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+/* The socket is ready all the time: no event would say when the kernel has memory again. */
+static void pause_shortly(struct handshake *h)
 {
-    struct handshake *h = watcher->data;
+    ev_io_stop(loop_of(h), &h->io);
+    ev_timer_set(&h->retry, STARVED_SECONDS, 0);
+    ev_timer_start(loop_of(h), &h->retry);
+}
 
-    (void)loop;
-    if (events & EV_ERROR) { /* epoll_ctl(2) failed: libev has stopped the watcher */
-        fail(h, RESULT_FAILED, "no memory");
-        return;
-    }
+static void shake(struct handshake *h)
+{
     switch (tls_handshake(h->tls)) {
     case IO_OK:
         succeed(h);
         break;
     case IO_AGAIN:
-        wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
+        if (tls_is_starved(h->tls))
+            pause_shortly(h);
+        else
+            wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
         break;
     case IO_END:
     case IO_FAILED:
         fail(h, RESULT_FAILED, tls_why(h->tls));
         break;
     }
+}
+
+static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct handshake *h = watcher->data;
+
+    (void)loop;
+    if (events & EV_ERROR) /* epoll_ctl(2) failed: libev has stopped the watcher */
+        fail(h, RESULT_FAILED, "no memory");
+    else
+        shake(h);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct handshake *h = timer->data;
+
+    (void)events;
+    ev_io_start(loop, &h->io);
+    shake(h);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
@@ -176,7 +241,8 @@ static void begin(struct handshake *h, int socket, int events, double timeout)
 {
     ev_io_init(&h->io, on_event, socket, events);
     ev_timer_init(&h->timer, on_timeout, timeout, 0);
-    h->io.data = h->timer.data = h;
+    ev_timer_init(&h->retry, on_retry, STARVED_SECONDS, 0);
+    h->io.data = h->timer.data = h->retry.data = h;
     ev_io_start(loop_of(h), &h->io);
     ev_timer_start(loop_of(h), &h->timer);
 }

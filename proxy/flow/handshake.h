@@ -35,6 +35,10 @@ void               handshakes_free(struct handshakes *);
 bool handshakes_have_room(const struct handshakes *);
 void handshakes_watch_room(struct handshakes *, void (*on_room)(void *owner), void *owner);
 
+/* Call it once a second: when a burst is over, the memory that its handshakes needed goes back to the
+ * system (malloc_trim(3)). */
+void handshakes_tidy(struct handshakes *);
+
 /* As transport_accepted(): takes the non-blocking socket of a client.  NULL: no memory, it is closed. */
 struct transport *handshake_accept(struct handshakes *, int socket, const struct address *peer,
                                    transport_ready *, void *owner);

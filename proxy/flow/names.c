@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/known.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/page.h"
@@ -72,10 +73,16 @@ struct names {
     struct ev_loop      *loop;
     const struct config *config;
     struct slot         *slot;
+    struct known        *known;   /* to the workers that come later */
     struct resolver     *resolver;
     struct name         *first;
     double               renewal; /* when resolv.conf is to be looked at */
 };
+
+static int family_of(const struct branch *branch)
+{
+    return branch == &branch->name->branches[IPV4] ? AF_INET : AF_INET6;
+}
 
 /* --- what is known ----------------------------------------------------------------------- */
 
@@ -154,6 +161,16 @@ static void learn(struct branch *branch, const struct address *addresses, size_t
     branch->result = LOOKUP_OK;
 }
 
+/* For workers that start when nobody can be asked.  What the hosts file says they read themselves. */
+static void tell_others(const struct branch *branch)
+{
+    struct known_answer answer = { .expires = branch->expires };
+
+    answer.count = branch->count < KNOWN_ADDRESSES ? branch->count : KNOWN_ADDRESSES;
+    memcpy(answer.addresses, branch->addresses, answer.count * sizeof answer.addresses[0]);
+    known_note(branch->name->names->known, branch->name->host, family_of(branch), &answer);
+}
+
 static void note_failure(struct branch *branch, enum lookup_result result, const char *why_not)
 {
     struct name *name = branch->name;
@@ -184,9 +201,11 @@ static void settle_branches(struct name *name)
 
     for (size_t i = 0; i < BRANCHES; i++) {
         struct branch *branch = &name->branches[i];
-        if (branch->result == LOOKUP_NOT_FOUND)
+        if (branch->result == LOOKUP_NOT_FOUND && branch->count > 0) {
             branch->count = 0;
-        else if (branch->result != LOOKUP_OK)
+            tell_others(branch);
+        }
+        if (branch->result == LOOKUP_TIMEOUT || branch->result == LOOKUP_FAILED)
             is_half = true;
     }
     name->halves = is_half ? name->halves + 1 : 0;
@@ -264,10 +283,12 @@ static void on_lookup(void *owner, const struct lookup_answer *answer)
     struct name *name = branch->name;
 
     branch->lookup = NULL;
-    if (answer->result == LOOKUP_OK)
+    if (answer->result == LOOKUP_OK) {
         learn(branch, answer->addresses, answer->count, answer->ttl);
-    else
+        tell_others(branch);
+    } else {
         note_failure(branch, answer->result, answer->why_not);
+    }
     if (is_asking(name)) {
         if (name->found)
             ev_timer_start(name->names->loop, &name->grace);
@@ -307,14 +328,12 @@ static void ask_hosts(struct name *name)
 
 static void ask_servers(struct name *name)
 {
-    static const int families[] = { [IPV4] = AF_INET, [IPV6] = AF_INET6 };
-
     for (size_t i = 0; i < BRANCHES; i++) {
         struct branch *branch = &name->branches[i];
         if (!uses(name->names, i))
             continue;
-        branch->lookup =
-            resolver_lookup(name->names->resolver, name->host, families[i], on_lookup, branch);
+        branch->lookup = resolver_lookup(name->names->resolver, name->host, family_of(branch),
+                                         on_lookup, branch);
         if (branch->lookup == NULL)
             note_failure(branch, LOOKUP_FAILED, "no memory");
     }
@@ -343,6 +362,23 @@ static struct name *find(const struct names *names, const char *host)
     return name;
 }
 
+/* What other workers have learnt serves until we have asked ourselves, which is due at once. */
+static void hear_from_others(struct name *name)
+{
+    struct known_answer answer;
+
+    for (size_t i = 0; i < BRANCHES; i++) {
+        struct branch *branch = &name->branches[i];
+
+        if (!uses(name->names, i) ||
+            !known_find(name->names->known, name->host, family_of(branch), &answer))
+            continue;
+        branch->expires = answer.expires;
+        branch->count = answer.count;
+        memcpy(branch->addresses, answer.addresses, answer.count * sizeof answer.addresses[0]);
+    }
+}
+
 /* The configuration bounds how many there are.  NULL: no memory. */
 static struct name *add(struct names *names, const char *host)
 {
@@ -360,6 +396,7 @@ static struct name *add(struct names *names, const char *host)
     ev_init(&name->grace, on_grace);
     name->grace.data = name;
     memcpy(name->host, host, size);
+    hear_from_others(name);
     names->first = name;
     return name;
 }
@@ -440,7 +477,7 @@ void name_wait_cancel(struct name_wait *wait)
 }
 
 struct names *names_new(struct ev_loop *loop, const struct config *config, struct slot *slot,
-                        struct fault *fault)
+                        struct known *known, struct fault *fault)
 {
     if (config->hosts != NULL && access(config->hosts, R_OK) != 0) {
         fault_set(fault, "cannot read the hosts file %s: %s", config->hosts, strerror(errno));
@@ -453,6 +490,7 @@ struct names *names_new(struct ev_loop *loop, const struct config *config, struc
     names->loop = loop;
     names->config = config;
     names->slot = slot;
+    names->known = known;
     names->resolver = resolver;
     names->renewal = clock_now() + RENEW_SECONDS;
     return names;

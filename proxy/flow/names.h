@@ -19,6 +19,7 @@
 struct config;
 struct ev_loop;
 struct fault;
+struct known;
 struct name_wait;
 struct names;
 struct slot;
@@ -32,8 +33,10 @@ struct name_answer {
     struct address addresses[NAME_ADDRESSES]; /* with port 0, in the order to try */
 };
 
-/* Borrows the configuration; lookups are counted in the slot.  NULL: the fault says why. */
-struct names *names_new(struct ev_loop *, const struct config *, struct slot *, struct fault *);
+/* Borrows the configuration; lookups are counted in the slot.  What others have learnt lately is known
+ * from the start, and what is learnt here is told there.  NULL: the fault says why. */
+struct names *names_new(struct ev_loop *, const struct config *, struct slot *, struct known *,
+                        struct fault *);
 /* Ends every question and every wait, silently. */
 void names_free(struct names *);
 

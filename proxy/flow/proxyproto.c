@@ -1,5 +1,5 @@
 /*
- * proxyproto.c — one strict reader, one plain writer, for lines and for binary headers.
+ * proxyproto.c — a strict reader, for lines and for binary headers.
  *
  *       0                12    13    14     16
  *     ┌──────────────────┬─────┬─────┬──────┬───────────────┬──────────────────────────────┐
@@ -14,34 +14,15 @@
 
 #include <arpa/inet.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "flow/proxyproto_format.h"
+
 #define LINE_MOST 107 /* bytes of a version 1 header, with its CRLF */
-#define BINARY_FIXED 16
 
-#define COMMAND_LOCAL 0
-#define COMMAND_PROXY 1
+#define TYPE_CRC32C 0x03
 
-enum family {
-    FAMILY_UNSPECIFIED,
-    FAMILY_IPV4,
-    FAMILY_IPV6,
-    FAMILY_UNIX,
-};
-#define TRANSPORT_STREAM   1
-#define TRANSPORT_DATAGRAM 2
-
-#define TYPE_CRC32C    0x03
-#define TYPE_UNIQUE_ID 0x05
-#define TYPE_MIRRORED  0xe0 /* ours, of those left to applications */
-#define TYPE_LISTENER  0xe1
-#define MARK_MOST      128 /* the document's limit for unique ids */
-
-static const uint8_t signature[12] = { 0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
-                                       0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a };
-static const char    first_word[] = "PROXY ";
-static const char    mirrored[] = "doppel-mirrored";
+static const char first_word[] = "PROXY ";
 
 static const size_t sizes_of_addresses[] = {
     [FAMILY_UNSPECIFIED] = 0,
@@ -202,7 +183,7 @@ static bool checksum_is_right(const uint8_t *bytes, size_t length, const uint8_t
 
 static bool is_our_mark(const uint8_t *value, size_t size)
 {
-    return size == sizeof mirrored - 1 && memcmp(value, mirrored, size) == 0;
+    return size == sizeof proxy_mirrored - 1 && memcmp(value, proxy_mirrored, size) == 0;
 }
 
 static enum proxy_reading read_values(const uint8_t *bytes, size_t length, size_t at,
@@ -323,152 +304,7 @@ enum proxy_reading proxy_header_read(const uint8_t *bytes, size_t length,
     *used = 0;
     if (starts_like(bytes, length, first_word, sizeof first_word - 1))
         return read_line(bytes, length, header, used, why);
-    if (starts_like(bytes, length, signature, sizeof signature))
+    if (starts_like(bytes, length, proxy_signature, sizeof proxy_signature))
         return read_binary(bytes, length, header, used, why);
     return refuse(why, "the first bytes are no PROXY header");
-}
-
-/* --- writing ----------------------------------------------------------------------------- */
-
-static bool is_ip(const struct address *address)
-{
-    return address->any.sa_family == AF_INET || address->any.sa_family == AF_INET6;
-}
-
-/* One family for both: an IPv4 address beside an IPv6 one is a mapped one again.  An IP address
- * beside a path cannot be said. */
-static enum family family_of(const struct proxy_header *header)
-{
-    sa_family_t from = header->source.any.sa_family;
-    sa_family_t to = header->destination.any.sa_family;
-
-    if (from == AF_INET && to == AF_INET)
-        return FAMILY_IPV4;
-    if (is_ip(&header->source) && is_ip(&header->destination))
-        return FAMILY_IPV6;
-    return from == AF_UNIX && to == AF_UNIX ? FAMILY_UNIX : FAMILY_UNSPECIFIED;
-}
-
-static struct in6_addr as_ipv6(const struct address *address)
-{
-    struct in6_addr mapped = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
-
-    if (address->any.sa_family == AF_INET6)
-        return address->v6.sin6_addr;
-    memcpy(&mapped.s6_addr[12], &address->v4.sin_addr, sizeof address->v4.sin_addr);
-    return mapped;
-}
-
-static size_t write_line(uint8_t *bytes, const struct proxy_header *header)
-{
-    const struct address *from = &header->source;
-    const struct address *to = &header->destination;
-    enum family           family = family_of(header);
-    char                  source[INET6_ADDRSTRLEN] = "";
-    char                  destination[INET6_ADDRSTRLEN] = "";
-    const char           *name = family == FAMILY_IPV4 ? "TCP4" : "TCP6";
-
-    if (family == FAMILY_IPV4) {
-        inet_ntop(AF_INET, &from->v4.sin_addr, source, sizeof source);
-        inet_ntop(AF_INET, &to->v4.sin_addr, destination, sizeof destination);
-    } else if (family == FAMILY_IPV6) {
-        const struct in6_addr hosts[2] = { as_ipv6(from), as_ipv6(to) };
-
-        inet_ntop(AF_INET6, &hosts[0], source, sizeof source);
-        inet_ntop(AF_INET6, &hosts[1], destination, sizeof destination);
-    } else {
-        return (size_t)snprintf((char *)bytes, PROXY_HEADER_WRITTEN, "PROXY UNKNOWN\r\n");
-    }
-    return (size_t)snprintf((char *)bytes, PROXY_HEADER_WRITTEN, "PROXY %s %s %s %u %u\r\n", name,
-                            source, destination, address_port(from), address_port(to));
-}
-
-/* Each of these writes at the end of what is there and answers the new end. */
-static uint8_t *put(uint8_t *end, const void *bytes, size_t length)
-{
-    memcpy(end, bytes, length);
-    return end + length;
-}
-
-static uint8_t *put_number(uint8_t *end, size_t number)
-{
-    const uint8_t bytes[2] = { (uint8_t)(number >> 8), (uint8_t)number };
-
-    return put(end, bytes, sizeof bytes);
-}
-
-static uint8_t *put_path(uint8_t *end, const struct address *address)
-{
-    size_t known = address->length > offsetof(struct sockaddr_un, sun_path)
-                       ? address->length - offsetof(struct sockaddr_un, sun_path)
-                       : 0;
-
-    memset(end, 0, 108);
-    memcpy(end, address->local.sun_path, known < 108 ? known : 108);
-    return end + 108;
-}
-
-static uint8_t *put_addresses(uint8_t *end, enum family family, const struct proxy_header *header)
-{
-    const struct address *from = &header->source;
-    const struct address *to = &header->destination;
-    const struct in6_addr hosts[2] = { as_ipv6(from), as_ipv6(to) };
-
-    switch (family) {
-    case FAMILY_UNSPECIFIED:
-        return end;
-    case FAMILY_IPV4:
-        end = put(end, &from->v4.sin_addr, 4);
-        end = put(end, &to->v4.sin_addr, 4);
-        break;
-    case FAMILY_IPV6:
-        end = put(end, hosts, sizeof hosts);
-        break;
-    case FAMILY_UNIX:
-        return put_path(put_path(end, from), to);
-    }
-    return put_number(put_number(end, address_port(from)), address_port(to));
-}
-
-static uint8_t *put_value(uint8_t *end, uint8_t type, const char *text)
-{
-    size_t length = strnlen(text, MARK_MOST);
-
-    end = put(end, &type, 1);
-    end = put_number(end, length);
-    return put(end, text, length);
-}
-
-static size_t write_binary(uint8_t *bytes, const struct proxy_header *header,
-                           const struct proxy_marks *marks)
-{
-    enum family   family = family_of(header);
-    const uint8_t kind[2] = {
-        2 << 4 | COMMAND_PROXY,
-        (uint8_t)(family << 4 | (family != FAMILY_UNSPECIFIED ? TRANSPORT_STREAM : 0)),
-    };
-    uint8_t *end = put(put(bytes, signature, sizeof signature), kind, sizeof kind);
-
-    end = put_addresses(end + 2, family, header);
-    if (marks != NULL) {
-        end = put_value(end, TYPE_MIRRORED, mirrored);
-        end = put_value(end, TYPE_UNIQUE_ID, marks->session);
-        end = put_value(end, TYPE_LISTENER, marks->listener);
-    }
-    put_number(bytes + 14, (size_t)(end - bytes) - BINARY_FIXED);
-    return (size_t)(end - bytes);
-}
-
-size_t proxy_header_write(uint8_t bytes[PROXY_HEADER_WRITTEN], enum proxy_version version,
-                          const struct proxy_header *header, const struct proxy_marks *marks)
-{
-    switch (version) {
-    case PROXY_OFF:
-        return 0;
-    case PROXY_V1:
-        return write_line(bytes, header);
-    case PROXY_V2:
-        return write_binary(bytes, header, marks);
-    }
-    return 0;
 }

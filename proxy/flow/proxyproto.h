@@ -18,10 +18,12 @@
 #include "base/address.h"
 #include "config/config.h" /* enum proxy_version */
 
+struct tls_facts;
+
 /* A longer header is refused; the document asks for room for 536 bytes. */
 #define PROXY_HEADER_MOST 4096
 /* Room for every header that proxy_header_write() makes. */
-#define PROXY_HEADER_WRITTEN 640
+#define PROXY_HEADER_WRITTEN 1536
 
 /* The client's connection, as a header tells it. */
 struct proxy_header {
@@ -44,10 +46,13 @@ enum proxy_reading proxy_header_read(const uint8_t *bytes, size_t length, struct
 
 /* What a header tells a shadow besides the addresses, in TLVs of version 2: that it gets a copy
  * (0xE0 "doppel-mirrored"), which session it is (0x05, unique id) and where the client came in
- * (0xE1).  A text that is longer than 128 bytes is cut. */
+ * (0xE1); texts that are longer than 128 bytes are cut.  And of a client that spoke TLS: what was
+ * agreed on (0x20, with version, cipher and the name in its certificate), whom it asked for (0x02)
+ * and the protocol (0x01). */
 struct proxy_marks {
     const char *session;
     const char *listener;
+    const struct tls_facts *tls; /* NULL: the client did without */
 };
 
 /* Writes a header with both addresses, which must be known; marks NULL: without them.  Version 1

@@ -4,6 +4,7 @@
  *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
  *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
  *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
+ *  - the lasting: what a connection needs only if it lasts is not done for the many that do not.
  *  - the starved: no event says that the kernel has memory again, so a timer does.
  *  - sockets in the middle of closing (flow/closing.h).
  */
@@ -26,6 +27,8 @@
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
+#define LASTING_SECONDS 0.1
+#define LASTING_PER_WAKE 256
 
 struct reactor {
     struct ev_loop *loop;
@@ -33,6 +36,8 @@ struct reactor {
     struct closings closings;
     struct link     starved;  /* transports that the kernel had no memory for */
     ev_timer        feeding;
+    struct link     lasting;  /* transports that wait to be old enough, the oldest last */
+    ev_timer        aging;
 };
 
 /* --- the reset watch --------------------------------------------------------------------- */
@@ -102,6 +107,30 @@ static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
         ev_timer_stop(loop, timer);
 }
 
+/* --- those that last --------------------------------------------------------------------- */
+
+void reactor_await(struct reactor *reactor, struct link *lasting)
+{
+    list_add(&reactor->lasting, lasting);
+    if (!ev_is_active(&reactor->aging))
+        ev_timer_again(reactor->loop, &reactor->aging);
+}
+
+static void on_aging(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct reactor *reactor = timer->data;
+
+    (void)events;
+    for (int n = 0; n < LASTING_PER_WAKE && reactor->lasting.previous != &reactor->lasting; n++) {
+        struct link *lasting = reactor->lasting.previous;
+
+        list_remove(lasting);
+        transport_has_lasted(lasting);
+    }
+    if (reactor->lasting.next == &reactor->lasting)
+        ev_timer_stop(loop, timer);
+}
+
 /* --- the reactor ------------------------------------------------------------------------- */
 
 struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
@@ -119,6 +148,9 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     list_start(&reactor->starved);
     ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
     reactor->feeding.data = reactor;
+    list_start(&reactor->lasting);
+    ev_timer_init(&reactor->aging, on_aging, 0, LASTING_SECONDS);
+    reactor->aging.data = reactor;
     ev_io_init(&reactor->resets, on_reset, set, EV_READ);
     ev_io_start(loop, &reactor->resets);
     return reactor;
@@ -130,6 +162,7 @@ void reactor_free(struct reactor *reactor)
         return;
     closings_cut(&reactor->closings);
     ev_timer_stop(reactor->loop, &reactor->feeding);
+    ev_timer_stop(reactor->loop, &reactor->aging);
     ev_io_stop(reactor->loop, &reactor->resets);
     close(reactor->resets.fd);
     free(reactor);

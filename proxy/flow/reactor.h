@@ -1,7 +1,8 @@
 /*
  * reactor.h — what the transports of one loop share.
  *
- *     paused sockets ──reset──▶ ┐
+ *     open for a moment ──────▶ ┐
+ *     paused sockets ──reset──▶ │
  *     no memory in the kernel ─▶├─▶ the transport's ready()
  *     closed, not yet done ────▶ (closed with RST when the peer has everything)
  */
@@ -37,6 +38,9 @@ bool reactor_watch_for_reset(struct reactor *, int socket, struct transport *);
 void reactor_forget_reset(struct reactor *, int socket);
 /* Calls transport_was_fed() in a moment, unless the link leaves its list before. */
 void reactor_starve(struct reactor *, struct link *starved);
+/* Calls transport_has_lasted() once, within a tenth of a second, unless the link leaves its list
+ * before. */
+void reactor_await(struct reactor *, struct link *lasting);
 /* Takes the socket, and resets its peer once it has acknowledged everything (flow/closing.h). */
 void reactor_close(struct reactor *, int socket);
 

@@ -83,23 +83,36 @@ static void tune_buffers(int socket, const struct socket_settings *settings)
 
 void socket_tune(int socket, int family, const struct socket_settings *settings)
 {
-    static const struct socket_option always[] = {
-        { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1 },
-        { "SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1 },
-        { "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, 60 },
-        { "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, 10 },
-        { "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, 6 },
-    };
+    static const struct socket_option no_delay = { "TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1 };
     const struct socket_option timeout = { "TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT,
                                            (int)(settings->user_timeout * 1000) };
 
     tune_buffers(socket, settings);
     if (family == AF_UNIX)
         return;
-    for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
-        tune(socket, &always[i]);
+    tune(socket, &no_delay);
     if (timeout.value > 0)
         tune(socket, &timeout);
+}
+
+void socket_keep_alive(int socket, int family)
+{
+    static const struct socket_option options[] = {
+        { "SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1 },
+        { "TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, 60 },
+        { "TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, 10 },
+        { "TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, 6 },
+    };
+
+    for (size_t i = 0; family != AF_UNIX && i < sizeof options / sizeof options[0]; i++)
+        tune(socket, &options[i]);
+}
+
+void socket_wake_at(int socket, int bytes)
+{
+    const struct socket_option least = { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, bytes };
+
+    tune(socket, &least);
 }
 
 void socket_reset(int socket)

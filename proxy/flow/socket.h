@@ -37,13 +37,20 @@ struct socket_settings {
     int    receive_buffer;
 };
 
-/* TCP_NODELAY, keepalive (60 s, then 6 times every 10 s) and the settings; on a listening socket
- * they are inherited by what it accepts (socket(7)).  Best effort: a failure costs comfort only. */
+/* TCP_NODELAY and the settings; on a listening socket they are inherited by what it accepts
+ * (socket(7)), like the next.  Best effort: a failure costs comfort only. */
 void socket_tune(int socket, int family, const struct socket_settings *);
+
+/* Keepalive: after 60 s of silence, then 6 times every 10 s.  Best effort, too. */
+void socket_keep_alive(int socket, int family);
 
 /* Closes it so that its peer gets RST and nothing that is still unsent (socket(7), SO_LINGER); it
  * leaves no TIME_WAIT behind. */
 void socket_reset(int socket);
+
+/* Fewer bytes than this do not make it readable; the peer's end and its reset do (SO_RCVLOWAT of
+ * socket(7); the kernel caps it so that the window stays open).  TCP only; best effort. */
+void socket_wake_at(int socket, int bytes);
 
 /* Its own address (getsockname(2)). */
 bool socket_local(int socket, struct address *);

@@ -55,6 +55,7 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
         .stream = stream,
         .next = stream->cursors,
         .position = stream->end,
+        .last = UINT64_MAX,
         .limit = limit,
         .overflow = overflow,
         .takes_pipes = true,
@@ -76,6 +77,17 @@ void stream_detach(struct cursor *cursor)
         link = &(*link)->next;
     *link = cursor->next;
     cursor->stream = NULL;
+}
+
+void cursor_stop_at(struct cursor *cursor, uint64_t last)
+{
+    assert(last > cursor->position);
+    cursor->last = last;
+}
+
+bool cursor_is_at_last(const struct cursor *cursor)
+{
+    return cursor->position == cursor->last;
 }
 
 size_t cursor_lag(const struct cursor *cursor)
@@ -171,12 +183,21 @@ enum io stream_fill(struct stream *stream, struct transport *from)
     return io;
 }
 
+/* How far the cursor may go now. */
+static uint64_t reach_of(const struct cursor *cursor)
+{
+    return cursor->last < cursor->stream->end ? cursor->last : cursor->stream->end;
+}
+
 static enum io drain_memory(struct cursor *cursor, struct transport *to)
 {
     const struct ring *ring = &cursor->stream->ring;
     struct iovec bytes[DRAIN_CHUNKS];
     size_t       moved;
-    int count = ring_pieces(ring, cursor->position, cursor_piped_from(cursor), bytes, DRAIN_CHUNKS);
+    uint64_t reach = reach_of(cursor);
+    if (cursor_piped_from(cursor) < reach)
+        reach = cursor_piped_from(cursor);
+    int count = ring_pieces(ring, cursor->position, reach, bytes, DRAIN_CHUNKS);
     enum io io = transport_write(to, bytes, count, &moved);
 
     cursor->position += moved;
@@ -207,11 +228,12 @@ enum io cursor_drain(struct cursor *cursor, struct transport *to)
 
     if (stream == NULL)
         return IO_FAILED;
-    if (cursor->position < stream->end)
+    if (cursor->position < reach_of(cursor))
         io = drain_some(cursor, to);
     /* The end must be told in the turn that delivers the last byte: nothing
      * would wake this consumer once more. */
-    bool finished = stream->ending != NOT_ENDED && cursor->position == stream->end;
+    bool finished = cursor_is_at_last(cursor) ||
+                    (stream->ending != NOT_ENDED && cursor->position == stream->end);
     return finished && io != IO_FAILED ? IO_END : io;
 }
 

@@ -48,6 +48,7 @@ struct cursor {
     struct stream *stream;   /* NULL: detached */
     struct cursor *next;
     uint64_t       position; /* the next byte this consumer will take */
+    uint64_t       last;     /* where its share ends; UINT64_MAX: with the stream */
     size_t         limit;    /* bytes it may lag */
     enum overflow  overflow;
     bool           takes_pipes; /* as far as is known of its transport */
@@ -64,6 +65,8 @@ void           stream_free(struct stream *);
  * leads: into pipes nothing enters before it has taken what came before. */
 void stream_attach(struct stream *, struct cursor *, size_t limit, enum overflow);
 void stream_detach(struct cursor *);
+/* The cursor's share ends at this offset, whatever enters later. */
+void cursor_stop_at(struct cursor *, uint64_t last);
 
 /* Moves bytes from the transport into the stream, as far as there is room.
  * IO_FAILED: the source is gone, or there is no memory; what entered before
@@ -75,7 +78,7 @@ enum ending stream_ending(const struct stream *);
 void        stream_break(struct stream *);
 
 /* Moves bytes from the cursor's place to the transport.  IO_END: the stream has
- * ended and this cursor has delivered all of it, in this call or before.
+ * ended, or the cursor's share of it, and this cursor has delivered all of it, in this call or before.
  * IO_FAILED: the transport is gone, or the cursor is detached. */
 enum io cursor_drain(struct cursor *, struct transport *to);
 
@@ -93,6 +96,7 @@ size_t   stream_buffered(const struct stream *);    /* bytes kept */
 /* Memory that only cursors that may be detached still need, as of the last stream_settle(); a pipe
  * with bytes in it counts as a whole one. */
 size_t   stream_spared(const struct stream *);
-size_t   cursor_lag(const struct cursor *);         /* 0 once detached */
+size_t   cursor_lag(const struct cursor *);         /* what it holds; 0 once detached */
+bool     cursor_is_at_last(const struct cursor *);  /* it has had its share: see cursor_stop_at() */
 
 #endif

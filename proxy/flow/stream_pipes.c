@@ -328,9 +328,11 @@ enum io stream_fill_pipes(struct stream *stream, struct transport *from, size_t 
 static bool drain_first(struct cursor *cursor, struct transport *to, enum io *io)
 {
     struct pipe *pipe = cursor->pipes;
+    uint64_t     share = cursor->last - cursor->position;
+    size_t       most = pipe->bytes < share ? pipe->bytes : share;
     size_t       moved;
 
-    *io = transport_splice_out(to, pipe->out, pipe->bytes, &moved);
+    *io = transport_splice_out(to, pipe->out, most, &moved);
     pipe->bytes -= moved;
     cursor->piped -= moved;
     cursor->position += moved;

@@ -26,6 +26,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/tls_contexts.h"
+#include "flow/tls_socket.h"
 
 #define RECORD_MOST 16384 /* bytes in one record (RFC 8446, 5.1) */
 
@@ -33,19 +34,17 @@ struct tls {
     const struct tls_contexts *contexts;
     struct upstream           *upstream;    /* NULL: accepted */
     SSL                       *ssl;         /* NULL: closed */
-    const char                *version;
-    char                      *server_name;
-    char                      *protocol;
+    struct tls_facts           facts;       /* the client's side knows the server's name at once */
     char                      *why;
     size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
     int                        error;
     enum io                    read_end;    /* IO_OK: reading goes on */
     bool                       read_waits_for_room : 1;
     bool                       write_waits_for_bytes : 1;
+    bool                       is_starved; /* the last operation found no memory in the kernel */
     bool                       has_failed : 1; /* nothing may be said any more */
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
-    bool                       was_resumed : 1;
 };
 
 /* --- failures ---------------------------------------------------------------------------- */
@@ -100,6 +99,14 @@ static enum io failed(struct tls *tls, int kind, int error)
     return IO_FAILED;
 }
 
+/* Nothing of an earlier operation may be taken for this one's. */
+static void begin_call(struct tls *tls)
+{
+    ERR_clear_error();
+    errno = 0;
+    tls->is_starved = false;
+}
+
 /* What an operation on the SSL object answered that moved nothing. */
 static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *waits_for_bytes)
 {
@@ -135,6 +142,7 @@ static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context
         return NULL;
     }
     SSL_set_app_data(tls->ssl, tls);
+    tls_socket_watch(tls->ssl, &tls->is_starved);
     return tls;
 }
 
@@ -164,9 +172,10 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls      *tls = SSL_get_app_data(ssl);
     struct upstream *upstream = tls->upstream;
-    char *name = tls->server_name != NULL ? strdup(tls->server_name) : NULL;
+    char *name = tls->facts.server_name != NULL ? strdup(tls->facts.server_name) : NULL;
 
-    if ((tls->server_name != NULL && name == NULL) || SSL_SESSION_is_resumable(session) != 1) {
+    if ((tls->facts.server_name != NULL && name == NULL) ||
+        SSL_SESSION_is_resumable(session) != 1) {
         free(name);
         return 0;
     }
@@ -189,7 +198,7 @@ static void offer_session(struct tls *tls)
     struct upstream *upstream = tls->upstream;
 
     SSL_CTX_sess_set_new_cb(upstream->context, on_session);
-    if (upstream->session != NULL && same_name(upstream->session_name, tls->server_name))
+    if (upstream->session != NULL && same_name(upstream->session_name, tls->facts.server_name))
         SSL_set_session(tls->ssl, upstream->session);
 }
 
@@ -217,8 +226,8 @@ static bool say_server_name(struct tls *tls, const struct target_config *target,
         name = target->endpoint.host;
     if (address_parse(&numeric, name, 0))
         return true;
-    tls->server_name = strdup(name);
-    return tls->server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
+    tls->facts.server_name = strdup(name);
+    return tls->facts.server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
 }
 
 static bool say_protocol(struct tls *tls, const struct target_config *target, const char *hint)
@@ -266,27 +275,16 @@ void tls_free(struct tls *tls)
     if (tls == NULL)
         return;
     tls_close(tls);
-    free(tls->server_name);
-    free(tls->protocol);
+    tls_facts_clear(&tls->facts);
     free(tls->why);
     free(tls);
 }
 
 /* --- handshake and end ------------------------------------------------------------------- */
 
-static void note_facts(struct tls *tls)
+static void succeed(struct tls *tls)
 {
-    const char          *name = SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name);
-    const unsigned char *protocol;
-    unsigned             length;
-
-    tls->version = SSL_get_version(tls->ssl);
-    tls->was_resumed = SSL_session_reused(tls->ssl) == 1;
-    if (tls->upstream == NULL && name != NULL)
-        tls->server_name = strdup(name);
-    SSL_get0_alpn_selected(tls->ssl, &protocol, &length);
-    if (length > 0)
-        tls->protocol = strndup((const char *)protocol, length);
+    tls_facts_note(&tls->facts, tls->ssl);
     tls->owes_ticket = tls->upstream == NULL && SSL_version(tls->ssl) >= TLS1_3_VERSION;
     if (!tls->contexts->strict_eof)
         SSL_set_options(tls->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -297,14 +295,14 @@ enum io tls_handshake(struct tls *tls)
     bool waits_for_bytes = false;
     bool waits_for_room = false;
 
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int     result = SSL_do_handshake(tls->ssl);
     enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
     tls->read_waits_for_room = waits_for_room;
     if (io == IO_OK)
-        note_facts(tls);
-    if (tls->is_truncated) {
+        succeed(tls);
+    if (io == IO_END || tls->is_truncated) { /* with close_notify, or without */
+        tls->has_failed = true;
         free(tls->why);
         tls->why = strdup("the peer closed the connection during the handshake");
     }
@@ -318,8 +316,7 @@ enum io tls_end(struct tls *tls)
 
     if (tls->has_failed)
         return IO_FAILED;
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int result = SSL_shutdown(tls->ssl);
     if (result >= 0)
         return IO_OK;
@@ -355,8 +352,7 @@ static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *mo
     while (filled < space->iov_len) {
         size_t length;
 
-        ERR_clear_error();
-        errno = 0;
+        begin_call(tls);
         tls->read_waits_for_room = false;
         int result = SSL_read_ex(tls->ssl, (char *)space->iov_base + filled,
                                  space->iov_len - filled, &length);
@@ -407,8 +403,7 @@ static enum io write_record(struct tls *tls, const char *bytes, size_t length, s
         length = tls->unfinished;
     else if (length > RECORD_MOST)
         length = RECORD_MOST;
-    ERR_clear_error();
-    errno = 0;
+    begin_call(tls);
     int result = SSL_write_ex(tls->ssl, bytes, length, moved);
     if (result == 1) {
         tls->unfinished = 0;
@@ -469,6 +464,11 @@ bool tls_write_waits_for_bytes(const struct tls *tls)
     return tls->write_waits_for_bytes;
 }
 
+bool tls_is_starved(const struct tls *tls)
+{
+    return tls->is_starved;
+}
+
 bool tls_has_pending(const struct tls *tls)
 {
     return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0);
@@ -489,22 +489,7 @@ const char *tls_why(const struct tls *tls)
     return tls->why != NULL ? tls->why : "";
 }
 
-const char *tls_protocol_version(const struct tls *tls)
+const struct tls_facts *tls_facts(const struct tls *tls)
 {
-    return tls->version;
-}
-
-const char *tls_server_name(const struct tls *tls)
-{
-    return tls->server_name;
-}
-
-const char *tls_protocol(const struct tls *tls)
-{
-    return tls->protocol;
-}
-
-bool tls_was_resumed(const struct tls *tls)
-{
-    return tls->was_resumed;
+    return &tls->facts;
 }

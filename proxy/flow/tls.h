@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "flow/tls_facts.h"
 #include "flow/transport.h"
 
 struct target_config;
@@ -48,6 +49,9 @@ enum io tls_end(struct tls *);
 bool tls_read_waits_for_room(const struct tls *);
 /* The last write answered IO_AGAIN and waits for the socket to have bytes. */
 bool tls_write_waits_for_bytes(const struct tls *);
+/* The last operation answered IO_AGAIN, or moved less than it could, because the kernel had no
+ * memory (ENOBUFS): no event will say when it has. */
+bool tls_is_starved(const struct tls *);
 /* A read would find something although the socket has nothing. */
 bool tls_has_pending(const struct tls *);
 
@@ -58,10 +62,7 @@ bool        tls_is_truncated(const struct tls *);
 /* The failure as one sentence part; "" without. */
 const char *tls_why(const struct tls *);
 
-/* Known after the handshake; NULL: there is none. */
-const char *tls_protocol_version(const struct tls *); /* "TLSv1.3" */
-const char *tls_server_name(const struct tls *);      /* whom the client asked for */
-const char *tls_protocol(const struct tls *);         /* chosen by ALPN */
-bool        tls_was_resumed(const struct tls *);
+/* Complete after the handshake; valid after closing, too. */
+const struct tls_facts *tls_facts(const struct tls *);
 
 #endif

@@ -117,7 +117,8 @@ static bool use_certificate(SSL_CTX *context, const char *file, const char *key_
 
 /* --- what clients and servers share ------------------------------------------------------ */
 
-static SSL_CTX *new_context(const SSL_METHOD *method, struct fault *fault)
+static SSL_CTX *new_context(const SSL_METHOD *method, const struct config *config,
+                            struct fault *fault)
 {
     SSL_CTX *context = SSL_CTX_new(method);
 
@@ -128,6 +129,12 @@ static SSL_CTX *new_context(const SSL_METHOD *method, struct fault *fault)
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+#ifdef SSL_OP_ENABLE_KTLS
+    if (config->tls_ktls)
+        SSL_CTX_set_options(context, SSL_OP_ENABLE_KTLS);
+#else
+    (void)config;
+#endif
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     return context;
 }
@@ -282,7 +289,7 @@ static bool add_server(struct tls_contexts *contexts, const struct config *confi
                        struct passphrase *passphrase, struct fault *fault)
 {
     const char *key = config->tls_keys.count > 0 ? config->tls_keys.texts[index] : NULL;
-    SSL_CTX    *context = new_context(TLS_server_method(), fault);
+    SSL_CTX    *context = new_context(TLS_server_method(), config, fault);
 
     if (context == NULL)
         return false;
@@ -373,7 +380,7 @@ static bool add_upstream(struct tls_contexts *contexts, const struct config *con
 
     if (!target->endpoint.tls)
         return true;
-    SSL_CTX *context = new_context(TLS_client_method(), fault);
+    SSL_CTX *context = new_context(TLS_client_method(), config, fault);
     if (context == NULL)
         return false;
     contexts->upstreams[contexts->upstream_count++] =

@@ -31,6 +31,10 @@
 
 #define SCRATCH_SIZE    65536
 
+/* A first piece this long is enough for small traffic, which need not pay for the second; if it is
+ * filled, the next read has all of the second. */
+#define ENOUGH_SPACE 4096
+
 enum transport_state {
     TRANSPORT_OPENING,
     TRANSPORT_OPEN,
@@ -53,23 +57,31 @@ struct transport {
     transport_ready *ready;
     void            *owner;
     ev_io            io;
-    opening_cancel  *cancel;  /* while opening */
-    void            *opening;
+    union {
+        struct {
+            opening_cancel *cancel; /* while opening */
+            void           *opening;
+        };
+        struct link lasting; /* once open: in the reactor's list of those not old enough */
+    };
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
-    int              error;   /* errno of the failure */
-    enum failure     failure;
-    enum transport_state state;
     struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
+    int              error;   /* errno of the failure */
+    enum failure     failure : 8;
+    enum transport_state state : 4;
     bool readable : 1;        /* a read may find something */
     bool writable : 1;
     bool at_end : 1;          /* the peer's end has been read */
     bool ended : 1;           /* our end has been said, or will be */
+    bool end_is_due : 1;      /* ... by the next transport_want(), or by closing */
     bool is_ending : 1;       /* close_notify waits for room */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
+    bool is_paused : 1;       /* nobody reads it */
     bool in_resets : 1;       /* in the reset watch's set */
+    bool needs_keepalive : 1; /* and does not have it yet */
     bool refuses_splice : 1;
 };
 
@@ -124,9 +136,26 @@ void transport_peer(const struct transport *t, struct address *address)
 
 /* --- what the reactor wakes ---------------------------------------------------------------- */
 
-static void watch_for_reset(struct transport *t)
+static bool lacks_reset_watch(const struct transport *t)
 {
-    if (!t->in_resets)
+    return t->is_paused && !t->in_resets && !t->broken;
+}
+
+/* Most connections, and most pauses, are over before it is worth a system call. */
+static void await_age(struct transport *t)
+{
+    if (!list_holds(&t->lasting) && (t->needs_keepalive || lacks_reset_watch(t)))
+        reactor_await(t->reactor, &t->lasting);
+}
+
+void transport_has_lasted(struct link *lasting)
+{
+    struct transport *t = LIST_MEMBER(lasting, struct transport, lasting);
+
+    if (t->needs_keepalive)
+        socket_keep_alive(t->io.fd, t->peer.family);
+    t->needs_keepalive = false;
+    if (lacks_reset_watch(t))
         t->in_resets = reactor_watch_for_reset(t->reactor, t->io.fd, t);
 }
 
@@ -157,6 +186,8 @@ void transport_was_reset(struct transport *t)
         t->ready(t->owner);
 }
 
+static void tell_ready(struct transport *t);
+
 /* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
 static void starve(struct transport *t)
 {
@@ -169,7 +200,7 @@ void transport_was_fed(struct link *starved)
 
     t->readable = true;
     t->writable = true;
-    t->ready(t->owner);
+    tell_ready(t);
 }
 
 /* --- TLS --------------------------------------------------------------------------------- */
@@ -196,17 +227,33 @@ static enum io tls_failed(struct transport *t)
     return IO_FAILED;
 }
 
+static void starve_with_tls(struct transport *t)
+{
+    if (tls_is_starved(t->tls))
+        starve(t);
+}
+
 /* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
 static void say_end(struct transport *t)
 {
+    t->end_is_due = false;
     t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
-    if (t->is_ending)
-        t->writable = false;
-    else
+    if (!t->is_ending) {
         shutdown(t->io.fd, SHUT_WR);
+        return;
+    }
+    t->writable = false;
+    starve_with_tls(t);
 }
 
 /* --- transports -------------------------------------------------------------------------- */
+
+static void tell_ready(struct transport *t)
+{
+    if (t->is_ending && t->writable)
+        say_end(t);
+    t->ready(t->owner);
+}
 
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 {
@@ -219,9 +266,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
     }
     t->readable |= (events & event_for_reading(t)) != 0;
     t->writable |= (events & event_for_writing(t)) != 0;
-    if (t->is_ending && t->writable)
-        say_end(t);
-    t->ready(t->owner);
+    tell_ready(t);
 }
 
 static struct transport *transport_new(struct reactor *reactor, transport_ready *ready, void *owner)
@@ -265,6 +310,11 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
     return t;
 }
 
+void transport_keep_alive(struct transport *t)
+{
+    t->needs_keepalive = true;
+}
+
 void transport_aim(struct transport *t, const struct address *peer)
 {
     peer_set(&t->peer, peer);
@@ -274,7 +324,7 @@ static void open_with(struct transport *t, int socket)
 {
     assert(t->state == TRANSPORT_OPENING);
     t->state = TRANSPORT_OPEN;
-    t->opening = NULL;
+    t->lasting = (struct link){ 0 };
     t->writable = true;
     ev_io_set(&t->io, socket, 0);
     if (t->ended)
@@ -370,6 +420,7 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
 
 static enum io tls_read_result(struct transport *t, enum io io)
 {
+    starve_with_tls(t);
     if (io == IO_AGAIN) {
         t->readable = false;
         return t->broken ? read_end(t) : IO_AGAIN;
@@ -391,6 +442,19 @@ static size_t total(const struct iovec *pieces, int count)
     return sum;
 }
 
+/* One piece is the usual case, and cheaper without a list of pieces for the kernel to copy. */
+static ssize_t receive(int socket, const struct iovec *space, int count)
+{
+    return count == 1 ? recv(socket, space->iov_base, space->iov_len, 0)
+                      : readv(socket, space, count);
+}
+
+static ssize_t send_pieces(int socket, const struct iovec *bytes, int count)
+{
+    return count == 1 ? send(socket, bytes->iov_base, bytes->iov_len, MSG_NOSIGNAL)
+                      : writev(socket, bytes, count);
+}
+
 bool transport_may_read(const struct transport *t)
 {
     return t->at_end || may_try(t, t->readable) != IO_AGAIN;
@@ -406,7 +470,9 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
         return io;
     if (t->tls != NULL)
         return tls_read_result(t, tls_read(t->tls, space, count, moved));
-    return read_result(t, readv(t->io.fd, space, count), total(space, count), moved);
+    if (count == 2 && space[0].iov_len >= ENOUGH_SPACE)
+        count = 1;
+    return read_result(t, receive(t->io.fd, space, count), total(space, count), moved);
 }
 
 enum io transport_discard(struct transport *t, size_t most, size_t *moved)
@@ -458,6 +524,7 @@ static enum io write_securely(struct transport *t, const struct iovec *bytes, in
     enum io io = tls_write(t->tls, bytes, count, moved);
 
     t->writable = *moved == total(bytes, count);
+    starve_with_tls(t);
     if (io != IO_FAILED)
         return io;
     t->readable = true;
@@ -472,7 +539,7 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
         return io;
     if (t->tls != NULL)
         return write_securely(t, bytes, count, moved);
-    return write_result(t, writev(t->io.fd, bytes, count), total(bytes, count), moved);
+    return write_result(t, send_pieces(t->io.fd, bytes, count), total(bytes, count), moved);
 }
 /* --- splice(2) --------------------------------------------------------------------------- */
 
@@ -539,7 +606,9 @@ void transport_end(struct transport *t)
     if (t->ended || t->aborted)
         return;
     t->ended = true;
-    if (t->state == TRANSPORT_OPEN)
+    /* A plain peer that has ended too is usually closed in this turn, which says the same. */
+    t->end_is_due = t->at_end && t->tls == NULL;
+    if (t->state == TRANSPORT_OPEN && !t->end_is_due)
         say_end(t);
 }
 
@@ -594,6 +663,7 @@ void transport_close(struct transport *t)
         break;
     case TRANSPORT_OPEN:
         list_remove(&t->starved);
+        list_remove(&t->lasting);
         ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
         tls_close(t->tls);
@@ -635,14 +705,22 @@ void transport_want(struct transport *t, bool read, bool write)
 {
     if (t->state != TRANSPORT_OPEN)
         return;
+    if (t->end_is_due)
+        say_end(t);
     read = read && !t->at_end && !list_holds(&t->starved);
     write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
 
-    if (!read && !t->broken)
-        watch_for_reset(t);
+    t->is_paused = !read;
+    await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
     if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
         ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));
+}
+
+void transport_wake_at(struct transport *t, int bytes)
+{
+    if (t->state == TRANSPORT_OPEN && t->tls == NULL && t->peer.family != AF_UNIX)
+        socket_wake_at(t->io.fd, bytes);
 }
 
 void transport_look_again(struct transport *t)

@@ -53,8 +53,8 @@ bool    transport_can_splice(const struct transport *);
 enum io transport_splice_in(struct transport *, int pipe, size_t most, size_t *moved);
 enum io transport_splice_out(struct transport *, int pipe, size_t bytes, size_t *moved);
 
-/* No more bytes from us: FIN, and close_notify before it.  While opening it is remembered; said
- * again it does nothing. */
+/* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
+ * or by closing.  While opening it is remembered; said again it does nothing. */
 void transport_end(struct transport *);
 /* close_notify has found no room yet: ready() will be called when it has. */
 bool transport_is_ending(const struct transport *);
@@ -73,6 +73,10 @@ void transport_free(struct transport *);
 /* Which event is to call ready(): computed from state, repeated calls cost nothing.  A peer that is
  * not to be read is still watched for a reset. */
 void transport_want(struct transport *, bool read, bool write);
+
+/* From now on fewer bytes than this are no reason to call ready(); the peer's end and its reset are.
+ * For plain TCP; elsewhere it does nothing. */
+void transport_wake_at(struct transport *, int bytes);
 
 /* The next call tries the socket, whatever events have said. */
 void transport_look_again(struct transport *);
@@ -103,6 +107,8 @@ typedef void opening_cancel(void *opening);
 /* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
 struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
                                     transport_ready *, void *owner);
+/* Its socket will need keepalive (flow/socket.h), because it comes from no listening socket. */
+void transport_keep_alive(struct transport *);
 /* The peer's address is known while it opens, so that a failure can name it. */
 void transport_aim(struct transport *, const struct address *peer);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
@@ -120,5 +126,6 @@ void transport_tell(struct transport *);
 /* For flow/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
 void transport_was_reset(struct transport *);
 void transport_was_fed(struct link *starved);
+void transport_has_lasted(struct link *lasting);
 
 #endif

@@ -38,14 +38,17 @@ static void book_shadow(struct shadow *sh, uint64_t offered)
 {
     struct shadow_cells *cells = &sh->mirror->slot->shadows[sh->row];
     uint64_t             sent = sh->cursor.position;
-    uint64_t             gone = shadow_is_over(sh) ? offered - sent : 0;
-    uint64_t             buffered = sh->booked_offered - sh->booked_sent - sh->booked_gone;
+    uint64_t             share = shadow_share(sh, offered);
+    uint64_t             gone = shadow_is_over(sh) ? share - sent : 0;
+    uint64_t             lost = was_mirrored(sh) ? gone : 0;
+    uint64_t             skipped = offered - share + gone - lost;
+    uint64_t buffered = sh->booked_offered - sh->booked_sent - sh->booked_lost - sh->booked_skipped;
 
-    add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - sent - gone, &buffered);
+    add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - sent - lost - skipped, &buffered);
     add(&cells->counts[SHADOW_COUNT_OFFERED], offered, &sh->booked_offered);
     add(&cells->counts[SHADOW_COUNT_SENT], sent, &sh->booked_sent);
-    add(&cells->counts[was_mirrored(sh) ? SHADOW_COUNT_LOST : SHADOW_COUNT_SKIPPED], gone,
-        &sh->booked_gone);
+    add(&cells->counts[SHADOW_COUNT_LOST], lost, &sh->booked_lost);
+    add(&cells->counts[SHADOW_COUNT_SKIPPED], skipped, &sh->booked_skipped);
     add(&cells->counts[SHADOW_COUNT_RESPONSE], sh->response_bytes, &sh->booked_response);
 }
 
@@ -86,9 +89,10 @@ static void line_tls(struct line *line, const struct tls *tls)
 {
     if (tls == NULL)
         return;
-    line_text(line, "tls", tls_protocol_version(tls));
-    if (tls_server_name(tls) != NULL)
-        line_text(line, "sni", tls_server_name(tls));
+    const struct tls_facts *facts = tls_facts(tls);
+    line_text(line, "tls", facts->version);
+    if (facts->server_name != NULL)
+        line_text(line, "sni", facts->server_name);
 }
 
 static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)
@@ -106,7 +110,7 @@ static void line_shadow(struct line *line, const struct shadow *sh, uint64_t off
     line_milliseconds(line, "first_byte_ms", sh->first_byte_seconds);
     line_number(line, "offered_bytes", offered);
     line_number(line, "sent_bytes", sent);
-    line_number(line, "lost_bytes", mirrored ? offered - sent : 0);
+    line_number(line, "lost_bytes", mirrored ? shadow_share(sh, offered) - sent : 0);
     if (!shadow_was_dialled(sh))
         return;
     line_number(line, "unacked_bytes", sh->unacked_bytes);

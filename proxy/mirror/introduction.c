@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "flow/tls.h"
 #include "flow/transport.h"
 
 bool introduction_is_wanted(const struct config *config, const struct listen_config *listener)
@@ -40,4 +41,6 @@ void introduction_complete(struct introduction *introduction, const struct mirro
     session_name(mirror, number, introduction->name);
     introduction->marks.session = strchr(introduction->name, '=') + 1;
     introduction->marks.listener = listener->name;
+    if (transport_tls(client) != NULL)
+        introduction->marks.tls = tls_facts(transport_tls(client));
 }

@@ -54,8 +54,9 @@ struct mirror {
     struct link     moved;                /* those whose books are not up to date */
     uint64_t        session_count;        /* ever */
     size_t          shadow_memory;        /* this worker's part of the shadow memory */
-    uint64_t        random;               /* state of mirror_random() */
+    uint64_t        random;               /* state of the random numbers */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
+    uint64_t epoch;         /* of the page, when sessions_follow_knobs() last looked */
 
     size_t          shadows_open;         /* of this worker */
     size_t          shadows_most;         /* more would take the descriptors of sessions */

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/address.h"
-#include "config/config.h"
 
 uint64_t mix64(uint64_t bits)
 {
@@ -25,26 +24,24 @@ static uint64_t mix_bytes(uint64_t bits, const void *bytes, size_t length)
     return bits;
 }
 
-/* The same client chooses differently for shadows of other names. */
-static uint64_t bits_of_source(const char *shadow, const struct address *client)
+bool sampler_knows(const struct address *client)
 {
-    uint64_t bits = mix_bytes(0, shadow, strlen(shadow));
-
-    if (client->any.sa_family == AF_INET)
-        return mix_bytes(bits, &client->v4.sin_addr, sizeof client->v4.sin_addr);
-    return mix_bytes(bits, &client->v6.sin6_addr, sizeof client->v6.sin6_addr);
+    return client->any.sa_family == AF_INET || client->any.sa_family == AF_INET6;
 }
 
-bool sampler_chooses(const struct shadow_config *shadow, const struct address *client,
-                     uint64_t random)
+uint64_t sampler_seed(const char *name)
 {
-    bool has_ip = client->any.sa_family == AF_INET || client->any.sa_family == AF_INET6;
+    return mix_bytes(0, name, strlen(name));
+}
 
-    if (shadow->sample >= 100)
-        return true;
-    if (shadow->sample <= 0)
-        return false;
-    if (shadow->sample_by == SAMPLE_BY_SOURCE && has_ip)
-        random = bits_of_source(shadow->name, client);
-    return (double)(random >> 11) < ldexp(shadow->sample / 100, 53);
+uint64_t sampler_bits(uint64_t seed, const struct address *client)
+{
+    if (client->any.sa_family == AF_INET)
+        return mix_bytes(seed, &client->v4.sin_addr, sizeof client->v4.sin_addr);
+    return mix_bytes(seed, &client->v6.sin6_addr, sizeof client->v6.sin6_addr);
+}
+
+bool sampler_takes(double percent, uint64_t bits)
+{
+    return (double)(bits >> 11) < ldexp(percent / 100, 53);
 }

@@ -3,6 +3,7 @@
  *
  *     what happens                              result       reason
  *     took every byte, and the end              mirrored     fin
+ *     took the first max-bytes, and an end      mirrored     fin
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
  *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
@@ -19,17 +20,19 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/dial.h"
+#include "mirror/choice.h"
 #include "mirror/mirror.h"
 #include "mirror/reason.h"
-#include "mirror/sampler.h"
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
 #define WARNING_EVERY  10.0              /* seconds, per shadow and reason */
+#define WAKE_AT        65536             /* bytes of answer that are worth a turn, once it talks */
 #define AUTOTUNED_FROM ((size_t)1 << 20) /* smaller shadow buffers bound the kernel's, too */
 
 #define TO(state) (1u << SHADOW_##state)
 
 static const unsigned next_states[] = {
+    [SHADOW_UNDECIDED] = TO(WAITING) | TO(DETACHED),
     [SHADOW_WAITING] = TO(MIRRORING) | TO(DETACHED),
     [SHADOW_MIRRORING] = TO(FLUSHING) | TO(DETACHED),
     [SHADOW_FLUSHING] = TO(DETACHED),
@@ -69,6 +72,31 @@ static void detach(struct shadow *sh, enum shadow_result result)
         transport_close(sh->transport);
 }
 
+static enum io forget_answer(struct shadow *sh, size_t *moved)
+{
+    enum io io = transport_discard(sh->transport, DISCARD_MOST, moved);
+
+    sh->response_bytes += *moved;
+    return io;
+}
+
+/* Its latest answers may not have woken anybody; they count. */
+static void forget_rest(struct shadow *sh)
+{
+    size_t moved;
+
+    if (!transport_is_open(sh->transport))
+        return;
+    transport_look_again(sh->transport);
+    forget_answer(sh, &moved);
+}
+
+/* Neither the shadow's fault nor that of our limits. */
+static bool is_from_outside(enum shadow_reason reason)
+{
+    return reason == SHADOW_SESSION_ABORTED || reason == SHADOW_DRAIN || reason == SHADOW_ADMIN;
+}
+
 static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
 {
     struct log_limit *limit = &sh->mirror->shadow_limits[sh->index].reasons[sh->reason];
@@ -78,8 +106,8 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
     char              session[SESSION_NAME];
     void (*write_line)(const char *, const char *, const char *, ...) = log_warning;
 
-    if (sh->reason == SHADOW_SESSION_ABORTED || sh->reason == SHADOW_DRAIN)
-        write_line = log_debug; /* the session's own line says it */
+    if (is_from_outside(sh->reason))
+        write_line = log_debug; /* another line says it */
     else if (is_blocking(sh))
         write_line = log_error;
     if (write_line != log_debug && !log_limit_passes(limit, turn->now, WARNING_EVERY, &suppressed))
@@ -89,12 +117,25 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
                "shadow=%s reason=%s why=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
                " suppressed=%" PRIu64,
                sh->config->name, reason, why, sh->cursor.position,
-               stream_total(sh->request) - sh->cursor.position, suppressed);
+               shadow_share(sh, stream_total(sh->request)) - sh->cursor.position, suppressed);
+}
+
+/* Nothing was begun with it. */
+static bool is_untouched(const struct shadow *sh)
+{
+    return sh->state == SHADOW_UNDECIDED || sh->state == SHADOW_WAITING;
 }
 
 bool shadow_was_dialled(const struct shadow *sh)
 {
     return sh->dialled_at > 0;
+}
+
+uint64_t shadow_share(const struct shadow *sh, uint64_t offered)
+{
+    uint64_t most = sh->config->max_bytes;
+
+    return most > 0 && offered > most ? most : offered;
 }
 
 /* Of the client's bytes: a PROXY header before them may be on its way, too. */
@@ -109,20 +150,25 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
 {
     if (sh->state == SHADOW_DETACHED)
         return;
-    if (sh->state == SHADOW_WAITING && stream_total(sh->request) == 0) {
+    if (is_untouched(sh) && stream_total(sh->request) == 0) {
         detach(sh, RESULT_NO_DATA); /* there was nothing to cut */
         return;
     }
     sh->reason = reason;
     if (sh->transport != NULL) {
         sh->unacked_bytes = unacknowledged(sh);
+        forget_rest(sh);
         if (reason != SHADOW_SESSION_ABORTED)
             transport_reset(sh->transport);
     }
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
         count_connection(sh, -1);
+    if (shadow_was_dialled(sh) && !sh->was_reached)
+        choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
+    if (!is_from_outside(reason))
+        page_note_error(cells_of(sh), reason);
     log_cut(sh, turn);
 }
 
@@ -133,11 +179,6 @@ static void complete(struct shadow *sh)
     detach(sh, RESULT_MIRRORED);
     count_connection(sh, -1);
     cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
-}
-
-static bool is_wanted_from(const struct network_list *from, const struct address *client)
-{
-    return from->count == 0 || networks_contain(from->networks, from->count, client);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
@@ -153,17 +194,22 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
         .index = (uint16_t)index,
         .row = mirror->rows[index],
     };
-    assert(stream_total(request) == 0);
-    /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
-    stream_attach(request, &sh->cursor, config->buffer, OVERFLOW_BLOCKS);
 }
 
-void shadow_choose(struct shadow *sh, const struct address *client, uint64_t random)
+void shadow_choose(struct shadow *sh, const struct address *client, double now)
 {
-    if (!is_wanted_from(&sh->config->from, client))
-        detach(sh, RESULT_FILTERED);
-    else if (!sampler_chooses(sh->config, client, random))
-        detach(sh, RESULT_SAMPLED_OUT);
+    enum shadow_result result = choice_of_session(sh->mirror, sh->index, client, now);
+
+    if (result != RESULT_MIRRORED) {
+        detach(sh, result);
+        return;
+    }
+    assert(stream_total(sh->request) == 0);
+    shadow_move(sh, SHADOW_WAITING);
+    /* Until the primary is open no byte leaves for anyone, so waiting costs nobody anything. */
+    stream_attach(sh->request, &sh->cursor, sh->config->buffer, OVERFLOW_BLOCKS);
+    if (sh->config->max_bytes > 0)
+        cursor_stop_at(&sh->cursor, sh->config->max_bytes);
 }
 
 void shadow_filter(struct shadow *sh)
@@ -188,16 +234,18 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .marks = turn->marks,
     };
 
-    if (page_sum_shadow(sh->mirror->page, sh->row, SHADOW_COUNT_ACTIVE) >= config->max_sessions) {
-        detach(sh, RESULT_LIMIT);
-        return;
-    }
     if (sh->mirror->shadows_open >= sh->mirror->shadows_most) {
         shadow_cut(sh, SHADOW_NO_DESCRIPTOR, turn); /* the rest is for clients and primaries */
         return;
     }
+    enum shadow_result result = choice_of_dial(sh->mirror, sh->index, turn->now, &sh->probe);
+    if (result != RESULT_MIRRORED) {
+        detach(sh, result);
+        return;
+    }
     shadow_move(sh, SHADOW_MIRRORING);
     sh->cursor.overflow = is_blocking(sh) ? OVERFLOW_BLOCKS : OVERFLOW_DETACHES;
+    sh->is_held = config->greeting > 0;
     sh->dialled_at = turn->now;
     sh->progress_at = turn->now;
     count_connection(sh, +1);
@@ -208,7 +256,18 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
 
 static void note_lag(struct shadow *sh, uint64_t lag)
 {
-    sh->max_lag = lag > sh->max_lag ? lag : sh->max_lag;
+    if (lag <= sh->max_lag)
+        return;
+    sh->max_lag = lag;
+    cell_raise(&cells_of(sh)->most_lag, lag);
+}
+
+static void note_reached(struct shadow *sh)
+{
+    if (sh->was_reached || (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
+        return;
+    sh->was_reached = true;
+    choice_reached(sh->mirror, sh->index, sh->probe);
 }
 
 static void send_on(struct shadow *sh, const struct shadow_turn *turn)
@@ -220,8 +279,14 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     note_lag(sh, lag);
     if (sh->cursor.position != before || cursor_lag(&sh->cursor) == 0)
         sh->progress_at = turn->now;
+    if (io != IO_FAILED)
+        note_reached(sh);
     if (io == IO_FAILED) {
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
+    } else if (io == IO_END && cursor_is_at_last(&sh->cursor)) {
+        transport_end(sh->transport);
+        stream_detach(&sh->cursor); /* what comes later is not kept for it */
+        shadow_move(sh, SHADOW_FLUSHING);
     } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
         transport_abort(sh->transport);
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
@@ -231,27 +296,61 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
     }
 }
 
+/* Nobody waits for its answers: from the second one on they are forgotten in larger portions. */
+static void leave_alone(struct shadow *sh)
+{
+    transport_wake_at(sh->transport, WAKE_AT);
+    sh->is_left_alone = true;
+}
+
+void shadow_listen(struct shadow *sh)
+{
+    if (sh->is_left_alone && sh->state != SHADOW_DETACHED)
+        transport_wake_at(sh->transport, 1);
+    sh->is_left_alone = false;
+}
+
 static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
 {
+    bool    has_answered = sh->response_bytes > 0;
     size_t  moved;
-    enum io io = transport_discard(sh->transport, DISCARD_MOST, &moved);
+    enum io io = forget_answer(sh, &moved);
 
-    if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0)
+    if (moved > 0 && sh->first_byte_seconds < 0 && turn->first_byte_at > 0) {
         sh->first_byte_seconds = (float)(turn->now - turn->first_byte_at);
-    sh->response_bytes += moved;
+        histogram_note(&cells_of(sh)->times[TIMING_FIRST_BYTE], sh->first_byte_seconds);
+    }
+    if (moved > 0 && has_answered && !sh->is_left_alone)
+        leave_alone(sh);
     if (io == IO_FAILED)
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     else if (io == IO_END && sh->state == SHADOW_FLUSHING)
         complete(sh);
 }
 
+/* When it gets its bytes although it has not spoken; only while it is held. */
+static double held_until(const struct shadow *sh)
+{
+    return sh->dialled_at + (double)sh->connect_seconds + sh->config->greeting;
+}
+
+/* A server that speaks first would take the client's first words for a mistake. */
+static void wait_for_greeting(struct shadow *sh, const struct shadow_turn *turn)
+{
+    discard_answer(sh, turn);
+    if (sh->state == SHADOW_DETACHED || (sh->response_bytes == 0 && turn->now < held_until(sh)))
+        return;
+    sh->is_held = false;
+    sh->progress_at = turn->now;
+}
+
 void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
 {
     bool has_data = stream_total(sh->request) > 0;
 
-    if (sh->state == SHADOW_DETACHED)
+    if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_UNDECIDED)
         return;
-    if (sh->cursor.stream == NULL) { /* the stream went on without it */
+    if (sh->cursor.stream == NULL && sh->state != SHADOW_FLUSHING) { /* it went on without it */
         note_lag(sh, stream_total(sh->request) - sh->cursor.position);
         shadow_cut(sh, SHADOW_LAG, turn);
         return;
@@ -261,9 +360,13 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
         shadow_dial(sh, turn);
     if (sh->transport == NULL || transport_is_opening(sh->transport))
         return;
-    if (transport_is_open(sh->transport) && sh->connect_seconds < 0)
+    if (transport_is_open(sh->transport) && sh->connect_seconds < 0) {
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
-    if (sh->state == SHADOW_MIRRORING)
+        histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
+    }
+    if (sh->is_held)
+        wait_for_greeting(sh, turn);
+    if (sh->state == SHADOW_MIRRORING && !sh->is_held)
         send_on(sh, turn);
     if (sh->state != SHADOW_DETACHED)
         discard_answer(sh, turn);
@@ -272,7 +375,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
 void shadow_rearm(struct shadow *sh)
 {
     if (sh->transport != NULL && sh->state != SHADOW_DETACHED)
-        transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0);
+        transport_want(sh->transport, true, cursor_lag(&sh->cursor) > 0 && !sh->is_held);
 }
 
 void shadow_look_again(struct shadow *sh)
@@ -286,8 +389,16 @@ void shadow_look_again(struct shadow *sh)
 void shadow_session_ended(struct shadow *sh, const struct shadow_turn *turn)
 {
     sh->linger_until = turn->now + sh->config->linger;
-    if (sh->state == SHADOW_WAITING)
+    if (is_untouched(sh))
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
+}
+
+void shadow_pause(struct shadow *sh, const struct shadow_turn *turn)
+{
+    if (sh->state == SHADOW_WAITING)
+        detach(sh, RESULT_PAUSED);
+    else if (sh->state != SHADOW_UNDECIDED) /* it will be asked for when it is decided */
+        shadow_cut(sh, SHADOW_ADMIN, turn);
 }
 
 bool shadow_is_over(const struct shadow *sh)
@@ -295,25 +406,36 @@ bool shadow_is_over(const struct shadow *sh)
     return sh->state == SHADOW_DETACHED;
 }
 
-double shadow_deadline(const struct shadow *sh)
+/* When it must be over. */
+static double end_of_patience(const struct shadow *sh)
 {
     double stalled = INFINITY;
 
-    if (sh->state == SHADOW_DETACHED || sh->state == SHADOW_WAITING)
+    if (sh->state == SHADOW_DETACHED || is_untouched(sh))
         return INFINITY;
-    if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 &&
+    if (transport_is_open(sh->transport) && cursor_lag(&sh->cursor) > 0 && !sh->is_held &&
         sh->config->stall_timeout > 0)
         stalled = sh->progress_at + sh->config->stall_timeout;
     return sh->linger_until > 0 && sh->linger_until < stalled ? sh->linger_until : stalled;
+}
+
+double shadow_deadline(const struct shadow *sh)
+{
+    double end = end_of_patience(sh);
+
+    if (sh->state != SHADOW_MIRRORING || !sh->is_held || sh->connect_seconds < 0)
+        return end;
+    return fmin(end, held_until(sh));
 }
 
 /* At the end of its time a shadow that has acknowledged everything is a complete one that did not
  * say goodbye; any other stalled. */
 void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
 {
-    if (turn->now < shadow_deadline(sh))
+    if (turn->now < end_of_patience(sh))
         return;
     if (sh->state == SHADOW_FLUSHING && transport_unacknowledged(sh->transport) == 0) {
+        forget_rest(sh);
         transport_abort(sh->transport);
         complete(sh);
     } else if (transport_is_opening(sh->transport)) {

@@ -3,8 +3,8 @@
  *
  *     request stream ──cursor──▶ shadow ──▶ its answer ──▶ nobody
  *
- *     WAITING ──▶ MIRRORING ──▶ FLUSHING ──▶ DETACHED      (any ──▶ DETACHED, with a reason)
- *     not dialled  dialled       told the end
+ *     UNDECIDED ──▶ WAITING ──▶ MIRRORING ──▶ FLUSHING ──▶ DETACHED
+ *     who is it?    not dialled  dialled       told the end  (any ──▶ DETACHED, with a reason)
  *
  * A shadow may cost memory up to its limit, and nothing else: whatever happens to it, the client
  * and the primary do not notice.  (With overflow = block the operator has chosen otherwise.)  It
@@ -30,6 +30,7 @@ struct proxy_marks;
 struct shadow_config;
 
 enum shadow_state {
+    SHADOW_UNDECIDED,
     SHADOW_WAITING,
     SHADOW_MIRRORING,
     SHADOW_FLUSHING,
@@ -54,14 +55,19 @@ struct shadow {
     /* What the counters already hold; see account.h. */
     uint64_t booked_offered;
     uint64_t booked_sent;
-    uint64_t booked_gone;
+    uint64_t booked_lost;
+    uint64_t booked_skipped;
     uint64_t booked_response;
+    uint64_t probe; /* of its breaker; see choice.h */
 
-    enum shadow_state  state;
-    enum shadow_result result; /* final once DETACHED */
-    enum shadow_reason reason; /* with the result mirrored or detached */
-    uint16_t           index;  /* in the configuration */
-    uint16_t           row;    /* in the page */
+    enum shadow_state  state : 8;
+    enum shadow_result result : 8; /* final once DETACHED */
+    enum shadow_reason reason : 8; /* with the result mirrored or detached */
+    bool               was_reached : 1;   /* it took a byte, or there was none to take */
+    bool               is_held : 1;       /* it has to speak first; see --shadow-greeting */
+    bool               is_left_alone : 1; /* it answers, and only many bytes or the end wake us */
+    uint16_t           index;             /* in the configuration */
+    uint16_t           row;               /* in the page */
 };
 
 /* What a shadow must know of its session at each turn. */
@@ -77,10 +83,9 @@ struct shadow_turn {
     void            *owner;
 };
 
-/* Takes its place in the stream, which must be empty so far. */
 void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request);
-/* Decides whether this session is mirrored, before its first byte.  random: 64 fresh random bits. */
-void shadow_choose(struct shadow *, const struct address *client, uint64_t random);
+/* Decides whether this session is mirrored, before its first byte; then takes its place in the stream. */
+void shadow_choose(struct shadow *, const struct address *client, double now);
 /* The session is a mirrored one already: it is not mirrored again. */
 void shadow_filter(struct shadow *);
 /* Moves what can move: dials, sends, tells the end, discards the answer. */
@@ -88,17 +93,25 @@ void shadow_relay(struct shadow *, const struct shadow_turn *);
 void shadow_rearm(struct shadow *);
 /* The next turn tries its socket, whatever events have said. */
 void shadow_look_again(struct shadow *);
+/* Many small answers do not wake us one by one: this lets those that wait do so now.  To be called
+ * from time to time. */
+void shadow_listen(struct shadow *);
 /* Client and primary are done; the shadow has --shadow-linger left. */
 void shadow_session_ended(struct shadow *, const struct shadow_turn *);
 /* Cuts it off now, with RST.  Does nothing to one that is detached; one that was not dialled yet
  * because there was no byte for it has the result no_data. */
 void shadow_cut(struct shadow *, enum shadow_reason, const struct shadow_turn *);
+/* The shadow is paused now: cuts it off, or does not mirror the session at all when it was not
+ * dialled yet. */
+void shadow_pause(struct shadow *, const struct shadow_turn *);
 bool shadow_is_over(const struct shadow *);
 /* When shadow_expire() must be called (CLOCK_MONOTONIC seconds); INFINITY: no need. */
 double shadow_deadline(const struct shadow *);
 void   shadow_expire(struct shadow *, const struct shadow_turn *);
 /* Whether a connection was ever begun, so that it has a reason. */
 bool shadow_was_dialled(const struct shadow *);
+/* How much of what was offered so far is meant for it: all, but for --shadow-max-bytes. */
+uint64_t shadow_share(const struct shadow *, uint64_t offered);
 void shadow_free(struct shadow *);
 
 #endif

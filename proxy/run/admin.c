@@ -1,59 +1,60 @@
 /*
- * admin.c — metrics, status and health over HTTP.
+ * admin.c — the admin endpoint's connections, and the way from a request to its answer.
  *
  *     libmicrohttpd's epoll descriptor ──readable──▶ serve() ──▶ MHD_run() ──▶ on_request()
- *     libmicrohttpd's next timeout ──────timer─────▶    └─────▶ the timer again
+ *     the nearest deadline ──────────────timer─────▶    └─────▶ the timer again
  *
  * Requests are served one after another in the supervisor, whose loop carries no session, so a slow
- * answer here delays nobody's bytes.
+ * answer here delays nobody's bytes.  Nor do many: after each turn the endpoint rests so long that it
+ * never takes more than a tenth of a processor from the workers.
  */
 #include "run/admin.h"
 
 #include <ev.h>
+#include <inttypes.h>
+#include <math.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "base/page.h"
 #include "base/stats.h"
 #include "config/config.h"
+#include "config/load.h"
+#include "run/answer.h"
+#include "run/control.h"
+#include "run/gate.h"
 #include "run/status.h"
+#include "run/visitors.h"
 
-#define MOST_CONNECTIONS   32    /* a few scrapers, browsers and health checks */
-#define CONNECTION_BYTES   16384 /* the request's head and the answer's head */
-#define CONNECTION_SECONDS 5     /* of silence */
+#define MOST_REQUEST     8192  /* bytes of a request; it has no body */
+#define CONNECTION_BYTES 16384 /* the request and the answer's head */
+#define REST             9.0   /* times the processor time that was used */
+#define WARNING_EVERY    10.0  /* seconds */
 
 struct admin {
     struct ev_loop *loop;
     struct MHD_Daemon *server;
     struct admin_view view;
+    char *configuration; /* in effect, as text */
     double started; /* CLOCK_MONOTONIC seconds */
     ev_io ready;
     ev_timer timeout;
+    ev_timer rest; /* meanwhile nobody looks whether the server is ready */
+    struct visitors visitors;
+    struct log_limit refusals;
 };
 
-/* What goes back: text that the response takes and frees; NULL: there was no memory for it. */
-struct answer {
-    unsigned status;
-    const char *type;
-    char *text;
-};
-
-#define PLAIN "text/plain; charset=utf-8"
-
-static struct answer plain_answer(unsigned status, const char *sentence)
-{
-    return (struct answer){ .status = status, .type = PLAIN, .text = strdup(sentence) };
-}
+/* --- what is asked ----------------------------------------------------------------------- */
 
 static struct answer answer_metrics(const struct admin *admin)
 {
     struct answer answer = {
-        .status = MHD_HTTP_OK,
+        .status = ANSWER_OK,
         .type = "text/plain; version=0.0.4; charset=utf-8",
     };
     size_t length = 0;
@@ -71,31 +72,31 @@ static struct answer answer_metrics(const struct admin *admin)
 
 static struct answer answer_status(const struct admin *admin)
 {
-    return (struct answer){
-        .status = MHD_HTTP_OK,
-        .type = "application/json",
-        .text = status_print(&admin->view, clock_now() - admin->started),
-    };
+    return answer_json(
+        ANSWER_OK, status_print(&admin->view, admin->configuration, clock_now() - admin->started));
 }
 
 static struct answer answer_health(const struct admin *admin)
 {
     (void)admin;
-    return plain_answer(MHD_HTTP_OK, "ok\n");
+    return answer_plain(ANSWER_OK, "ok\n");
 }
 
 static struct answer answer_ready(const struct admin *admin)
 {
     if (*admin->view.ready)
-        return plain_answer(MHD_HTTP_OK, "ready\n");
-    return plain_answer(MHD_HTTP_SERVICE_UNAVAILABLE, "not ready\n");
+        return answer_plain(ANSWER_OK, "ready\n");
+    return answer_plain(ANSWER_UNAVAILABLE, "not ready\n");
 }
 
-static struct answer answer_path(const struct admin *admin, const char *path)
+typedef struct answer page_maker(const struct admin *);
+
+/* NULL: there is no such page. */
+static page_maker *find_page(const char *path)
 {
     static const struct {
         const char *path;
-        struct answer (*answer)(const struct admin *);
+        page_maker *make;
     } pages[] = {
         { "/metrics", answer_metrics },
         { "/status", answer_status },
@@ -105,45 +106,129 @@ static struct answer answer_path(const struct admin *admin, const char *path)
 
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
         if (strcmp(path, pages[i].path) == 0)
-            return pages[i].answer(admin);
+            return pages[i].make;
     }
-    return plain_answer(MHD_HTTP_NOT_FOUND,
-                        "not found; there are /metrics /status /healthz /readyz\n");
+    return NULL;
 }
 
-/* A Host header without its port: "[::1]:9901", "127.0.0.1:9901", "::1", "localhost". */
-static void cut_port(const char *header, char host[256])
-{
-    size_t length = strcspn(header, ":");
+/* --- who asks, and how ------------------------------------------------------------------- */
 
-    if (header[0] == '[') {
-        header++;
-        length = strcspn(header, "]");
-    } else if (strchr(header + length, ':') != strrchr(header, ':')) {
-        length = strlen(header);
-    }
-    if (length > 255)
-        length = 255;
-    memcpy(host, header, length);
-    host[length] = '\0';
+static bool is_unix(const struct admin *admin)
+{
+    return admin->view.config->admin.kind == ENDPOINT_UNIX;
 }
 
-/* A name that an attacker's server resolves to us makes a browser send us its page's requests (DNS
- * rebinding).  Such a request carries that name; who asks on purpose uses an address. */
-static bool host_is_allowed(const struct admin *admin, struct MHD_Connection *connection)
+static const char *header_of(struct MHD_Connection *connection, const char *name)
 {
-    const char *header = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host");
-    struct address address;
-    char host[256];
+    return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
 
-    if (header == NULL || admin->view.config->admin.kind == ENDPOINT_UNIX)
+static struct credentials credentials_of(struct MHD_Connection *connection)
+{
+    return (struct credentials){
+        .host = header_of(connection, MHD_HTTP_HEADER_HOST),
+        .origin = header_of(connection, MHD_HTTP_HEADER_ORIGIN),
+        .authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION),
+    };
+}
+
+static bool is_too_large(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *about =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+    return about != NULL && about->header_size > MOST_REQUEST;
+}
+
+static bool has_body(struct MHD_Connection *connection)
+{
+    const char *length = header_of(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+    return header_of(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL ||
+           (length != NULL && strspn(length, "0") != strlen(length));
+}
+
+static bool is_post(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+}
+
+static bool is_get(const char *method)
+{
+    return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+}
+
+static struct answer refuse_change(struct admin *admin, enum answer_status status, const char *why)
+{
+    uint64_t suppressed;
+
+    if (log_limit_passes(&admin->refusals, clock_now(), WARNING_EVERY, &suppressed))
+        log_warning("supervisor", "change_refused", "why=%s suppressed=%" PRIu64, why, suppressed);
+    return answer_plain(status, "%s\n", why);
+}
+
+/* Whether the asker may change something: else the answer says why not. */
+static bool may_change(struct admin *admin, struct MHD_Connection *connection,
+                       struct answer *answer)
+{
+    struct credentials credentials = credentials_of(connection);
+
+    if (is_unix(admin) || gate_knows(&credentials, admin->view.token))
         return true;
-    cut_port(header, host);
-    return strcasecmp(host, "localhost") == 0 || address_parse(&address, host, 0);
+    if (admin->view.token->length == 0)
+        *answer = refuse_change(admin, ANSWER_FORBIDDEN,
+                                "changes over TCP need --admin-token-file, or ask a unix socket");
+    else
+        *answer = refuse_change(admin, ANSWER_UNAUTHORIZED,
+                                "changes need the header Authorization: Bearer TOKEN");
+    return false;
+}
+
+/* What is wrong with a request's head, before anything else is looked at. */
+static bool is_fine(const struct admin *admin, struct MHD_Connection *connection, const char *path,
+                    const char *method, struct answer *answer)
+{
+    struct credentials credentials = credentials_of(connection);
+    const char *why =
+        is_unix(admin) ? NULL : gate_refuses(&credentials, admin->view.config->admin_host);
+    bool is_page = find_page(path) != NULL;
+
+    if (is_too_large(connection))
+        *answer = answer_plain(ANSWER_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
+                               MOST_REQUEST);
+    else if (why != NULL)
+        *answer = answer_plain(ANSWER_FORBIDDEN, "%s\n", why);
+    else if (!is_page && !control_has(path))
+        *answer = answer_plain(ANSWER_NOT_FOUND,
+                               "not found; there are /metrics /status /healthz /readyz\n");
+    else if (is_page ? !is_get(method) : !is_post(method))
+        *answer = answer_plain(ANSWER_METHOD_NOT_ALLOWED, "only %s is understood here\n",
+                               is_page ? "GET" : "POST");
+    else if (has_body(connection))
+        *answer = answer_plain(ANSWER_CONTENT_TOO_LARGE, "a request has no body\n");
+    else
+        return true;
+    return false;
+}
+
+static struct answer answer_request(struct admin *admin, struct MHD_Connection *connection,
+                                    const char *path, const char *method)
+{
+    struct control_request request = {
+        .path = path,
+        .percent = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "percent"),
+        .by = is_unix(admin) ? "unix" : "tcp",
+    };
+    struct answer answer;
+
+    if (!is_post(method))
+        return find_page(path)(admin);
+    return may_change(admin, connection, &answer) ? control_do(&admin->view, &request) : answer;
 }
 
 /* Takes the answer's text. */
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer)
+static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer,
+                                   const char *allowed)
 {
     if (answer.text == NULL)
         return MHD_NO;
@@ -155,11 +240,22 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
     }
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    if (answer.status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET");
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (answer.status == ANSWER_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allowed);
+    if (answer.status == ANSWER_UNAUTHORIZED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     enum MHD_Result queued = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return queued;
+}
+
+static struct visitor *visitor_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *about =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return about->socket_context;
 }
 
 /* Called once when the request's head is there, and again when all of it is; MHD_NO closes the
@@ -169,35 +265,105 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
                                   size_t *body_bytes, void **seen)
 {
     struct admin *admin = owner;
+    struct answer answer;
 
     (void)version;
     (void)body;
-    if (!host_is_allowed(admin, connection))
-        return send_answer(connection, plain_answer(MHD_HTTP_FORBIDDEN,
-                                                    "Host must be an IP address or localhost\n"));
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return send_answer(connection,
-                           plain_answer(MHD_HTTP_METHOD_NOT_ALLOWED, "only GET is understood\n"));
     if (*seen == NULL) {
         *seen = admin;
-        return MHD_YES;
+        if (is_fine(admin, connection, path, method, &answer))
+            return MHD_YES;
+        return send_answer(connection, answer, find_page(path) != NULL ? "GET, HEAD" : "POST");
     }
     if (*body_bytes > 0)
-        return MHD_NO; /* a GET with a body: nobody means that, and it might never end */
-    return send_answer(connection, answer_path(admin, path));
+        return MHD_NO; /* it was not announced */
+    visitor_is_answered(visitor_of(connection), clock_now());
+    return send_answer(connection, answer_request(admin, connection, path, method), "");
 }
 
-/* Lets the server do what it can, then arms the timer with what it says it waits for. */
-static void serve(struct admin *admin)
+/* --- connections and their time ---------------------------------------------------------- */
+
+static void on_connection(void *owner, struct MHD_Connection *connection, void **visitor,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct admin *admin = owner;
+    const union MHD_ConnectionInfo *about =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        *visitor = visitors_enter(&admin->visitors, about->connect_fd, clock_now());
+    else
+        visitor_leaves(*visitor);
+}
+
+static void on_completed(void *owner, struct MHD_Connection *connection, void **seen,
+                         enum MHD_RequestTerminationCode why)
+{
+    (void)owner;
+    (void)seen;
+    (void)why;
+    visitor_may_ask(visitor_of(connection), clock_now());
+}
+
+/* When the server wants to run although nothing has happened, in seconds from now. */
+static double servers_patience(struct admin *admin)
 {
     MHD_UNSIGNED_LONG_LONG milliseconds = 0;
 
-    MHD_run(admin->server);
-    ev_timer_stop(admin->loop, &admin->timeout);
     if (MHD_get_timeout(admin->server, &milliseconds) != MHD_YES)
-        return;
-    ev_timer_set(&admin->timeout, (double)milliseconds / 1000, 0.);
-    ev_timer_start(admin->loop, &admin->timeout);
+        return INFINITY;
+    return (double)milliseconds / 1000;
+}
+
+/* While it is full the server does not listen; that it may again it finds out only when it begins a
+ * run, for which there may be no other occasion. */
+static void run_server(struct admin *admin)
+{
+    bool was_full = visitors_are_full(&admin->visitors);
+
+    MHD_run(admin->server);
+    if (was_full)
+        MHD_run(admin->server);
+}
+
+static double processor_time(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+static void start_timer(struct admin *admin, ev_timer *timer, double seconds)
+{
+    ev_timer_stop(admin->loop, timer);
+    ev_timer_set(timer, fmax(seconds, 0), 0.);
+    ev_timer_start(admin->loop, timer);
+}
+
+static void serve(struct admin *admin)
+{
+    double before = processor_time();
+
+    run_server(admin);
+
+    double now = clock_now();
+    double wait =
+        fmin(visitors_send_away_the_late(&admin->visitors, now) - now, servers_patience(admin));
+    double rest = (processor_time() - before) * REST;
+    ev_io_stop(admin->loop, &admin->ready);
+    start_timer(admin, &admin->rest, rest);
+    ev_timer_stop(admin->loop, &admin->timeout);
+    if (!isinf(wait))
+        start_timer(admin, &admin->timeout, fmax(wait, rest));
+}
+
+static void on_rested(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct admin *admin = timer->data;
+
+    (void)events;
+    ev_io_start(loop, &admin->ready);
 }
 
 static void on_ready(struct ev_loop *loop, ev_io *io, int events)
@@ -214,19 +380,31 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     serve(timer->data);
 }
 
+/* --- its life ---------------------------------------------------------------------------- */
+
+/* Paths and numbers need no %XX; so nobody hides one path behind another. */
+static size_t keep_escapes(void *owner, struct MHD_Connection *connection, char *text)
+{
+    (void)owner;
+    (void)connection;
+    return strlen(text);
+}
+
 static struct MHD_Daemon *server_start(struct admin *admin, int listening)
 {
     struct MHD_OptionItem options[] = {
         { MHD_OPTION_LISTEN_SOCKET, listening, NULL },
-        { MHD_OPTION_CONNECTION_LIMIT, MOST_CONNECTIONS, NULL },
+        { MHD_OPTION_CONNECTION_LIMIT, VISITORS_MOST, NULL },
         { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
-        { MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_SECONDS, NULL },
+        { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
+        { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)keep_escapes, NULL },
         { MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL },
         { MHD_OPTION_END, 0, NULL },
     };
 
     return MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, admin, MHD_OPTION_ARRAY,
-                            options, MHD_OPTION_END);
+                            options, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, admin, MHD_OPTION_END);
 }
 
 /* The server's own epoll descriptor, which the loop watches; -1: it has none. */
@@ -243,11 +421,13 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     struct admin *admin = xcalloc(1, sizeof *admin);
 
     admin->loop = loop;
-    admin->view = *view;
+    admin_show(admin, view);
     admin->started = clock_now();
+    visitors_init(&admin->visitors);
     admin->server = server_start(admin, listening);
     if (admin->server == NULL) {
         close(listening);
+        free(admin->configuration);
         free(admin);
         fault_set(fault, "the admin server cannot start: libmicrohttpd refuses, memory or "
                          "descriptors may have run out");
@@ -258,7 +438,24 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     ev_io_start(loop, &admin->ready);
     ev_timer_init(&admin->timeout, on_timeout, 0., 0.);
     admin->timeout.data = admin;
+    ev_timer_init(&admin->rest, on_rested, 0., 0.);
+    admin->rest.data = admin;
     return admin;
+}
+
+void admin_show(struct admin *admin, const struct admin_view *view)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (out == NULL)
+        die(1, "no memory for the configuration's text");
+    config_print(view->config, out);
+    fclose(out);
+    free(admin->configuration);
+    admin->configuration = text;
+    admin->view = *view;
 }
 
 void admin_stop(struct admin *admin)
@@ -267,6 +464,8 @@ void admin_stop(struct admin *admin)
         return;
     ev_io_stop(admin->loop, &admin->ready);
     ev_timer_stop(admin->loop, &admin->timeout);
+    ev_timer_stop(admin->loop, &admin->rest);
     MHD_stop_daemon(admin->server);
+    free(admin->configuration);
     free(admin);
 }

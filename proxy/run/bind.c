@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +15,8 @@
 #include "base/fault.h"
 #include "flow/origin.h"
 #include "flow/transport.h"
+#include "run/inherit.h"
+#include "run/privileges.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
 {
@@ -42,8 +45,9 @@ static int bound_socket(const struct address *address, bool shared,
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address_is_wildcard(address) ? &off : &on,
                    sizeof on);
     socket_tune(fd, family, request->sockets);
+    socket_keep_alive(fd, family);
     if ((!request->transparent || origin_allow_foreign(fd, family)) &&
-        bind(fd, &address->any, address->length) == 0)
+        privileges_give_descriptor(fd) && bind(fd, &address->any, address->length) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -60,7 +64,7 @@ static bool claim_port(struct address *address, const struct bind_request *reque
     struct sockaddr_storage storage = { 0 };
     struct address          bound;
     socklen_t               length = sizeof storage;
-    int                     probe = bound_socket(address, false, request);
+    int                     probe = bound_socket(address, request->joins, request);
 
     if (probe < 0)
         return false;
@@ -79,15 +83,17 @@ static bool is_without_ipv6(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
+static const char *numeric_host(const struct endpoint *endpoint)
+{
+    return strcasecmp(endpoint->host, "localhost") == 0 ? "127.0.0.1" : endpoint->host;
+}
+
 static bool choose_address(const struct bind_request *request, struct address *address)
 {
     const struct endpoint *endpoint = request->endpoint;
     bool                   everywhere = endpoint->host[0] == '\0';
-    const char            *host = everywhere ? "::" : endpoint->host;
 
-    if (strcasecmp(host, "localhost") == 0)
-        host = "127.0.0.1";
-    address_parse(address, host, endpoint->port);
+    address_parse(address, everywhere ? "::" : numeric_host(endpoint), endpoint->port);
     if (claim_port(address, request))
         return true;
     if (!everywhere || !is_without_ipv6(errno))
@@ -96,17 +102,9 @@ static bool choose_address(const struct bind_request *request, struct address *a
     return claim_port(address, request);
 }
 
-static bool bind_tcp(const struct bind_request *request, int *sockets, size_t count,
-                     struct address *bound)
+static int bind_tcp(const struct bind_request *request, struct address *bound)
 {
-    if (!choose_address(request, bound))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        sockets[i] = bound_socket(bound, true, request);
-        if (sockets[i] < 0 || listen(sockets[i], request->backlog) != 0)
-            return false;
-    }
-    return true;
+    return choose_address(request, bound) ? bound_socket(bound, true, request) : -1;
 }
 
 /* --- unix -------------------------------------------------------------------------------- */
@@ -127,53 +125,123 @@ static bool nobody_listens(const struct address *address)
     return refused;
 }
 
-static bool bind_unix(const struct bind_request *request, int *sockets, size_t count,
-                      struct address *bound)
+static int bind_unix(const struct bind_request *request, struct address *bound)
 {
     const char *path = request->endpoint->host;
 
     address_of_path(bound, path);
-    sockets[0] = bound_socket(bound, false, request);
-    if (sockets[0] < 0 && errno == EADDRINUSE) {
-        if (!nobody_listens(bound)) {
-            errno = EADDRINUSE;
-            return false;
-        }
-        unlink(path);
-        sockets[0] = bound_socket(bound, false, request);
+    int socket = bound_socket(bound, false, request);
+    if (socket >= 0 || errno != EADDRINUSE)
+        return socket;
+    if (!nobody_listens(bound)) {
+        errno = EADDRINUSE;
+        return -1;
     }
-    if (sockets[0] < 0 || chmod(path, request->mode) != 0 ||
-        listen(sockets[0], request->backlog) != 0)
-        return false;
-    for (size_t i = 1; i < count; i++) {
-        sockets[i] = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
-        if (sockets[i] < 0)
-            return false;
-    }
-    return true;
+    unlink(path);
+    return bound_socket(bound, false, request);
 }
 
-bool bind_listeners(const struct bind_request *request, int *sockets, size_t count,
-                    struct address *bound, struct fault *fault)
+static int family_of(int socket)
 {
-    for (size_t i = 0; i < count; i++)
-        sockets[i] = -1;
-    bool done = request->endpoint->kind == ENDPOINT_UNIX ? bind_unix(request, sockets, count, bound)
-                                                         : bind_tcp(request, sockets, count, bound);
-    if (done)
+    int       family = AF_UNSPEC;
+    socklen_t length = sizeof family;
+
+    getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length);
+    return family;
+}
+
+/* --- either ------------------------------------------------------------------------------ */
+
+bool bind_listen(const struct bind_request *request, int socket, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    int                    none = 0;
+
+    if (endpoint->kind == ENDPOINT_UNIX)
+        return inherit_has(endpoint) || listen(socket, request->backlog) == 0 ||
+               refuse(endpoint, fault, errno);
+    int family = family_of(socket);
+    setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
+    socket_tune(socket, family, request->sockets);
+    if ((!request->transparent || origin_allow_foreign(socket, family)) &&
+        (inherit_has(endpoint) || listen(socket, request->backlog) == 0))
         return true;
-    refuse(request->endpoint, fault, errno);
-    bound->length = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (sockets[i] >= 0)
-            close(sockets[i]);
-        sockets[i] = -1;
-    }
+    return refuse(endpoint, fault, errno);
+}
+
+bool bind_mode(const struct bind_request *request, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+
+    return endpoint->kind != ENDPOINT_UNIX || inherit_has(endpoint) ||
+           chmod(endpoint->host, request->mode) == 0 || refuse(endpoint, fault, errno);
+}
+
+/* Takes the socket when it fails. */
+static bool begin(const struct bind_request *request, int socket, struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    bool                   has_path = endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint);
+
+    if ((!has_path || privileges_give_path(endpoint->host) || refuse(endpoint, fault, errno)) &&
+        bind_mode(request, fault) && bind_listen(request, socket, fault))
+        return true;
+    close(socket);
     return false;
+}
+
+int bind_first(const struct bind_request *request, struct address *bound, struct fault *fault)
+{
+    bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
+    int  inherited = inherit_find(request->endpoint, bound);
+    int  socket = -1;
+
+    if (inherited >= 0)
+        socket = fcntl(inherited, F_DUPFD_CLOEXEC, 0);
+    else
+        socket = is_unix ? bind_unix(request, bound) : bind_tcp(request, bound);
+    if (socket < 0)
+        refuse(request->endpoint, fault, errno);
+    if (socket >= 0 && begin(request, socket, fault))
+        return socket;
+    bound->length = 0;
+    return -1;
+}
+
+int bind_further(const struct bind_request *request, int first, const struct address *bound,
+                 struct fault *fault)
+{
+    bool is_one = request->endpoint->kind == ENDPOINT_UNIX || inherit_has(request->endpoint);
+    int  socket = is_one ? fcntl(first, F_DUPFD_CLOEXEC, 0) : bound_socket(bound, true, request);
+
+    if (socket < 0)
+        refuse(request->endpoint, fault, errno);
+    return socket;
+}
+
+static bool is_at_wildcard(const struct address *bound, uint16_t port)
+{
+    return bound->any.sa_family == AF_INET6 && address_is_wildcard(bound) &&
+           address_port(bound) == port;
+}
+
+bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
+{
+    struct address wished;
+
+    if (endpoint->kind == ENDPOINT_UNIX)
+        return bound->any.sa_family == AF_UNIX &&
+               strcmp(endpoint->host, bound->local.sun_path) == 0;
+    if (bound->any.sa_family == AF_UNIX || endpoint->port == 0)
+        return false;
+    if (endpoint->host[0] == '\0')
+        return is_at_wildcard(bound, endpoint->port);
+    address_parse(&wished, numeric_host(endpoint), endpoint->port);
+    return address_equal(&wished, bound);
 }
 
 void bind_remove(const struct endpoint *endpoint)
 {
-    if (endpoint->kind == ENDPOINT_UNIX)
+    if (endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint))
         unlink(endpoint->host);
 }

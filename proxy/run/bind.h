@@ -18,17 +18,36 @@ struct bind_request {
     unsigned                      mode;     /* permissions of a unix socket's path */
     int                           backlog;
     bool                          transparent; /* for foreign addresses, too (flow/origin.h) */
+    bool                          joins;    /* the port is ours already, at another address */
 };
 
-/* Makes count listening, non-blocking sockets for one endpoint (SO_REUSEPORT of socket(7); a unix
- * path has one socket, duplicated) and says where they are bound: port 0 becomes the real port.  An
- * empty host is every address, [::] dual-stack or 0.0.0.0 where there is no IPv6.  The port must be
- * free: another program of the same user is not joined.  A stale unix path is removed only when
- * nobody listens there.  False: the fault says why, nothing stays open and bound is empty. */
-bool bind_listeners(const struct bind_request *, int *sockets, size_t count, struct address *bound,
-                    struct fault *);
+/* Makes one listening, non-blocking socket for an endpoint and says where it is bound: port 0 becomes
+ * the real port.  An empty host is every address, [::] dual-stack or 0.0.0.0 where there is no IPv6.
+ * The port must be free: another program of the same user is not joined.  A stale unix path is
+ * removed only when nobody listens there.  Where the service manager has opened a socket
+ * (run/inherit.h) it is a duplicate of that one.  Sockets and paths of our own belong to --user
+ * (run/privileges.h).  -1: the fault says why, and bound is empty. */
+int bind_first(const struct bind_request *, struct address *bound, struct fault *);
 
-/* Removes the path of a unix socket that bind_listeners() made. */
+/* One more socket that is bound where the first one is (SO_REUSEPORT of socket(7)), and gets no
+ * connection before bind_listen(); a unix path has one socket, which is duplicated, and so is one that
+ * the service manager has opened.  -1: the fault
+ * says why. */
+int bind_further(const struct bind_request *, int first, const struct address *bound,
+                 struct fault *);
+
+/* From now on it takes connections, with the settings of this request (listen(2)); it may have others
+ * already.  Backlog and mode of the service manager's sockets are its own business.  False: the fault says why. */
+bool bind_listen(const struct bind_request *, int socket, struct fault *);
+
+/* The permissions of a unix socket's path (chmod(2)); bind_first() has set them, and without
+ * privileges they may be out of reach afterwards.  False: the fault says why. */
+bool bind_mode(const struct bind_request *, struct fault *);
+
+/* Whether that is where the endpoint would be bound; port 0 is nowhere. */
+bool bind_is_there(const struct endpoint *, const struct address *bound);
+
+/* Removes the path of a unix socket that bind_first() made itself. */
 void bind_remove(const struct endpoint *);
 
 #endif

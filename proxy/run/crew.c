@@ -3,6 +3,11 @@
  *
  *     start_worker ──ready byte──▶ serving ──died──▶ restart timer ──▶ start_worker
  *                                     └──lifeline closed──▶ finishes, exit status 0
+ *
+ *     supervisor                                        worker
+ *        gate      closed: take clients        ───▶     one for the whole crew, until it is open
+ *        lifeline  closed: finish              ───▶     one for each
+ *        answers   a byte: ready; closed: takes no client any more
  */
 #include "crew.h"
 
@@ -33,8 +38,10 @@
 
 enum crew_state {
     CREW_STARTING,
+    CREW_READY,
     CREW_SERVING,
-    CREW_RETIRING,
+    CREW_FINISHING,
+    CREW_FAILED,
 };
 
 /* One place for a worker: the process in it changes, its listening sockets stay. */
@@ -43,8 +50,10 @@ struct place {
     size_t       index;
     struct slot *slot;     /* NULL: no process */
     pid_t        pid;      /* 0: no process */
+    uint64_t     serial;   /* of that process */
     int          lifeline; /* the write end; -1: closed */
-    ev_io        ready;    /* its fd is -1 when the worker has answered */
+    ev_io        answers;  /* its fd is -1 when the worker has said everything */
+    bool         is_ready;
     ev_timer     restart;
     double       started;
     unsigned     quick_deaths; /* in a row */
@@ -53,9 +62,8 @@ struct place {
 struct crew {
     struct crew_settings settings;
     enum crew_state      state;
-    struct sources      *sources; /* NULL: not asked for */
-    uint64_t             serial;  /* workers ever started */
-    int                 *sockets; /* place by place, one per listener; -1: closed */
+    int                  gate[2]; /* -1: it is open */
+    bool                 is_released;
     size_t               count;
     struct place         places[];
 };
@@ -67,36 +75,36 @@ static void close_and_forget(int *descriptor)
     *descriptor = -1;
 }
 
-static size_t alive(const struct crew *crew)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < crew->count; i++)
-        count += crew->places[i].pid > 0;
-    return count;
-}
-
 /* --- starting ---------------------------------------------------------------------------- */
 
+static size_t sources_table(const struct place *place)
+{
+    return (size_t)(place->slot - place->crew->settings.page->slots);
+}
+
 /* In the child: nothing of the supervisor is used any more but what the start hands over. */
-_Noreturn static void become_worker(struct place *place, int lifeline, int ready)
+_Noreturn static void become_worker(struct place *place, int lifeline, int answers)
 {
     const struct crew_settings *settings = &place->crew->settings;
     struct worker_start         start = {
         .config = settings->config,
         .page = settings->page,
+        .roster = settings->roster,
         .slot = place->slot,
         .rows = settings->rows,
-        .serial = place->crew->serial,
+        .serial = place->serial,
         .place = place->index,
-        .place_count = place->crew->count,
-        .sockets = place->crew->sockets,
+        .place_count = settings->place_count,
+        .sockets = settings->sockets,
         .bound = settings->bound,
         .limits = settings->limits,
         .tls = settings->tls,
-        .sources = place->crew->sources,
+        .logs = *settings->logs,
+        .sources = settings->sources,
+        .sources_table = sources_table(place),
+        .gate = place->crew->gate[0],
         .lifeline = lifeline,
-        .ready = ready,
+        .answers = answers,
         .parents_loop = settings->loop,
     };
 
@@ -104,11 +112,11 @@ _Noreturn static void become_worker(struct place *place, int lifeline, int ready
 }
 
 /* The two pipes between us and the child: what each keeps is the other's end. */
-static bool make_pipes(int lifeline[2], int ready[2])
+static bool make_pipes(int lifeline[2], int answers[2])
 {
     if (pipe2(lifeline, O_CLOEXEC) != 0)
         return false;
-    if (pipe2(ready, O_CLOEXEC) == 0)
+    if (pipe2(answers, O_CLOEXEC) == 0)
         return true;
     int error = errno;
     close(lifeline[0]);
@@ -120,42 +128,67 @@ static bool make_pipes(int lifeline[2], int ready[2])
 static bool start_worker(struct place *place)
 {
     struct crew *crew = place->crew;
+    struct page *page = crew->settings.page;
     int          lifeline[2];
-    int          ready[2];
+    int          answers[2];
 
-    if (!make_pipes(lifeline, ready))
+    if (!make_pipes(lifeline, answers))
         return false;
-    crew->serial++;
+    place->serial = ++page->workers_started;
     place->started = clock_now();
-    place->slot = page_take_slot(crew->settings.page, crew->settings.generation,
-                                 crew->settings.rows, crew->settings.config->shadow_count);
+    place->is_ready = false;
+    place->slot = page_take_slot(page, crew->settings.generation, crew->settings.rows,
+                                 crew->settings.config->shadow_count);
     assert(place->slot != NULL); /* there is one for each place */
     log_flush();
     place->pid = fork();
     if (place->pid == 0)
-        become_worker(place, lifeline[0], ready[1]);
+        become_worker(place, lifeline[0], answers[1]);
     close(lifeline[0]);
-    close(ready[1]);
+    close(answers[1]);
     if (place->pid < 0) {
         close(lifeline[1]);
-        close(ready[0]);
-        page_retire_slot(crew->settings.page, place->slot);
+        close(answers[0]);
+        page_retire_slot(page, place->slot);
         return false;
     }
     atomic_store(&place->slot->pid, place->pid);
     place->lifeline = lifeline[1];
-    ev_io_set(&place->ready, ready[0], EV_READ);
-    ev_io_start(crew->settings.loop, &place->ready);
+    ev_io_set(&place->answers, answers[0], EV_READ);
+    ev_io_start(crew->settings.loop, &place->answers);
     return true;
 }
 
-static void forget_ready_pipe(struct place *place)
+static void forget_answers(struct place *place)
 {
-    ev_io_stop(place->crew->settings.loop, &place->ready);
-    close_and_forget(&place->ready.fd);
+    ev_io_stop(place->crew->settings.loop, &place->answers);
+    close_and_forget(&place->answers.fd);
 }
 
-static void on_worker_ready(struct ev_loop *loop, ev_io *watcher, int events)
+static void note_ready(struct crew *crew)
+{
+    for (size_t i = 0; i < crew->count; i++) {
+        if (!crew->places[i].is_ready)
+            return;
+    }
+    crew->state = CREW_READY;
+    crew->settings.events.on_ready(crew->settings.events.owner);
+}
+
+/* Each worker has left the sockets, or is gone. */
+static void note_released(struct crew *crew)
+{
+    if (crew->is_released)
+        return;
+    for (size_t i = 0; i < crew->count; i++) {
+        if (crew->places[i].answers.fd >= 0)
+            return;
+    }
+    crew->is_released = true;
+    crew->settings.events.on_released(crew->settings.events.owner);
+}
+
+static void on_answer(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct place *place = watcher->data;
     struct crew  *crew = place->crew;
@@ -163,16 +196,14 @@ static void on_worker_ready(struct ev_loop *loop, ev_io *watcher, int events)
 
     (void)loop;
     (void)events;
-    bool answered = read(watcher->fd, &byte, 1) == 1;
-    forget_ready_pipe(place);
-    if (!answered || crew->state != CREW_STARTING)
-        return;
-    for (size_t i = 0; i < crew->count; i++) {
-        if (crew->places[i].ready.fd >= 0)
-            return;
-    }
-    crew->state = CREW_SERVING;
-    crew->settings.on_ready(crew->settings.owner);
+    if (read(watcher->fd, &byte, 1) == 1)
+        place->is_ready = true;
+    else
+        forget_answers(place);
+    if (crew->state == CREW_STARTING)
+        note_ready(crew);
+    if (crew->state == CREW_FINISHING)
+        note_released(crew);
 }
 
 /* --- who watches whose sockets ----------------------------------------------------------- */
@@ -182,15 +213,16 @@ static bool is_serving(const struct place *place)
     return place->pid > 0 && !ev_is_active(&place->restart);
 }
 
-/* A place's own worker, or any that lives. */
+/* A place's own worker, or any that lives; places beyond the workers are dealt out. */
 static void assign_sockets(struct crew *crew)
 {
-    for (size_t i = 0; i < crew->count; i++) {
-        size_t watcher = i;
+    assert(crew->count > 0);
+    for (size_t i = 0; i < crew->settings.place_count; i++) {
+        size_t watcher = i % crew->count;
 
         for (size_t j = 0; !is_serving(&crew->places[watcher]) && j < crew->count; j++)
             watcher = is_serving(&crew->places[j]) ? j : watcher;
-        atomic_store(&crew->settings.page->watchers[i], (uint32_t)watcher);
+        atomic_store(&crew->settings.roster->watchers[i], (uint32_t)watcher);
     }
 }
 
@@ -204,7 +236,7 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (place->crew->state == CREW_RETIRING)
+    if (place->crew->state == CREW_FINISHING)
         return;
     if (start_worker(place)) {
         assign_sockets(place->crew);
@@ -224,6 +256,12 @@ static bool is_beyond_help(const struct crew *crew)
     return true;
 }
 
+static void fail(struct crew *crew)
+{
+    crew->state = CREW_FAILED;
+    crew->settings.events.on_failed(crew->settings.events.owner);
+}
+
 /* At once, unless it keeps dying: then with a delay that doubles. */
 static void restart_later(struct place *place)
 {
@@ -234,7 +272,7 @@ static void restart_later(struct place *place)
     place->quick_deaths = quick ? place->quick_deaths + 1 : 1;
     if (is_beyond_help(crew)) {
         log_error("supervisor", "gave_up", "why=%s", "every worker keeps dying");
-        crew->settings.on_gone(crew->settings.owner, 1);
+        fail(crew);
         return;
     }
     if (place->quick_deaths > QUICK_DEATHS)
@@ -253,58 +291,56 @@ static void log_death(int status)
         log_error("supervisor", "worker_died", "status=%d", WEXITSTATUS(status));
 }
 
-static void on_death(struct place *place, int status)
+static void bury(struct place *place)
 {
     struct crew *crew = place->crew;
 
     place->pid = 0;
-    forget_ready_pipe(place);
+    forget_answers(place);
     close_and_forget(&place->lifeline);
+    if (crew->settings.sources != NULL)
+        sources_forget(crew->settings.sources, sources_table(place));
     page_retire_slot(crew->settings.page, place->slot);
-    if (crew->sources != NULL)
-        sources_forget(crew->sources, place->index);
-    /* Nobody takes clients there until the next worker looks. */
-    atomic_store(&crew->settings.page->is_full[place->index], true);
     place->slot = NULL;
-    if (status != 0 || crew->state != CREW_RETIRING)
+    /* Nobody takes clients there until the next worker looks. */
+    atomic_store(&crew->settings.roster->is_full[place->index], true);
+}
+
+static void on_death(struct place *place, int status)
+{
+    struct crew *crew = place->crew;
+
+    bury(place);
+    if (crew->state != CREW_FAILED && (status != 0 || crew->state != CREW_FINISHING))
         log_death(status);
     switch (crew->state) {
     case CREW_STARTING: /* it would only die again; the reason is on stderr */
-        crew->settings.on_gone(crew->settings.owner, 1);
+    case CREW_READY:
+        fail(crew);
         break;
     case CREW_SERVING:
         restart_later(place);
         break;
-    case CREW_RETIRING:
-        if (alive(crew) == 0)
-            crew->settings.on_gone(crew->settings.owner, 0);
+    case CREW_FINISHING:
+        note_released(crew);
+        break;
+    case CREW_FAILED:
         break;
     }
 }
 
-void crew_reap(struct crew *crew)
+bool crew_reap(struct crew *crew, pid_t pid, int status)
 {
-    int   status;
-    pid_t pid;
-
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        for (size_t i = 0; i < crew->count; i++) {
-            if (crew->places[i].pid == pid)
-                on_death(&crew->places[i], status);
+    for (size_t i = 0; i < crew->count; i++) {
+        if (crew->places[i].pid == pid) {
+            on_death(&crew->places[i], status);
+            return true;
         }
     }
+    return false;
 }
 
 /* --- the whole crew ---------------------------------------------------------------------- */
-
-static struct sources *make_sources(size_t count)
-{
-    struct sources *sources = sources_new(count);
-
-    if (sources == NULL)
-        die(1, "no memory for --max-sessions-per-source");
-    return sources;
-}
 
 struct crew *crew_new(const struct crew_settings *settings)
 {
@@ -312,65 +348,61 @@ struct crew *crew_new(const struct crew_settings *settings)
     struct crew *crew = xcalloc(1, sizeof *crew + count * sizeof crew->places[0]);
 
     crew->settings = *settings;
+    crew->gate[0] = crew->gate[1] = -1;
     crew->count = count;
-    crew->sockets = xcalloc(count * settings->config->listen_count, sizeof crew->sockets[0]);
-    for (size_t i = 0; i < count * settings->config->listen_count; i++)
-        crew->sockets[i] = -1;
-    if (settings->config->max_sessions_per_source > 0)
-        crew->sources = make_sources(count);
     for (size_t i = 0; i < count; i++) {
         struct place *place = &crew->places[i];
 
         place->crew = crew;
         place->index = i;
         place->lifeline = -1;
-        ev_io_init(&place->ready, on_worker_ready, -1, EV_READ);
+        ev_io_init(&place->answers, on_answer, -1, EV_READ);
         ev_timer_init(&place->restart, on_restart, 0, 0);
-        place->ready.data = place->restart.data = place;
+        place->answers.data = place->restart.data = place;
     }
     return crew;
 }
 
-void crew_give_sockets(struct crew *crew, size_t listener, const int *sockets)
+static bool start_workers(struct crew *crew)
 {
-    for (size_t i = 0; i < crew->count; i++)
-        crew->sockets[i * crew->settings.config->listen_count + listener] = sockets[i];
-}
-
-bool crew_start(struct crew *crew)
-{
-    for (size_t i = 0; i < crew->count; i++)
-        atomic_store(&crew->settings.page->watchers[i], (uint32_t)i);
+    if (pipe2(crew->gate, O_CLOEXEC) != 0)
+        return false;
     for (size_t i = 0; i < crew->count; i++) {
-        if (!start_worker(&crew->places[i])) {
-            int error = errno;
-
-            crew_kill(crew);
-            errno = error;
+        if (!start_worker(&crew->places[i]))
             return false;
-        }
     }
+    assign_sockets(crew);
     return true;
 }
 
-static void close_sockets(struct crew *crew)
+bool crew_start(struct crew *crew, struct fault *fault)
 {
-    for (size_t i = 0; i < crew->count * crew->settings.config->listen_count; i++)
-        close_and_forget(&crew->sockets[i]);
+    if (start_workers(crew))
+        return true;
+    fault_set(fault, "cannot start a worker: %s", strerrordesc_np(errno));
+    crew_give_up(crew);
+    return false;
 }
 
-void crew_retire(struct crew *crew)
+void crew_open(struct crew *crew)
 {
-    crew->state = CREW_RETIRING;
-    close_sockets(crew);
+    assert(crew->state == CREW_READY);
+    crew->state = CREW_SERVING;
+    atomic_store(&crew->settings.roster->order, ORDER_SERVE);
+    close_and_forget(&crew->gate[0]);
+    close_and_forget(&crew->gate[1]);
+}
+
+void crew_finish(struct crew *crew)
+{
+    crew->state = CREW_FINISHING;
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
         ev_timer_stop(crew->settings.loop, &place->restart);
         close_and_forget(&place->lifeline);
     }
-    if (alive(crew) == 0)
-        crew->settings.on_gone(crew->settings.owner, 0);
+    note_released(crew);
 }
 
 void crew_kill(struct crew *crew)
@@ -381,19 +413,33 @@ void crew_kill(struct crew *crew)
     }
 }
 
+void crew_give_up(struct crew *crew)
+{
+    crew->state = CREW_FAILED;
+    crew_kill(crew);
+}
+
+bool crew_is_gone(const struct crew *crew)
+{
+    for (size_t i = 0; i < crew->count; i++) {
+        if (crew->places[i].pid > 0)
+            return false;
+    }
+    return true;
+}
+
 void crew_free(struct crew *crew)
 {
     if (crew == NULL)
         return;
-    close_sockets(crew);
+    close_and_forget(&crew->gate[0]);
+    close_and_forget(&crew->gate[1]);
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
-        forget_ready_pipe(place);
+        forget_answers(place);
         ev_timer_stop(crew->settings.loop, &place->restart);
         close_and_forget(&place->lifeline);
     }
-    sources_free(crew->sources);
-    free(crew->sockets);
     free(crew);
 }

@@ -1,13 +1,15 @@
 /*
- * crew.h — the wished number of worker processes, kept alive.
+ * crew.h — the wished number of worker processes of one generation, kept alive.
  *
  *     place 1 ─ its listening sockets ─ the process in it now
  *     place 2 ─ ...
  *
+ *     starting ──all ready──▶ ready ──crew_open──▶ serving ──crew_finish──▶ finishing ──▶ gone
+ *
  * A worker that dies is replaced at once, or with a delay that doubles when it keeps dying.  The
- * sockets of its place stay open here meanwhile, so that what waits in their queues is not reset;
- * every worker has all places' sockets, and another one watches those of a place in delay.  When
- * all of them keep dying, nothing helps: the crew is gone.
+ * sockets of its place stay open in the supervisor meanwhile, so that what waits in their queues is
+ * not reset; every worker has all places' sockets, and another one watches those of a place in
+ * delay.  When all of them keep dying, nothing helps: the crew has failed.
  */
 #ifndef RUN_CREW_H
 #define RUN_CREW_H
@@ -15,41 +17,60 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct address;
 struct config;
 struct crew;
 struct ev_loop;
+struct fault;
 struct limits;
+struct log_change;
 struct page;
+struct roster;
+struct sources;
 struct tls_contexts;
+
+/* Each is called at most once, and may free nothing of the crew. */
+struct crew_events {
+    void (*on_ready)(void *owner);    /* all workers could serve: crew_open() lets them */
+    void (*on_failed)(void *owner);   /* one died before that, or all of them again and again */
+    void (*on_released)(void *owner); /* crew_finish(): no worker takes a new client any more */
+    void *owner;
+};
 
 /* Borrowed, must outlive the crew. */
 struct crew_settings {
     struct ev_loop       *loop;
     const struct config  *config;
     struct page          *page;
+    struct roster        *roster;
     unsigned              generation;   /* of the configuration, from 1 */
     const uint16_t       *rows;         /* of the configuration's shadows in the page */
+    const int            *sockets;      /* place by place, one per listener; -1: none there */
+    size_t                place_count;  /* of the sockets: as many as workers, or more */
     const struct address *bound;        /* where the listeners are */
     const struct limits  *limits;
     struct tls_contexts  *tls;
-    void (*on_ready)(void *owner);      /* all workers serve, for the first time */
-    void (*on_gone)(void *owner, int status); /* none is left: 0 in good order, 1 otherwise */
-    void *owner;
+    struct sources       *sources;      /* NULL: nobody counts them; one table for each slot */
+    struct log_change *const *logs;     /* of workers, as long as there is one */
+    struct crew_events    events;
 };
 
 struct crew *crew_new(const struct crew_settings *);
-/* Takes one listening socket for each place. */
-void crew_give_sockets(struct crew *, size_t listener, const int *sockets);
-/* False: errno says why; those that did start are killed. */
-bool crew_start(struct crew *);
-/* Workers take what waits in the queues, close their sockets and finish by the page's drain
- * deadline; nobody is replaced any more. */
-void crew_retire(struct crew *);
+/* False: the fault says why, and those that did start are killed. */
+bool crew_start(struct crew *, struct fault *);
+/* Its workers take clients from now on. */
+void crew_open(struct crew *);
+/* Workers finish as the roster's order says, which is set already; nobody is replaced any more. */
+void crew_finish(struct crew *);
 void crew_kill(struct crew *);
-/* Call it after SIGCHLD. */
-void crew_reap(struct crew *);
+/* The same, and no event or line tells of it. */
+void crew_give_up(struct crew *);
+/* This process has ended with that status of waitpid(2).  False: it is none of ours. */
+bool crew_reap(struct crew *, pid_t, int status);
+/* Nobody lives. */
+bool crew_is_gone(const struct crew *);
 void crew_free(struct crew *);
 
 #endif

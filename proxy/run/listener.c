@@ -1,7 +1,7 @@
 /*
  * listener.c — accept4(2) in batches, with a pause instead of a spin.
  *
- *     readable ──▶ accept ... EAGAIN          the usual case
+ *     readable ──▶ accept one                 the usual case; more, while they keep coming
  *                    │ limit reached, EMFILE, ENOMEM
  *                    ▼
  *                  paused ──a client left, or the retry timer──▶ listening again
@@ -25,6 +25,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/handshake.h"
+#include "mirror/admission.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
 
@@ -38,6 +39,9 @@ struct listener {
     const struct listen_config *config;
     size_t                      place;
     ev_io                       io; /* its fd is -1 once closed */
+    bool                        is_left; /* nobody will take its queue after us */
+    unsigned                    batch;  /* how many the latest wake-up was to accept */
+    unsigned                    latest; /* the loop's iteration then */
 };
 
 struct listeners {
@@ -63,20 +67,21 @@ static bool is_assigned(const struct listener *listener)
 {
     const struct listeners *all = listener->all;
 
-    return atomic_load(&all->mirror->page->watchers[listener->place]) == all->settings.place;
+    return atomic_load(&all->settings.roster->watchers[listener->place]) == all->settings.place;
 }
 
 /* The next worker that has room stands in for one that is full. */
 static bool is_ours(const struct listener *listener)
 {
     const struct listeners *all = listener->all;
-    const struct page      *page = all->mirror->page;
-    size_t                  watcher = atomic_load(&page->watchers[listener->place]);
+    const struct roster    *roster = all->settings.roster;
+    size_t                  workers = all->mirror->config->workers;
+    size_t                  watcher = atomic_load(&roster->watchers[listener->place]);
 
-    for (size_t i = 0; i < all->settings.place_count; i++) {
-        size_t candidate = (watcher + i) % all->settings.place_count;
+    for (size_t i = 0; i < workers; i++) {
+        size_t candidate = (watcher + i) % workers;
 
-        if (!atomic_load(&page->is_full[candidate]))
+        if (!atomic_load(&roster->is_full[candidate]))
             return candidate == all->settings.place;
     }
     return watcher == all->settings.place;
@@ -89,7 +94,7 @@ static bool has_room(const struct listener *listener)
            handshakes_have_room(listener->all->mirror->handshakes);
 }
 
-/* What is watched follows from the page, and from whether we may accept. */
+/* What is watched follows from the roster, and from whether we may accept. */
 static void rearm(struct listener *listener)
 {
     struct ev_loop *loop = listener->all->mirror->loop;
@@ -104,7 +109,7 @@ static void rearm(struct listener *listener)
 
 void listeners_watch(struct listeners *all)
 {
-    atomic_store(&all->mirror->page->is_full[all->settings.place], is_at_own_limit(all));
+    atomic_store(&all->settings.roster->is_full[all->settings.place], is_at_own_limit(all));
     for (size_t i = 0; i < all->count && !all->is_draining; i++)
         rearm(&all->listeners[i]);
 }
@@ -137,21 +142,10 @@ static bool take_place(struct listeners *all)
     struct mirror *mirror = all->mirror;
 
     if (is_at_own_limit(all)) {
-        atomic_store(&mirror->page->is_full[all->settings.place], true);
+        atomic_store(&all->settings.roster->is_full[all->settings.place], true);
         return false;
     }
-    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= all->settings.max_sessions) {
-        atomic_fetch_sub(&mirror->page->clients_open, 1);
-        return false;
-    }
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
-    return true;
-}
-
-static void give_place_back(struct listeners *all)
-{
-    atomic_fetch_sub(&all->mirror->page->clients_open, 1);
-    cell_add(&all->mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+    return admission_take_place(mirror, all->settings.max_sessions);
 }
 
 static bool is_at_limit(const struct listeners *all)
@@ -163,17 +157,22 @@ static bool is_at_limit(const struct listeners *all)
 
 static void take_queue(struct listener *listener);
 
+static void unpause(struct listeners *all)
+{
+    ev_timer_stop(all->mirror->loop, &all->retry);
+    if (all->is_paused)
+        cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
+    all->is_paused = all->is_exhausted = false;
+}
+
 static void resume_accepting(struct listeners *all)
 {
     if (is_at_limit(all)) {
         pause_accepting(all, LIMIT_RETRY);
         return;
     }
-    ev_timer_stop(all->mirror->loop, &all->retry);
-    atomic_store(&all->mirror->page->is_full[all->settings.place], false);
-    if (all->is_paused)
-        cell_add(&all->mirror->slot->counts[COUNT_ACCEPT_PAUSED], (uint64_t)-1);
-    all->is_paused = all->is_exhausted = false;
+    unpause(all);
+    atomic_store(&all->settings.roster->is_full[all->settings.place], false);
     for (size_t i = 0; i < all->count; i++) {
         if (all->is_draining)
             take_queue(&all->listeners[i]);
@@ -245,7 +244,7 @@ static bool accept_one(struct listener *listener)
     if (socket < 0) {
         int error = errno;
 
-        give_place_back(listener->all);
+        admission_give_place_back(listener->all->mirror);
         return accept_failed(listener, error);
     }
     address_set(&client, (struct sockaddr *)&storage, length);
@@ -266,7 +265,7 @@ static void close_listener(struct listener *listener)
  * comes. */
 static void take_queue(struct listener *listener)
 {
-    if (!is_assigned(listener))
+    if (!listener->is_left)
         close_listener(listener);
     for (int n = 0; n < ACCEPTS_PER_WAKE && listener->io.fd >= 0; n++) {
         if (accept_one(listener))
@@ -279,19 +278,31 @@ static void take_queue(struct listener *listener)
         ev_io_start(listener->all->mirror->loop, &listener->io);
 }
 
+/* To ask for one more and hear that there is none costs as much as half a connection; the loop asks
+ * for nothing.  So a wake-up takes one, and more only if the last one left somebody waiting. */
+static unsigned next_batch(const struct listener *listener, unsigned iteration)
+{
+    if (iteration != listener->latest + 1 || listener->batch == 0)
+        return 1;
+    return listener->batch < ACCEPTS_PER_WAKE ? listener->batch * 2 : ACCEPTS_PER_WAKE;
+}
+
 static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct listener *listener = watcher->data;
 
-    (void)loop;
     (void)events;
     if (listener->all->is_draining) {
         take_queue(listener);
         return;
     }
-    for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-        if (!accept_one(listener))
-            return;
+    listener->batch = next_batch(listener, ev_iteration(loop));
+    listener->latest = ev_iteration(loop);
+    for (unsigned i = 0; i < listener->batch; i++) {
+        if (accept_one(listener))
+            continue;
+        listener->batch = 0;
+        return;
     }
 }
 
@@ -315,7 +326,6 @@ struct listeners *listeners_new(const struct listeners_settings *settings)
         ev_io_init(&listener->io, on_connection, settings->sockets[i], EV_READ);
         listener->io.data = listener;
     }
-    listeners_watch(all);
     return all;
 }
 
@@ -340,11 +350,30 @@ bool listeners_are_closed(const struct listeners *all)
     return true;
 }
 
-void listeners_drain(struct listeners *all)
+static void finish(struct listeners *all)
 {
     all->is_draining = true;
     for (size_t i = 0; i < all->count; i++)
         take_queue(&all->listeners[i]);
+    if (listeners_are_closed(all))
+        unpause(all);
+}
+
+void listeners_drain(struct listeners *all)
+{
+    for (size_t i = 0; i < all->count; i++)
+        all->listeners[i].is_left = is_assigned(&all->listeners[i]);
+    finish(all);
+}
+
+/* Whoever else has the sockets of a removed listener takes from their queues, too. */
+void listeners_retire(struct listeners *all)
+{
+    size_t each = all->mirror->config->listen_count;
+
+    for (size_t i = 0; i < all->count; i++)
+        all->listeners[i].is_left = atomic_load(&all->settings.roster->is_removed[i % each]);
+    finish(all);
 }
 
 void listeners_close(struct listeners *all)

@@ -6,7 +6,8 @@
  * while.
  *
  * A worker has the sockets of every place and watches its own, and those of places without a worker
- * that the page assigns to it: connections queued at a dead worker's socket are served, too.
+ * that its generation's roster assigns to it: connections queued at a dead worker's socket are
+ * served, too.
  */
 #ifndef RUN_LISTENER_H
 #define RUN_LISTENER_H
@@ -16,18 +17,21 @@
 
 struct listeners;
 struct mirror;
+struct roster;
 
 struct listeners_settings {
     struct mirror *mirror;
+    struct roster *roster;
     size_t         place;            /* this worker's */
-    size_t         place_count;
-    const int *sockets;      /* taken; place by place, one per listener of the configuration */
+    size_t         place_count;      /* of the sockets: as many as workers, or more */
+    const int *sockets;      /* taken; place by place, one per listener; -1: none there */
     size_t         max_sessions;     /* clients of all workers together */
     size_t         max_own_sessions; /* clients of this worker: what its descriptors allow */
 };
 
+/* Accepts nobody before the first listeners_watch(). */
 struct listeners *listeners_new(const struct listeners_settings *);
-/* Looks at the page: whose sockets are ours to watch now. */
+/* Looks at the roster: whose sockets are ours to watch now. */
 void listeners_watch(struct listeners *);
 /* A client has left: go on if accepting is paused for the limit.  owner is the struct listeners. */
 void listeners_resume(void *owner);
@@ -38,6 +42,8 @@ void listeners_have_room(void *owner);
 /* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
  * until clients leave. */
 void listeners_drain(struct listeners *);
+/* Leaves the sockets to a newer generation; those that it does not have are drained. */
+void listeners_retire(struct listeners *);
 /* Closes the sockets, whatever waits. */
 void listeners_close(struct listeners *);
 bool listeners_are_closed(const struct listeners *);

@@ -1,12 +1,14 @@
 /*
- * supervisor.c — makes what all share, starts the crew, obeys signals, says the totals.
+ * supervisor.c — makes what all share, obeys signals, says the totals.
  *
  *     supervisor ─ shared page, admin endpoint, pid file
- *       └─ crew ─ listening sockets
- *            ║ lifelines (pipes nothing is ever written to)
- *            ╚══▶ worker 1 .. n, each with its own SO_REUSEPORT sockets
+ *       └─ succession ─ listening sockets
+ *            └─ generation 1 .. n, each with its configuration
+ *                 ║ lifelines (pipes nothing is ever written to)
+ *                 ╚══▶ worker 1 .. n
  *
- *     starting ──crew ready──▶ serving ──TERM, INT, QUIT──▶ draining ──no worker left──▶ exit 0
+ *     starting ──workers ready──▶ serving ──TERM, INT, QUIT──▶ draining ──no worker left──▶ exit 0
+ *                                              └── --drain-delay: serving still, /readyz is red
  */
 #include "supervisor.h"
 
@@ -25,94 +27,96 @@
 #include "base/log.h"
 #include "base/page.h"
 #include "config/config.h"
-#include "flow/origin.h"
+#include "config/load.h"
 #include "flow/socket.h"
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/bind.h"
-#include "run/crew.h"
+#include "run/gate.h"
+#include "run/generation.h"
+#include "run/inherit.h"
+#include "run/knobs.h"
 #include "run/limits.h"
+#include "run/notify.h"
+#include "run/privileges.h"
+#include "run/reload.h"
+#include "run/stalls.h"
+#include "run/succession.h"
 
-#define FIRST_GENERATION   1
+#define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
-#define KILL_GRACE_SECONDS  1.0     /* beyond the drain deadline */
+#define KILL_GRACE_SECONDS 1.0 /* beyond the drain deadline */
+#define LEAST_SLOTS        256 /* for the workers of all generations: a reload may bring more */
 
 static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 #define SIGNAL_COUNT (sizeof signals / sizeof signals[0])
 
 struct supervisor {
-    const struct config   *config;
-    struct page           *page;
-    uint16_t              *rows;      /* of the shadows in the page */
-    struct ev_loop        *loop;
-    struct crew           *crew;
-    struct admin          *admin;
-    struct address        *bound;     /* one per listener */
-    struct bound_listener *listeners; /* the same for the admin endpoint */
-    struct limits          limits;
-    struct tls_contexts   *tls;       /* made before any worker, so that all have the same keys */
-    bool                   is_ready;
-    bool                   is_draining;
-    bool                   wrote_pid_file; /* and removes it at the end */
-    int                    status;
-    ev_signal              signals[SIGNAL_COUNT];
-    ev_timer               kill;
-    ev_prepare             turn_end;
-    ev_timer               tick;
+    struct page       *page;
+    struct ev_loop    *loop;
+    struct succession *succession;
+    struct admin      *admin;
+    struct endpoint    admin_endpoint;
+    char              *pid_file; /* written, and removed at the end; NULL: none */
+    bool               is_ready;
+    bool               is_draining; /* or is about to, after --drain-delay */
+    bool               is_patient;  /* without --drain-timeout */
+    int                status;
+    ev_signal          signals[SIGNAL_COUNT];
+    ev_timer           delay;       /* --drain-delay */
+    ev_timer           kill;
+    ev_prepare         turn_end;
+    struct stalls      stalls;
+    ev_timer           tick;
 };
 
 /* --- what is made before the first worker ------------------------------------------------ */
 
 static bool open_logs(const struct config *config, struct fault *fault)
 {
-    struct log_options options = {
-        .level = config->log_level,
-        .format = config->log_format,
-        .file = config->log_file,
-        .access_file = config->access_log,
-        .access_format = config->access_format,
-    };
+    const struct log_options options = config_log_options(config);
 
     return log_open(&options, fault);
 }
 
-static bool bind_listener(struct supervisor *sup, size_t index, struct fault *fault)
+static const struct config *config_of(const struct supervisor *sup)
 {
-    const struct config        *config = sup->config;
-    const struct listen_config *listen = &config->listens[index];
-    struct socket_settings settings = { config->tcp_user_timeout, (int)config->sndbuf,
-                                        (int)config->rcvbuf };
-    struct bind_request request = { &listen->endpoint, &settings, listen->mode,
-                                    (int)config->backlog, config->transparent };
-    int                        *sockets = xcalloc(config->workers, sizeof sockets[0]);
-    bool bound = bind_listeners(&request, sockets, config->workers, &sup->bound[index], fault);
+    return succession_newest(sup->succession)->config;
+}
 
-    if (bound)
-        crew_give_sockets(sup->crew, index, sockets);
-    sup->listeners[index].name = listen->name;
-    sup->listeners[index].address = sup->bound[index];
-    free(sockets);
-    return bound;
+static bool reload_on_request(void *owner);
+static void drain_on_request(void *owner);
+
+static struct admin_view view_of(struct supervisor *sup)
+{
+    const struct generation *g = succession_newest(sup->succession);
+
+    return (struct admin_view){
+        .config = g->config,
+        .rows = g->rows,
+        .page = sup->page,
+        .listeners = g->listeners,
+        .listener_count = g->config->listen_count,
+        .ready = &sup->is_ready,
+        .token = &g->token,
+        .actions = { reload_on_request, drain_on_request, sup },
+    };
 }
 
 static bool start_admin(struct supervisor *sup, struct fault *fault)
 {
     struct socket_settings settings = { 0 };
-    struct bind_request    request = { &sup->config->admin, &settings, 0600, 64, false };
+    struct endpoint        endpoint = config_of(sup)->admin;
+    struct bind_request    request = { &endpoint, &settings, 0600, ADMIN_BACKLOG, false, false };
+    struct admin_view      view = view_of(sup);
     struct address         bound;
-    int                    socket;
-    struct admin_view      view = {
-        .config = sup->config,
-        .page = sup->page,
-        .listeners = sup->listeners,
-        .listener_count = sup->config->listen_count,
-        .ready = &sup->is_ready,
-    };
 
-    if (!sup->config->admin_on)
+    if (!config_of(sup)->admin_on)
         return true;
-    if (!bind_listeners(&request, &socket, 1, &bound, fault))
+    int socket = bind_first(&request, &bound, fault);
+    if (socket < 0)
         return false;
+    sup->admin_endpoint = endpoint;
     sup->admin = admin_start(sup->loop, socket, &view, fault);
     if (sup->admin == NULL)
         return false;
@@ -125,12 +129,12 @@ static bool start_admin(struct supervisor *sup, struct fault *fault)
 
 static bool write_pid_file(struct supervisor *sup, struct fault *fault)
 {
-    const char *path = sup->config->pid_file;
+    const char *path = config_of(sup)->pid_file;
 
     if (path == NULL)
         return true;
     FILE *file = fopen(path, "we");
-    sup->wrote_pid_file = file != NULL;
+    sup->pid_file = file != NULL ? xstrdup(path) : NULL;
     bool written = file != NULL && fprintf(file, "%d\n", (int)getpid()) > 0;
     if (file != NULL)
         written = fclose(file) == 0 && written;
@@ -138,42 +142,20 @@ static bool write_pid_file(struct supervisor *sup, struct fault *fault)
            fault_set(fault, "cannot write the pid file %s: %s", path, strerrordesc_np(errno));
 }
 
-static bool make_page(struct supervisor *sup, struct fault *fault)
+static bool make_page(struct supervisor *sup, const struct config *config, struct fault *fault)
 {
-    sup->page = page_new(sup->config->workers);
+    size_t wished = config->workers * PAGE_GENERATIONS;
+
+    sup->page = page_new(wished > LEAST_SLOTS ? wished : LEAST_SLOTS);
     if (sup->page == NULL)
         return fault_set(fault, "no memory for the shared page");
-    sup->page->generation = FIRST_GENERATION;
-    for (size_t i = 0; i < sup->config->shadow_count; i++) {
-        const char *name = sup->config->shadows[i].name;
-
-        if (!page_find_row(sup->page, name, &sup->rows[i]))
-            return fault_set(fault, "no room for the shadow %s: there have been %d names", name,
-                             PAGE_SHADOWS);
-    }
     atomic_store(&sup->page->slots[0].pid, getpid());
     log_count_drops(&sup->page->slots[0].counts[COUNT_LOG_DROPPED]);
+    log_follow(&sup->page->log_generation);
     return true;
 }
 
 /* --- serving ----------------------------------------------------------------------------- */
-
-static void announce(struct supervisor *sup)
-{
-    char text[ADDRESS_TEXT];
-
-    for (size_t i = 0; i < sup->config->listen_count; i++) {
-        address_print(&sup->bound[i], text);
-        log_info("supervisor", "listening", "listener=%s address=%s", sup->config->listens[i].name,
-                 text);
-    }
-    for (size_t i = 0; i < sup->config->shadow_count; i++) {
-        const struct shadow_config *shadow = &sup->config->shadows[i];
-
-        log_info("supervisor", "shadow", "shadow=%s address=%s sample=%.3f", shadow->name,
-                 shadow->target.name, shadow->sample);
-    }
-}
 
 static void stop_with(struct supervisor *sup, int status)
 {
@@ -181,25 +163,36 @@ static void stop_with(struct supervisor *sup, int status)
     ev_break(sup->loop, EVBREAK_ALL);
 }
 
-static void on_crew_ready(void *owner)
+static void say_configuration(const struct supervisor *sup)
 {
-    struct supervisor *sup = owner;
+    struct line line;
 
-    sup->is_ready = true;
-    announce(sup);
+    if (!log_is_on(LEVEL_INFO))
+        return;
+    log_line_start(&line, LEVEL_INFO, "supervisor", "in_effect");
+    config_describe(config_of(sup), &line);
+    log_line_write(&line);
 }
 
-static void on_crew_gone(void *owner, int status)
+static void on_serving(void *owner)
+{
+    struct supervisor *sup = owner;
+    struct admin_view  view = view_of(sup);
+
+    say_configuration(sup);
+    if (!sup->is_draining) {
+        sup->is_ready = true;
+        notify_ready("serving");
+    }
+    if (sup->admin != NULL)
+        admin_show(sup->admin, &view);
+}
+
+static void on_ended(void *owner, int status)
 {
     struct supervisor *sup = owner;
 
     stop_with(sup, status != 0 ? status : sup->status);
-}
-
-static bool start_crew(struct supervisor *sup, struct fault *fault)
-{
-    return crew_start(sup->crew) ||
-           fault_set(fault, "cannot start a worker: %s", strerrordesc_np(errno));
 }
 
 /* --- signals and the end ----------------------------------------------------------------- */
@@ -211,7 +204,7 @@ static void on_kill(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     log_error("supervisor", "workers_killed", "why=%s", "they did not finish in time");
-    crew_kill(sup->crew);
+    succession_kill(sup->succession);
     sup->status = 1;
 }
 
@@ -226,33 +219,96 @@ static void set_drain_deadline(struct supervisor *sup, double timeout)
     ev_timer_start(sup->loop, &sup->kill);
 }
 
-static void start_draining(struct supervisor *sup, double timeout)
+static double drain_timeout(const struct supervisor *sup)
 {
+    return sup->is_patient ? 0 : config_of(sup)->drain_timeout;
+}
+
+static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct supervisor *sup = timer->data;
+
+    (void)loop;
+    (void)events;
+    set_drain_deadline(sup, drain_timeout(sup));
+    inherit_close();
+    succession_drain(sup->succession);
+}
+
+static void say_draining(const struct supervisor *sup, int number, double delay)
+{
+    log_info("supervisor", "draining", "signal=%s delay=%.3f timeout=%.3f", sigabbrev_np(number),
+             delay, drain_timeout(sup));
+}
+
+static void start_draining(struct supervisor *sup, int number)
+{
+    double delay = config_of(sup)->drain_delay;
+
     sup->is_draining = true;
     sup->is_ready = false;
-    set_drain_deadline(sup, timeout);
-    crew_retire(sup->crew);
+    sup->is_patient = number == SIGQUIT;
+    say_draining(sup, number, delay);
+    notify_stopping("draining");
+    if (delay > 0) {
+        ev_timer_set(&sup->delay, delay, 0);
+        ev_timer_start(sup->loop, &sup->delay);
+    } else {
+        on_delay(sup->loop, &sup->delay, 0);
+    }
+}
+
+/* The time counts from now on, or from the end of the delay. */
+static void limit_draining(struct supervisor *sup, int number)
+{
+    sup->is_patient = false;
+    say_draining(sup, number, 0);
+    if (!ev_is_active(&sup->delay))
+        set_drain_deadline(sup, drain_timeout(sup));
 }
 
 /* QUIT drains without limit, TERM and INT within --drain-timeout; a TERM or INT after another one
  * hurries. */
 static void on_stop(struct supervisor *sup, int number)
 {
-    bool   patient = number == SIGQUIT;
-    bool   has_deadline = atomic_load(&sup->page->drain_deadline) > 0;
-    double timeout = patient ? 0 : sup->config->drain_timeout;
-
     if (!sup->is_draining) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        start_draining(sup, timeout);
-    } else if (!patient && !has_deadline && timeout > 0) {
-        log_info("supervisor", "draining", "signal=%s timeout=%.3f", sigabbrev_np(number), timeout);
-        set_drain_deadline(sup, timeout);
-    } else if (!patient) {
+        start_draining(sup, number);
+    } else if (number != SIGQUIT && sup->is_patient && config_of(sup)->drain_timeout > 0) {
+        limit_draining(sup, number);
+    } else if (number != SIGQUIT) {
         log_warning("supervisor", "hurried", "signal=%s", sigabbrev_np(number));
-        crew_kill(sup->crew);
+        succession_kill(sup->succession);
         stop_with(sup, 1);
     }
+}
+
+/* The kill switch. */
+static void toggle_mirroring(struct supervisor *sup)
+{
+    bool on = !knobs_mirroring_is_on(sup->page);
+
+    knobs_mirroring(sup->page, on);
+    if (on)
+        log_info("supervisor", "mirroring", "state=on signal=USR2");
+    else
+        log_warning("supervisor", "mirroring", "state=off signal=USR2");
+}
+
+static bool reload_on_request(void *owner)
+{
+    struct supervisor *sup = owner;
+
+    if (!sup->is_draining)
+        succession_reload(sup->succession);
+    return !sup->is_draining;
+}
+
+static void drain_on_request(void *owner)
+{
+    struct supervisor *sup = owner;
+
+    if (!sup->is_draining)
+        start_draining(sup, SIGTERM);
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -263,16 +319,22 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     (void)events;
     switch (watcher->signum) {
     case SIGCHLD:
-        crew_reap(sup->crew);
+        succession_reap(sup->succession);
+        break;
+    case SIGHUP:
+        succession_reload(sup->succession);
         break;
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
         on_stop(sup, watcher->signum);
         break;
-    default:
-        log_warning("supervisor", "signal_ignored", "signal=%s why=%s",
-                    sigabbrev_np(watcher->signum), "it does nothing in this version");
+    case SIGUSR2:
+        toggle_mirroring(sup);
+        break;
+    case SIGUSR1: /* each process follows with its next flush */
+        log_info("supervisor", "reopening_logs", "signal=%s", "USR1");
+        atomic_fetch_add(&sup->page->log_generation, 1);
         break;
     }
 }
@@ -301,53 +363,27 @@ static void say_totals(const struct supervisor *sup)
     log_line_write(&line);
 }
 
-/* Wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
+/* Also wakes the loop, whose turn ends with log_flush(): lines that nobody took get another try. */
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    const struct supervisor *sup = timer->data;
+
     (void)loop;
-    (void)timer;
     (void)events;
+    knobs_tick(sup->page, clock_now());
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
+    struct supervisor *sup = watcher->data;
+
     (void)loop;
-    (void)watcher;
     (void)events;
+    succession_settle(sup->succession);
     log_flush();
 }
 
 /* --- the supervisor's own life ----------------------------------------------------------- */
-
-static struct supervisor *supervisor_new(const struct config *config)
-{
-    struct supervisor *sup = xcalloc(1, sizeof *sup);
-
-    sup->config = config;
-    sup->rows = xcalloc(config->shadow_count + 1, sizeof sup->rows[0]);
-    sup->bound = xcalloc(config->listen_count, sizeof sup->bound[0]);
-    sup->listeners = xcalloc(config->listen_count, sizeof sup->listeners[0]);
-    return sup;
-}
-
-static void make_crew(struct supervisor *sup)
-{
-    struct crew_settings settings = {
-        .loop = sup->loop,
-        .config = sup->config,
-        .page = sup->page,
-        .generation = FIRST_GENERATION,
-        .rows = sup->rows,
-        .bound = sup->bound,
-        .limits = &sup->limits,
-        .tls = sup->tls,
-        .on_ready = on_crew_ready,
-        .on_gone = on_crew_gone,
-        .owner = sup,
-    };
-
-    sup->crew = crew_new(&settings);
-}
 
 static void watch_signals(struct supervisor *sup)
 {
@@ -357,97 +393,112 @@ static void watch_signals(struct supervisor *sup)
         ev_signal_start(sup->loop, &sup->signals[i]);
     }
     ev_timer_init(&sup->kill, on_kill, 0, 0);
-    sup->kill.data = sup;
+    ev_timer_init(&sup->delay, on_delay, 0, 0);
+    sup->kill.data = sup->delay.data = sup;
     ev_prepare_init(&sup->turn_end, on_turn_end);
+    sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
     ev_timer_init(&sup->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    sup->tick.data = sup;
     ev_timer_start(sup->loop, &sup->tick);
+    stalls_watch(&sup->stalls, sup->loop, "supervisor", TICK_SECONDS,
+                 &sup->page->slots[0].counts[COUNT_LOOP_STALLS]);
 }
 
 static void log_start(const struct supervisor *sup)
 {
-    const struct config *config = sup->config;
+    const struct generation *g = succession_newest(sup->succession);
 
-    tls_contexts_warn(config);
     log_info("supervisor", "starting",
              "version=%s workers=%" PRIu64 " max_sessions=%zu most_buffer_bytes=%.0f shadows=%zu",
-             stats_version(), config->workers, sup->limits.sessions,
-             limits_worst_memory(config, &sup->limits), config->shadow_count);
-    if (sup->limits.is_lowered)
-        log_warning("supervisor", "max_sessions_lowered",
-                    "wished=%" PRIu64 " max_sessions=%zu why=%s", config->max_sessions,
-                    sup->limits.sessions, "each session needs two descriptors; raise ulimit -n");
-    if (sup->limits.shadows_per_worker < sup->limits.sessions_per_worker * config->shadow_count)
-        log_warning("supervisor", "shadows_lowered", "shadows_per_worker=%zu why=%s",
-                    sup->limits.shadows_per_worker,
-                    "the descriptors of sessions come first; raise ulimit -n");
+             stats_version(), g->config->workers, g->limits.sessions,
+             limits_worst_memory(g->config, &g->limits), g->config->shadow_count);
+}
+
+static void make_succession(struct supervisor *sup, const struct command *command)
+{
+    struct succession_settings settings = {
+        .loop = sup->loop,
+        .page = sup->page,
+        .command = command,
+        .on_serving = on_serving,
+        .on_ended = on_ended,
+        .owner = sup,
+    };
+
+    sup->succession = succession_new(&settings);
+}
+
+/* Takes the configuration, also when it fails. */
+static bool make_what_is_shared(struct supervisor *sup, struct config *config,
+                                const struct command *command, struct fault *fault)
+{
+    sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (sup->loop == NULL)
+        fault_set(fault, "cannot make an event loop");
+    if (sup->loop == NULL || !privileges_find(config, fault) || !privileges_are_enough(fault) ||
+        !inherit_open(fault) || !open_logs(config, fault) || !make_page(sup, config, fault)) {
+        config_free(config);
+        return false;
+    }
+    make_succession(sup, command);
+    return succession_prepare(sup->succession, config, fault);
+}
+
+static bool drop_privileges(const struct config *config, struct fault *fault)
+{
+    if (!privileges_drop(config, fault))
+        return false;
+    privileges_hide_memory();
+    privileges_check_files(config);
+    return true;
 }
 
 static bool supervisor_start(struct supervisor *sup, struct fault *fault)
 {
-    const struct config *config = sup->config;
-
-    sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    if (sup->loop == NULL)
-        return fault_set(fault, "cannot make an event loop");
-    if (!origin_check(config, fault) || !open_logs(config, fault) || !make_page(sup, fault))
-        return false;
-    sup->tls = tls_contexts_new(config, fault);
-    if (sup->tls == NULL)
-        return false;
-    sup->limits = limits_choose(config, limits_raise_descriptors());
-    make_crew(sup);
-    for (size_t i = 0; i < config->listen_count; i++) {
-        if (!bind_listener(sup, i, fault))
-            return false;
-    }
-    if (!start_admin(sup, fault) || !write_pid_file(sup, fault))
+    if (!start_admin(sup, fault) || !inherit_all_found(fault) || !write_pid_file(sup, fault) ||
+        !drop_privileges(config_of(sup), fault))
         return false;
     log_start(sup);
     watch_signals(sup);
-    return start_crew(sup, fault);
+    return succession_start(sup->succession, fault);
 }
 
 static void remove_paths(const struct supervisor *sup)
 {
-    for (size_t i = 0; i < sup->config->listen_count; i++) {
-        if (sup->bound[i].length > 0)
-            bind_remove(&sup->config->listens[i].endpoint);
-    }
     if (sup->admin != NULL)
-        bind_remove(&sup->config->admin);
-    if (sup->wrote_pid_file)
-        unlink(sup->config->pid_file);
+        bind_remove(&sup->admin_endpoint);
+    if (sup->pid_file != NULL)
+        unlink(sup->pid_file);
 }
 
 static void supervisor_free(struct supervisor *sup)
 {
-    crew_free(sup->crew);
+    succession_free(sup->succession);
     admin_stop(sup->admin);
     if (sup->loop != NULL)
         ev_loop_destroy(sup->loop);
     page_free(sup->page);
-    tls_contexts_free(sup->tls);
-    free(sup->listeners);
-    free(sup->bound);
-    free(sup->rows);
+    free(sup->pid_file);
     free(sup);
 }
 
 bool supervisor_check(const struct config *config, struct fault *fault)
 {
     struct tls_contexts *tls = tls_contexts_new(config, fault);
+    struct token         token;
 
     tls_contexts_free(tls);
-    return tls != NULL;
+    return tls != NULL && token_read(&token, config->admin_token_file, fault) &&
+           privileges_find(config, fault);
 }
 
-int supervisor_run(const struct config *config)
+int supervisor_run(struct config *config, const struct command *command)
 {
-    struct supervisor *sup = supervisor_new(config);
+    struct supervisor *sup = xcalloc(1, sizeof *sup);
     struct fault       fault = { { 0 } };
 
-    if (supervisor_start(sup, &fault)) {
+    if (make_what_is_shared(sup, config, command, &fault) && supervisor_start(sup, &fault)) {
         ev_run(sup->loop, 0);
         say_totals(sup);
     } else {
@@ -457,6 +508,7 @@ int supervisor_run(const struct config *config)
     int status = sup->status;
     remove_paths(sup);
     log_count_drops(NULL);
+    log_follow(NULL);
     log_flush();
     supervisor_free(sup);
     return status;

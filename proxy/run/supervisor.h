@@ -6,15 +6,17 @@
 
 #include <stdbool.h>
 
+struct command;
 struct config;
 struct fault;
 
-/* Certificates, keys and authorities that running would use can be used.  False: the fault says
+/* Certificates, keys, authorities and the token that running would use can be used.  False: the fault says
  * which one cannot, and why. */
 bool supervisor_check(const struct config *, struct fault *);
 
-/* Binds, starts the workers and serves until it is told to stop.  Answers the exit status: 0 after
- * a drain in good order, 1 when it could not run (the reason is on stderr) or was hurried. */
-int supervisor_run(const struct config *);
+/* Binds, starts the workers and serves until it is told to stop; takes the configuration.  The command
+ * is what a reload reads again.  Answers the exit status: 0 after a drain in good order, 1 when it
+ * could not run (the reason is on stderr) or was hurried. */
+int supervisor_run(struct config *, const struct command *);
 
 #endif

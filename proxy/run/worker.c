@@ -1,11 +1,12 @@
 /*
  * worker.c — builds the loop and what sessions share, serves, and finishes when its lifeline ends.
  *
- *     lifeline open ──▶ serving ──end-of-file──▶ draining ──no session left──▶ exit 0
- *                                                   └── the page's deadline: sessions_drain()
+ *     waiting ──gate ends──▶ serving ──lifeline ends──▶ draining ──no session left──▶ exit 0
+ *                                                          └── the deadline: sessions_drain()
  *
- * A worker obeys only its lifeline and the page: signals reach it, too (Ctrl-C goes to the whole
- * group), and are ignored.
+ * Nothing is ever written to the gate and the lifeline: their ends are wake-ups, and what to do then
+ * stands in the page.  When nothing stands there the supervisor is dead, and the worker drains
+ * within --reload-timeout.  Signals reach it, too (Ctrl-C goes to the whole group), and are ignored.
  */
 #include "worker.h"
 
@@ -22,6 +23,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/page.h"
+#include "base/sanitized.h"
 #include "config/config.h"
 #include "flow/dial.h"
 #include "flow/handshake.h"
@@ -29,23 +31,33 @@
 #include "flow/pipes.h"
 #include "flow/reactor.h"
 #include "mirror/mirror.h"
-#include "mirror/session.h"
+#include "mirror/sessions.h"
 #include "run/limits.h"
 #include "run/listener.h"
+#include "run/stalls.h"
 
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
-#define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved */
-#define KEPT_DESCRIPTORS   16   /* standard streams, logs, lifeline, ready pipe */
+#define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved; */
+#define DRAIN_POLL_SLOWER  1.1  /* each time, because it may take hours, */
+#define DRAIN_POLL_MOST    0.25 /* but never rarer than this */
+#define KEPT_DESCRIPTORS   16   /* standard streams, logs, gate, lifeline, answers */
 
 struct worker {
     const struct worker_start *start;
     struct mirror              mirror;
     struct names              *names;
     struct listeners          *listeners;
+    ev_io                      gate;
     ev_io                      lifeline;
+    double                     deadline; /* of our own; 0: none */
+    bool                       is_serving;
+    bool                       has_answered; /* that it takes no client any more */
     ev_timer                   tick;
     ev_timer                   drain;
+    ev_timer                   again;
+    bool                       is_following; /* a live knob was turned, and not all know it yet */
     ev_prepare                 turn_end;
+    struct stalls              stalls;
     char                       name[32];
     char                       session_prefix[48];
 };
@@ -93,8 +105,9 @@ static void keep_only_own_descriptors(const struct worker_start *start)
     for (int standard = 0; standard <= STDERR_FILENO; standard++)
         kept[count++] = standard;
     count += (size_t)log_descriptors(&kept[count]);
+    kept[count++] = start->gate;
     kept[count++] = start->lifeline;
-    kept[count++] = start->ready;
+    kept[count++] = start->answers;
     for (size_t i = 0; i < listeners; i++)
         kept[count++] = start->sockets[i];
     close_all_but(kept, count);
@@ -119,14 +132,6 @@ static void worker_dismantle(struct worker *w)
     ev_loop_destroy(loop);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED /* gcc */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define IS_SANITIZED /* clang */
-#endif
-#endif
-
 /* Sanitized builds leave through exit(), which looks for leaks. */
 _Noreturn static void leave(int status)
 {
@@ -137,17 +142,30 @@ _Noreturn static void leave(int status)
 #endif
 }
 
+static bool is_past(double deadline)
+{
+    return deadline > 0 && clock_now() >= deadline;
+}
+
 static bool is_past_deadline(const struct worker *w)
 {
-    double deadline = atomic_load(&w->start->page->drain_deadline);
-
-    return deadline > 0 && clock_now() >= deadline;
+    return is_past(w->deadline) || is_past(atomic_load(&w->start->roster->deadline)) ||
+           is_past(atomic_load(&w->start->page->drain_deadline));
 }
 
 static bool is_idle(const struct worker *w)
 {
     return w->mirror.sessions.next == &w->mirror.sessions && listeners_are_closed(w->listeners) &&
            reactor_closing(w->mirror.reactor) == 0;
+}
+
+/* Whoever connects now meets somebody else. */
+static void answer_when_closed(struct worker *w)
+{
+    if (w->has_answered || !listeners_are_closed(w->listeners))
+        return;
+    w->has_answered = true;
+    close(w->start->answers);
 }
 
 static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
@@ -160,8 +178,28 @@ static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
         listeners_close(w->listeners); /* or each session that ends would let the next one in */
         sessions_drain(&w->mirror);
     }
+    answer_when_closed(w);
     if (late || is_idle(w))
         ev_break(loop, EVBREAK_ALL);
+    else if (timer->repeat < DRAIN_POLL_MOST)
+        timer->repeat *= DRAIN_POLL_SLOWER;
+}
+
+/* Nobody else will tell when it is enough. */
+static void set_own_deadline(struct worker *w)
+{
+    double timeout = w->start->config->reload_timeout;
+
+    log_warning(w->name, "supervisor_gone", "timeout=%.3f", timeout);
+    w->deadline = timeout > 0 ? clock_now() + timeout : 0;
+}
+
+static void close_gate(struct worker *w)
+{
+    ev_io_stop(w->mirror.loop, &w->gate);
+    if (w->gate.fd >= 0)
+        close(w->gate.fd);
+    w->gate.fd = -1;
 }
 
 static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
@@ -171,14 +209,47 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     (void)events;
     ev_io_stop(loop, watcher);
     close(watcher->fd);
+    close_gate(w);
     atomic_store(&w->start->slot->state, WORKER_DRAINING);
-    listeners_drain(w->listeners);
+    switch ((enum order)atomic_load(&w->start->roster->order)) {
+    case ORDER_RETIRE:
+        listeners_retire(w->listeners);
+        break;
+    case ORDER_WAIT: /* it has never served */
+        listeners_close(w->listeners);
+        break;
+    case ORDER_SERVE:
+        set_own_deadline(w);
+        listeners_drain(w->listeners);
+        break;
+    case ORDER_DRAIN:
+        listeners_drain(w->listeners);
+        break;
+    }
+    answer_when_closed(w);
     ev_timer_init(&w->drain, on_drain_poll, 0, DRAIN_POLL_SECONDS);
     w->drain.data = w;
     ev_timer_start(loop, &w->drain);
 }
 
 /* --- serving ----------------------------------------------------------------------------- */
+
+static void serve(struct worker *w)
+{
+    w->is_serving = true;
+    listeners_watch(w->listeners);
+}
+
+static void on_gate(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct worker *w = watcher->data;
+
+    (void)loop;
+    (void)events;
+    close_gate(w);
+    if (atomic_load(&w->start->roster->order) == ORDER_SERVE)
+        serve(w);
+}
 
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
@@ -187,9 +258,31 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     sessions_book(&w->mirror);
-    listeners_watch(w->listeners);
+    handshakes_tidy(w->mirror.handshakes);
+    if (w->is_serving)
+        listeners_watch(w->listeners);
     w->mirror.memory_is_short |=
         atomic_load(&w->start->page->shadow_memory) > w->mirror.config->shadow_memory;
+}
+
+/* What is not done in this turn is done in the next, which comes at once. */
+static void follow_knobs(struct worker *w)
+{
+    bool more = w->is_following;
+
+    if (more || atomic_load(&w->start->page->epoch) != w->mirror.epoch)
+        more = sessions_follow_knobs(&w->mirror);
+    w->is_following = more;
+    if (more)
+        ev_timer_start(w->mirror.loop, &w->again);
+}
+
+/* Wakes the loop. */
+static void on_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)timer;
+    (void)events;
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
@@ -200,6 +293,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
     if (w->mirror.memory_is_short)
         sessions_shed_memory(&w->mirror);
+    follow_knobs(w);
     log_flush();
 }
 
@@ -240,7 +334,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
     if (mirror->reactor == NULL)
         die(1, "%s", fault->text);
     mirror->handshakes = dialling.handshakes = make_handshakes(w);
-    w->names = names_new(mirror->loop, config, start->slot, fault);
+    w->names = names_new(mirror->loop, config, start->slot, &start->page->known, fault);
     if (w->names == NULL)
         die(1, "%s", fault->text);
     mirror->dialer = dialer_new(mirror->reactor, w->names, &dialling);
@@ -255,7 +349,7 @@ static void make_mirror(struct worker *w, struct fault *fault)
     mirror->session_prefix = w->session_prefix;
     mirror->shadows_most = start->limits->shadows_per_worker;
     mirror->sources = start->sources;
-    mirror->sources_table = start->place;
+    mirror->sources_table = start->sources_table;
     list_start(&mirror->sessions);
     list_start(&mirror->moved);
     if (getrandom(&mirror->random, sizeof mirror->random, 0) != sizeof mirror->random)
@@ -267,6 +361,7 @@ static struct listeners *make_listeners(struct worker *w)
     const struct worker_start *start = w->start;
     struct listeners_settings  settings = {
         .mirror = &w->mirror,
+        .roster = start->roster,
         .place = start->place,
         .place_count = start->place_count,
         .sockets = start->sockets,
@@ -281,23 +376,28 @@ static void start_watching(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
+    ev_io_init(&w->gate, on_gate, w->start->gate, EV_READ);
     ev_io_init(&w->lifeline, on_lifeline, w->start->lifeline, EV_READ);
     ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
+    ev_timer_init(&w->again, on_again, 0, 0);
     ev_prepare_init(&w->turn_end, on_turn_end);
-    w->lifeline.data = w->tick.data = w->turn_end.data = w;
+    w->gate.data = w->lifeline.data = w->tick.data = w->turn_end.data = w;
+    if (w->start->gate >= 0)
+        ev_io_start(loop, &w->gate);
+    else
+        serve(w);
     ev_io_start(loop, &w->lifeline);
     ev_timer_start(loop, &w->tick);
     ev_prepare_start(loop, &w->turn_end);
+    stalls_watch(&w->stalls, loop, w->name, TICK_SECONDS,
+                 &w->start->slot->counts[COUNT_LOOP_STALLS]);
 }
 
 static void say_ready(const struct worker *w)
 {
-    int ready = w->start->ready;
-
     atomic_store(&w->start->slot->state, WORKER_READY);
-    if (write(ready, "", 1) != 1)
+    if (write(w->start->answers, "", 1) != 1)
         die(1, "cannot tell the supervisor that a worker is ready");
-    close(ready);
 }
 
 _Noreturn void worker_run(const struct worker_start *start)
@@ -309,6 +409,8 @@ _Noreturn void worker_run(const struct worker_start *start)
     ignore_signals();
     ev_loop_destroy(start->parents_loop);
     log_after_fork();
+    if (start->logs != NULL)
+        log_change(start->logs);
     keep_only_own_descriptors(start);
     atomic_store(&start->slot->pid, getpid());
     log_count_drops(&start->slot->counts[COUNT_LOG_DROPPED]);

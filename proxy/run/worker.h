@@ -11,7 +11,9 @@ struct address;
 struct config;
 struct ev_loop;
 struct limits;
+struct log_change;
 struct page;
+struct roster;
 struct slot;
 struct sources;
 struct tls_contexts;
@@ -19,18 +21,22 @@ struct tls_contexts;
 struct worker_start {
     const struct config  *config;
     struct page          *page;
+    struct roster        *roster;         /* of its generation */
     struct slot          *slot;
     const uint16_t       *rows;           /* of the configuration's shadows in the page */
     uint64_t              serial;         /* of this worker process, from 1 */
     size_t                place;          /* of this worker, from 0 */
-    size_t                place_count;
-    const int            *sockets;        /* place by place, one listening socket per listener */
+    size_t                place_count;    /* of the sockets: as many as workers, or more */
+    const int *sockets; /* place by place, one listening socket per listener; -1: none there */
     const struct address *bound;          /* where the listeners are, with their real ports */
     const struct limits  *limits;
     struct tls_contexts  *tls;
-    struct sources       *sources;        /* NULL: nobody counts them; its table is the place */
-    int                   lifeline;       /* end-of-file: finish, by the page's drain deadline */
-    int                   ready;          /* takes one byte when the worker serves */
+    struct log_change    *logs;           /* taken; NULL: as they are */
+    struct sources       *sources;        /* NULL: nobody counts them */
+    size_t                sources_table;  /* of this worker there */
+    int                   gate;           /* end-of-file: take clients; -1: at once */
+    int                   lifeline;       /* end-of-file: finish, as the roster says */
+    int                   answers; /* takes one byte when it could serve; closed: takes no client */
     struct ev_loop       *parents_loop;   /* destroyed first */
 };
 

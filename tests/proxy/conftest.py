@@ -4,6 +4,7 @@ conftest.py — the fixtures of the end-to-end tests; support/__init__.py shows 
     doppel(primary, *flags, shadows=[...], workers=1, ...)   starts the proxy (support.proxy.Doppel)
     server(behaviour, ...)                                   starts a scripted peer (support.peers.Server)
     authority                                                certificates (support.secure.Authority)
+    crowd                                                    thousands of peers in one thread (support.crowd)
     network                                                  a namespace of the test's own (support.network)
     faults("read:short=1;...")                               the shim's environment (support.faults)
 
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 import pytest
 
 from support import checks
+from support.crowd import Crowd
 from support.faults import Faults
 from support.network import Network
 from support.peers import Job, Server
@@ -114,6 +116,13 @@ def finish(mirrors, servers):
     for mirror in mirrors:
         found += checks.check_identity(mirror)
     return found + checks.check_servers(servers)
+
+
+@pytest.fixture
+def crowd():
+    made = Crowd()
+    yield made
+    made.close()
 
 
 @pytest.fixture

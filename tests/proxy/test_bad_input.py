@@ -104,6 +104,12 @@ FLAGS = [
     ("--transparent -r a:1?source=10.0.0.1", ["--transparent", '"a:1" has a source of its own']),
     ("--admin nowhere", ["--admin", '"nowhere" has no port']),
     ("--pid-file /tmp/a\nb", ["--pid-file", "\\x0a", "control characters"]),
+    ("--user no-such-user", ['there is no user "no-such-user"']),
+    ("--user 54321", ["no user has the number 54321", "--group"]),
+    ("--user nobody --group no-such-group", ['there is no group "no-such-group"']),
+    ("--user 4294967295", ['there is no user "4294967295"']),
+    ("--user root", ["--user root is root", "leave it out"]),
+    ("--group nogroup", ["--group needs --user"]),
     ("-c /nonexistent/doppel.conf", ["-c", "/nonexistent/doppel.conf", "No such file"]),
     ("-c /", ["-c", "cannot read", "directory"]),
     # later versions
@@ -112,10 +118,11 @@ FLAGS = [
     ("--tls-min 1.1", ["--tls-min", "1.2 1.3"]),
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
-    ("--user nobody", ["--user is not in this version"]),
     ("--io fast", ["--io", "fast", "auto copy splice"]),
-    ("--shadow-breaker off", ["--shadow-breaker is not in this version"]),
-    ("--drain-delay 5s", ["--drain-delay is not in this version"]),
+    ("--shadow-breaker 5", ["--shadow-breaker", '"5" has no slash', "5/10s, or off"]),
+    ("--shadow-breaker 0/10s", ["--shadow-breaker", '"0/10s"', "1 to 1000"]),
+    ("--sample-seed x", ["--sample-seed", '"x" is not a number', "or name"]),
+    ("--drain-delay 2h", ["--drain-delay", "out of bounds", "0 to 1h"]),
     ("-l tls://:443", ["--listen tls://:443 needs a certificate", "--tls-cert"]),
     ("-d file:/tmp/record", ["-d", "file: is not in this version"]),
     ("-d a:1?compare=hash", ["-d", '"compare"', "is not in this version"]),
@@ -163,7 +170,7 @@ FILES = [
     ("compare = hash", 1, ["compare is not in this version"]),
     ("handshake-timeout = 0", 1, ["1ms to 1h"]),
     ("resolver = 10.0.0.1, one.example", 1, ['"one.example" is no name server', "IP:PORT"]),
-    ("[shadow a]\naddress = a:1\nbreaker = off", 3, ["breaker is not in this version"]),
+    ("[shadow a]\naddress = a:1\nbreaker = 5/1d", 3, ['"1d" is not a time', "5s"]),
 ]
 
 

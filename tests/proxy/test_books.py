@@ -3,15 +3,23 @@ test_books.py — every client's byte has one fate for each shadow, and every se
 one reason, whatever happened (interface.md, "The books").
 """
 import os
+import random
 import signal
+import socket
+from contextlib import suppress
 
+import pytest
+
+from support import crowd as crowds
+from support.crowd import READ
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, Job, echo, hold, reset_after, sink
 from support.proxy import metric_of, shadow
 from support.waiting import eventually
 
 FATES = ("offered", "sent", "lost", "skipped")
-RESULTS = ("mirrored", "detached", "no_data", "sampled_out", "filtered", "limit")
+RESULTS = ("mirrored", "detached", "no_data", "sampled_out", "filtered", "limit", "rate", "breaker",
+           "paused")
 
 
 def fates(samples, name):
@@ -43,7 +51,10 @@ def test_the_books_balance_after_a_mixed_storm(doppel, server):
     primary, copy = server(echo), server(sink)
     shadows = [
         shadow(copy, "whole"),
-        shadow(server(state="refusing"), "refusing"),
+        shadow(server(state="refusing"), "refusing", breaker="off"),
+        shadow(server(state="refusing"), "broken", breaker="5/1h"),
+        shadow(server(sink), "slow", rate=10),
+        shadow(server(sink), "first", max_bytes="2k"),
         shadow(server(reset_after(100)), "resetting"),
         shadow(server(hold, rcvbuf=4096), "stalled", buffer="16k", linger="100ms"),
         shadow(copy.address, "sampled", sample=0),
@@ -92,6 +103,9 @@ def test_the_books_balance_after_a_mixed_storm(doppel, server):
     assert found["sampled"]["sampled_out"] == 61 and found["filtered"]["filtered"] == 61
     assert 0 < found["half"]["sampled_out"] < 61
     assert found["few"]["limit"] > 0
+    assert found["broken"]["detached"] >= 5 and found["broken"]["breaker"] > 0
+    assert found["slow"]["rate"] > 0
+    assert found["first"]["mirrored"] > 0 and 0 < fates(samples, "first")["skipped"] < sum(sent)
     for name in ("sampled", "filtered"):
         assert fates(samples, name)["skipped"] == sum(sent)
     assert fates(samples, "refusing")["lost"] == sum(sent)
@@ -197,3 +211,68 @@ def test_sessions_accepted_are_those_closed_and_active(doppel, server):
     assert metric_of(samples, "doppel_sessions_closed_total") == 4
     assert metric_of(samples, "doppel_sessions_active") == 6
     assert metric_of(samples, "doppel_shadow_active", shadow="shadow0") == 6
+
+
+def talk(request):
+    """Whatever comes: workers die under it."""
+    def script(client):
+        client.send(request)
+        with suppress(OSError):     # reset already
+            client.shutdown(socket.SHUT_WR)
+        while True:
+            yield READ
+            if not client.recv(crowds.MOST):
+                return
+    return script
+
+
+def some_script(choice):
+    request = b"e" + pattern(choice.choice((1, 100, 5000, 60000)), choice.randrange(50))
+    return choice.choice((talk(request), talk(request), talk(b"f" + request), crowds.send_and_reset(b"r"),
+                          crowds.send_and_reset(request), crowds.say_nothing, crowds.reset_at_once))
+
+
+def chaos(mirror, sessions, choice):
+    """The clients, and what happens while they come: kills, and turns of the kill switch."""
+    kills = {sessions // 4, sessions // 2, 3 * sessions // 4}
+    for number in range(sessions):
+        if number in kills:
+            os.kill(choice.choice(mirror.workers()), signal.SIGKILL)
+        if number % (sessions // 10) == sessions // 20:
+            mirror.signal(signal.SIGUSR2)
+        yield some_script(choice)
+
+
+@pytest.mark.parametrize("sessions", [
+    2000, pytest.param(10000, marks=pytest.mark.release)], ids=["sanitized", "release"])
+def test_the_books_balance_after_chaos(doppel, server, crowd, seed, sessions):
+    """Faults of every kind, workers killed, mirroring switched off and on: each byte has its fate."""
+    choice = random.Random(seed)
+    shadows = [
+        shadow(crowd.serve(crowds.swallow), "whole"),
+        shadow(crowd.serve(crowds.swallow), "half", sample=50),
+        shadow(crowd.serve(crowds.swallow), "slow", rate=20),
+        shadow(crowd.serve(crowds.swallow), "first", max_bytes="2k"),
+        shadow(crowd.serve(crowds.swallow), "held", greeting="20ms"),
+        shadow(crowd.serve(crowds.answer_first), "talking", greeting="1s"),
+        shadow(crowd.serve(crowds.reset_on_data), "resetting"),
+        shadow(crowd.serve(crowds.close_unread), "closing"),
+        shadow(server(state="refusing"), "refusing", breaker="5/100ms"),
+        shadow(server(state="black hole"), "hole", max_sessions=20, connect_timeout="100ms"),
+        shadow(crowd.serve(crowds.swallow), "filtered", from_="10.0.0.0/8"),
+    ]
+    mirror = doppel(crowd.serve(crowds.obey), "--sndbuf", "16k", "--half-close-timeout", "5s", workers=3,
+                    shadows=shadows)
+    mirror.expect(identity="none", access_log=False)
+
+    crowd.run(mirror.addresses[0], chaos(mirror, sessions, choice))
+    crowd.settle(lambda: mirror.metric("doppel_sessions_active") == 0, "all sessions end")
+
+    samples = mirror.metrics()
+    request_bytes = metric_of(samples, "doppel_bytes_total", direction="request")
+    for target in shadows:
+        assert_balanced(samples, target.name)
+        assert fates(samples, target.name)["offered"] == request_bytes
+        assert results(samples, target.name)["paused"] > 0, target.name
+    assert metric_of(samples, "doppel_worker_restarts_total") == 3
+    assert results(samples, "refusing")["breaker"] > 0 and results(samples, "slow")["rate"] > 0

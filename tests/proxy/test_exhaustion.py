@@ -420,7 +420,7 @@ def test_R20_a_socket_without_an_error_may_still_not_be_connected(doppel, server
 @pytest.mark.release
 def test_R20_a_shadow_without_an_error_may_still_not_be_connected(doppel, server, faults):
     primary, copy = server(echo), server(state="refusing")
-    fault = faults(f"getsockopt:option={socket.SO_ERROR}:answer=0:n=2")
+    fault = faults(f"getsockopt:option={socket.SO_ERROR}:answer=0:n=1")
     mirror = doppel(primary, shadows=[shadow(copy, connect_timeout="300ms")], env=fault.env)
 
     client = mirror.connect()
@@ -444,13 +444,14 @@ def test_R21_an_option_that_cannot_be_set_is_warned_about_once(doppel, server, f
     fault = faults(f"setsockopt:option={option}:errno={error}:who=all")
     mirror = doppel(primary, "--tcp-user-timeout", "5s", shadows=[copy], env=fault.env)
 
-    for number in range(20):
-        client = mirror.connect()
+    clients = [mirror.connect() for _ in range(20)]
+    for number, client in enumerate(clients):
         assert client.exchange(pattern(KIB, number)) == pattern(KIB, number)
+    eventually(lambda: fault.struck() >= 20, "every socket has been open for a moment")
+    for client in clients:
         client.finish()
         assert client.drain() == "fin"
 
-    assert fault.struck() >= 20
     mirror.assert_log_count(" option_refused ", 1, 2, level="warning")   # supervisor, worker
     assert [mirror.shadow(number, "shadow0")["result"] for number in range(20)] == ["mirrored"] * 20
 
@@ -553,6 +554,20 @@ def test_R23_a_process_that_was_stopped_serves_what_has_come_before_it_looks_at_
 
 
 @pytest.mark.release
+def test_L24_a_process_that_stood_still_says_so_and_counts_it(doppel, server):
+    mirror = doppel(server(echo))
+    worker, supervisor = mirror.workers()[0], mirror.pid()
+
+    for pid, whose in ((worker, "worker 1"), (supervisor, "supervisor")):
+        before = mirror.metric("doppel_loop_stalls_total")
+        os.kill(pid, signal.SIGSTOP)
+        let_pass(2.5)                   # a tick, a second, and some more
+        os.kill(pid, signal.SIGCONT)
+        mirror.wait_metric("doppel_loop_stalls_total", before + 1)
+        said, = mirror.wait_log(f" {whose} loop_stalled ", level="warning")
+        assert float(said.fields["seconds"]) > 1
+
+
 def test_R23_a_worker_that_stands_still_costs_nobody_who_waits(doppel, server):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy])

@@ -161,6 +161,70 @@ def test_L08_connections_beyond_the_limit_wait_and_are_served_while_draining(dop
     assert mirror.wait_exit() == 0
 
 
+# --drain-delay: red first, then closed.
+
+def test_during_the_drain_delay_clients_are_still_accepted_while_readyz_is_red(doppel, server):
+    primary = server(echo)
+    mirror = doppel(primary, "--drain-delay", "1500ms", shadows=[server(sink)], workers=2)
+    before = mirror.connect()
+    before.exchange(b"before")
+
+    begin_draining(mirror)
+    for number in range(5):
+        client = mirror.connect()
+        assert client.exchange(pattern(KIB, number)) == pattern(KIB, number)
+        client.close()
+    assert is_listened_to(mirror.addresses[0]) and not is_ready(mirror)
+
+    wait_until_closed(mirror.addresses[0])
+    assert before.exchange(b"after") == b"after"
+    before.finish()
+    assert before.recv() == b""
+    assert mirror.wait_exit() == 0
+    assert mirror.log(" draining ")[0].fields["delay"] == "1.500"
+    assert len(mirror.access_log(6)) == 6
+
+
+def test_a_worker_that_dies_during_the_drain_delay_is_replaced(doppel, server):
+    mirror = doppel(server(echo), "--drain-delay", "1h")
+    mirror.expect(descriptors=False, exit_status=1, totals=False)
+    begin_draining(mirror)
+
+    os.kill(mirror.workers()[0], signal.SIGKILL)
+    mirror.wait_metric("doppel_worker_restarts_total", 1)
+    client = mirror.connect()
+    assert client.exchange(b"hello") == b"hello"
+    client.close()
+
+
+@pytest.mark.parametrize("number", TERM_AND_INT, ids=lambda number: number.name)
+def test_L10_a_second_signal_during_the_drain_delay_ends_at_once(doppel, server, number):
+    mirror = doppel(server(hold), "--drain-delay", "1h", "--drain-timeout", "1h")
+    mirror.expect(exit_status=1, identity="none")
+    client = mirror.connect()
+    begin_draining(mirror)
+
+    mirror.signal(number)
+
+    assert mirror.wait_exit() == 1
+    assert client.drain() in ("fin", "rst")
+    assert mirror.log(" hurried ")
+
+
+def test_a_term_after_a_quit_during_the_drain_delay_sets_the_limit(doppel, server):
+    mirror = doppel(server(hold), "--drain-delay", "800ms", "--drain-timeout", "300ms")
+    mirror.expect(identity="none")
+    client = mirror.connect()
+    begin_draining(mirror, signal.SIGQUIT)
+
+    mirror.signal(signal.SIGTERM)
+
+    assert mirror.wait_exit() == 0
+    assert client.drain() == "fin"
+    assert [line.fields["timeout"] for line in mirror.log(" draining ")] == ["0.000", "0.300"]
+    assert mirror.session(0)["reason"] == "drain"
+
+
 # L9: the deadline.
 
 @pytest.mark.parametrize("number", TERM_AND_INT, ids=lambda number: number.name)
@@ -310,24 +374,7 @@ def test_L11_a_reader_that_wakes_up_while_draining_gets_everything(doppel, serve
     assert mirror.wait_exit() == 0
 
 
-# Signals that come later, and signals to the whole process group.
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2],
-                         ids=lambda number: number.name)
-def test_a_signal_of_a_later_version_is_caught_and_says_that_it_does_nothing(doppel, server, number):
-    mirror = doppel(server(echo), workers=2)
-    client = mirror.connect()
-    client.exchange(b"before")
-
-    mirror.signal(number)
-    said = mirror.wait_log(" signal_ignored ", level="warning")
-    for pid in mirror.workers():
-        os.kill(pid, number)
-
-    assert said[0].fields["signal"] == number.name[3:]
-    assert client.exchange(b"after") == b"after"
-    assert len(mirror.workers()) == 2 and mirror.metric("doppel_worker_restarts_total") == 0
-
+# Signals to the whole process group.
 
 @pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
 def test_a_signal_to_the_whole_group_is_one_to_the_supervisor(doppel, server, number):
@@ -644,7 +691,7 @@ def test_a_file_that_is_no_socket_is_never_removed(server, tmp_path, flag):
 
 def test_the_totals_at_exit_are_the_sums_of_the_sessions(doppel, server):
     primary, copy, refusing = server(answer(KIB, after=KIB)), server(sink), server(state="refusing")
-    mirror = doppel(primary, shadows=[shadow(copy, "copy"), shadow(refusing, "gone"),
+    mirror = doppel(primary, shadows=[shadow(copy, "copy"), shadow(refusing, "gone", breaker="off"),
                                       shadow(copy.address, "none", sample=0)], workers=2)
     for i in range(10):
         client = mirror.connect()

@@ -11,7 +11,6 @@ import pytest
 
 from support import crowd as crowds
 from support import processes
-from support.crowd import Crowd
 from support.pattern import KIB, MIB, pattern
 from support.peers import echo, hold, keep_open, sink
 from support.proxy import shadow
@@ -27,13 +26,6 @@ SLACK = 8 * MIB     # of resident memory: the allocator's own, and pages touched
 def stalled(server, tmp_path):
     """A shadow that never reads.  A unix socket takes some 200 kilobytes, and is not slower for it."""
     return server(hold, unix=f"{tmp_path}/stalled")
-
-
-@pytest.fixture
-def crowd():
-    made = Crowd()
-    yield made
-    made.close()
 
 
 def few_descriptors(count):

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import select
+import signal
 import socket
 import subprocess
 import tempfile
@@ -116,7 +117,7 @@ def test_L16_a_full_stderr_drops_lines_and_never_blocks(doppel, server):
     count = 0
     while mirror.metric("doppel_log_dropped_total") < 10:
         for pid in [mirror.pid()] * 50:
-            os.kill(pid, 1)                 # each says that it does nothing
+            os.kill(pid, signal.SIGUSR1)    # each is a line
         count += 1
         assert count < 2000, "nothing is ever dropped"
     mirror.assert_not_spinning()
@@ -172,7 +173,7 @@ def test_L17_a_log_reader_that_went_away_costs_only_the_lines(doppel, server):
     os.close(reading)
 
     exchanges(mirror, 10)
-    os.kill(mirror.pid(), 1)
+    os.kill(mirror.pid(), signal.SIGUSR1)
 
     mirror.wait_metric("doppel_log_dropped_total", 2)
     assert mirror.stop() == 0
@@ -247,6 +248,104 @@ def run_until_it_ends(*arguments, environment=None):
     return subprocess.run([binary(), "-w", "1", *arguments], env=clean_environment(environment),
                           capture_output=True, timeout=patient(), check=False, text=True,
                           errors="surrogateescape")
+
+
+# USR1: the files are opened anew.
+
+class Files:
+    """The log and the access log of one proxy, and where rotation moves them."""
+
+    def __init__(self, directory):
+        self.log, self.access = directory / "log", directory / "access"
+        self.flags = ("--log-file", str(self.log), "--access-log", str(self.access))
+        self.turns = 0
+
+    def rotate(self, mirror):
+        """As logrotate does: moves both away and tells doppel, whose new log begins with a line."""
+        self.turns += 1
+        for path in (self.log, self.access):
+            path.rename(f"{path}.{self.turns}")
+        mirror.signal(signal.SIGUSR1)
+        eventually(lambda: self.log.exists() and " reopening_logs " in self.log.read_text(),
+                   "the supervisor opens its log anew")
+
+    def all_of(self, path):
+        """Every line that was ever written there."""
+        found = sorted(path.parent.glob(path.name + "*"))
+        return [line for one in found for line in one.read_text().splitlines()]
+
+
+def test_rotation_of_both_logs_loses_no_line_of_any_worker(doppel, server, tmp_path):
+    files = Files(tmp_path)
+    mirror = doppel(server(echo), *files.flags, workers=2)
+
+    jobs = [twenty_sessions(mirror, number) for number in range(4)]
+    for _ in range(5):
+        files.rotate(mirror)
+    for job in jobs:
+        job.result()
+    eventually(lambda: len(files.all_of(files.access)) == 80, "all lines")
+    exchanges(mirror, 4)
+    eventually(lambda: len(files.all_of(files.access)) == 84, "the last lines")
+
+    assert len({json.loads(line)["session"] for line in files.all_of(files.access)}) == 84
+    assert len(files.access.read_text().splitlines()) >= 4      # what came last is in the new file
+    assert mirror.metric("doppel_log_dropped_total") == 0
+    assert mirror.stop() == 0
+    said = files.log.read_text()
+    assert " reopening_logs " in said.splitlines()[0] and " totals " in said
+    assert not any("not_reopened" in line for line in files.all_of(files.log))
+
+
+def test_after_rotation_no_process_holds_the_old_files(doppel, server, tmp_path):
+    files = Files(tmp_path)
+    mirror = doppel(server(echo), *files.flags, workers=2)
+
+    files.rotate(mirror)
+
+    def held():
+        return [link for pid in mirror.pids() for link in processes.descriptors(pid).values()
+                if link.endswith(".1")]
+    eventually(lambda: not held(), lambda: f"idle workers let go: {held()}")
+
+
+def test_R06_a_log_that_cannot_be_opened_anew_goes_on_in_the_old_file(doppel, server, tmp_path):
+    """The directory is gone: reported where somebody reads, kept, and tried with the next USR1."""
+    home = tmp_path / "logs"
+    home.mkdir()
+    path = home / "access"
+    mirror = doppel(server(echo), "--access-log", str(path))
+    exchanges(mirror, 2)
+    home.rename(tmp_path / "moved")
+
+    mirror.signal(signal.SIGUSR1)
+    said = mirror.wait_log(" not_reopened ", 2, level="warning")     # supervisor and worker
+    exchanges(mirror, 3)
+    old = tmp_path / "moved" / "access"
+    eventually(lambda: len(old.read_text().splitlines()) == 5, "all lines are in the old file")
+    assert said[0].fields == {**said[0].fields, "sink": "access", "file": str(path),
+                              "why": "No such file or directory"}
+
+    home.mkdir()
+    mirror.signal(signal.SIGUSR1)
+    eventually(path.exists, "the file is there again")
+    eventually(lambda: str(path) in processes.descriptors(mirror.workers()[0]).values(),
+               "the worker has it")
+    exchanges(mirror, 1)
+    eventually(lambda: len(path.read_text().splitlines()) == 1, "lines go there")
+    assert len(old.read_text().splitlines()) == 5
+    mirror.assert_log_count(" not_reopened ", 2, 2)
+
+
+def test_usr1_with_logs_on_standard_streams_changes_nothing(doppel, server):
+    mirror = doppel(server(echo), workers=2)
+
+    mirror.signal(signal.SIGUSR1)
+    mirror.wait_log(" reopening_logs ")
+    exchanges(mirror, 4)
+
+    assert len(mirror.access_log(4)) == 4
+    mirror.assert_log_count("not_reopened", 0, 0)
 
 
 # L19: text that would like to be a line of its own.
@@ -371,14 +470,38 @@ def test_L19_a_refused_command_line_is_one_printable_line(server, arguments, env
     assert not UNPRINTABLE.search(ended.stderr[:-1]), repr(ended.stderr)
 
 
+# What is in effect.
+
+def test_one_line_at_the_start_says_what_is_not_the_default_and_no_secret(doppel, server, authority,
+                                                                          tmp_path):
+    secret = tmp_path / "passphrase"
+    secret.write_text("the secret itself\n")
+    secret.chmod(0o600)
+    copy = server(sink)
+    mirror = doppel(server(echo), "--idle-timeout", "90s", "--allow", "127.0.0.0/8,10.0.0.0/8",
+                    "--tls-key-passphrase-file", str(secret), "--tls-cert",
+                    str(authority.certificate("localhost")), shadows=[shadow(copy, "canary"), copy])
+
+    said, = mirror.wait_log(" in_effect ", level="info")
+
+    assert {key: said.fields[key] for key in ("listen", "primary", "shadows", "workers", "idle_timeout",
+                                              "allow", "tls_key_passphrase_file")} == {
+        "listen": "127.0.0.1:0", "primary": mirror.primaries[0].address, "shadows": "canary,shadow1",
+        "workers": "1", "idle_timeout": "90s", "allow": "127.0.0.0/8,10.0.0.0/8",
+        "tls_key_passphrase_file": str(secret)}
+    assert "buffer" not in said.fields and "log_level" not in said.fields
+    assert "the secret itself" not in "\n".join(mirror.log_lines)
+    assert [line.fields["shadow"] for line in mirror.log(" shadow ")] == ["canary", "shadow1"]
+
+
 # What every line looks like.
 
 def test_json_log_lines_are_objects_with_time_level_whose_and_event(doppel, server):
     primary, refusing = server(echo), server(state="refusing")
     mirror = doppel(primary, "-v", "--log-format", "json", "--log-file", "-", shadows=[refusing])
     exchanges(mirror, 2)
-    os.kill(mirror.pid(), 1)
-    mirror.wait_log("signal_ignored")
+    os.kill(mirror.pid(), signal.SIGUSR1)
+    mirror.wait_log("reopening_logs")
     mirror.stop()
 
     lines = [json.loads(line) for line in mirror.log_lines]

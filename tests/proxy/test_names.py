@@ -258,7 +258,8 @@ def test_N01_a_name_that_is_made_later_is_found_then(dns, resolver, doppel, serv
 
 def test_N01_a_shadow_that_is_made_later_is_mirrored_to_then(dns, resolver, doppel, server):
     primary, mirrored = server(echo), server(sink)
-    mirror = doppel(primary, *resolver, shadows=[shadow(f"shadow.test:{mirrored.port}")])
+    mirror = doppel(primary, *resolver,
+                    shadows=[shadow(f"shadow.test:{mirrored.port}", breaker="off")])
 
     assert ask(mirror) == primary.address
     assert mirror.shadow(0, "shadow0")["reason"] == "dns"

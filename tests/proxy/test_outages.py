@@ -9,20 +9,12 @@ import subprocess
 import pytest
 
 from support import crowd as crowds
-from support.crowd import Crowd
 from support.pattern import KIB, pattern
 from support.peers import Client, echo, sink
 from support.proxy import shadow
 
 NOWHERE = "192.0.2.1:80"        # documentation addresses (RFC 5737, RFC 3849)
 NOWHERE_V6 = "[2001:db8::1]:80"
-
-
-@pytest.fixture
-def crowd():
-    made = Crowd()
-    yield made
-    made.close()
 
 
 def requests(count):
@@ -52,7 +44,7 @@ def test_S15_shadows_that_are_all_down_are_dialled_once_a_session_and_logged_rar
                                                                                     server, crowd):
     """Nobody dials twice for one session, and nothing goes on when the sessions are over."""
     gone = [server(state="refusing") for _ in range(2)]
-    mirror = doppel(crowd.serve(crowds.obey), shadows=gone)
+    mirror = doppel(crowd.serve(crowds.obey), shadows=[shadow(one, breaker="off") for one in gone])
     asks = count_syns(network, *[one.port for one in gone])
 
     crowd.run(mirror.addresses[0], requests(1000), at_once=50)
@@ -71,8 +63,8 @@ def test_S15_shadows_that_are_all_down_are_dialled_once_a_session_and_logged_rar
 def test_S15_shadows_that_are_black_holes_hold_no_more_than_their_share(doppel, server, crowd):
     """As many as may be open at a time; the other sessions go without, and say so."""
     hole = server(state="black hole")
-    mirror = doppel(crowd.serve(crowds.obey),
-                    shadows=[shadow(hole, max_sessions=20, connect_timeout="300ms", linger="300ms")])
+    mirror = doppel(crowd.serve(crowds.obey), shadows=[
+        shadow(hole, breaker="off", max_sessions=20, connect_timeout="300ms", linger="300ms")])
 
     crowd.run(mirror.addresses[0], requests(1000), at_once=50)
     assert mirror.metric("doppel_shadow_active") <= 20
@@ -185,7 +177,7 @@ def test_P14_what_the_machines_own_routes_forbid_is_unreachable(network, doppel,
 @pytest.mark.parametrize("target", [NOWHERE, NOWHERE_V6])
 def test_P14_a_shadow_without_a_route_costs_only_itself(network, doppel, server, target):
     primary, copy = server(echo), server(sink)
-    mirror = doppel(primary, shadows=[shadow(target, "nowhere"), shadow(copy, "there")])
+    mirror = doppel(primary, shadows=[shadow(target, "nowhere", breaker="off"), shadow(copy, "there")])
     for number in range(20):
         client = mirror.connect()
         assert client.exchange(pattern(KIB, number)) == pattern(KIB, number)

@@ -6,15 +6,18 @@ import os
 import random
 import re
 import signal
+import ssl
 
 import pytest
 
-from support.headers import (LISTENER, LOCAL, MARK, MIRRORED, UNIQUE_ID, binary, header_of, introduce,
-                             introduced, tlv, v1, v2)
+from support.headers import (ALPN, AUTHORITY, LISTENER, LOCAL, MARK, MIRRORED, SHOWN, SHOWN_NOW, SPOKE_TLS,
+                             TLS, TLS_CIPHER, TLS_NAME, TLS_VERSION, UNIQUE_ID, binary, header_of,
+                             introduce, introduced, secured_of, tlv, v1, v2)
 from support.pattern import KIB, pattern
 from support.peers import FIN, RST, Ended, echo, greet, hold, sink
 from support.programs import Programs, run
 from support.proxy import SMALL, shadow
+from support.secure import secure
 from support.waiting import eventually, let_pass
 
 ACCEPT = ("127.0.0.1:0?accept-proxy=on",)
@@ -482,6 +485,73 @@ def test_Y7_Y8_each_target_gets_the_header_it_wants_before_anything_else(doppel,
     # The books know nothing of headers; the closing checks compare every byte behind them.
     for name in ("one", "two", "none"):
         assert mirror.shadow(0, name)["sent_bytes"] == 64 * KIB
+
+
+@pytest.fixture
+def told_of_tls(doppel, server, authority):
+    """told_of_tls(*flags) answers doppel behind a tls:// listener, and talk(context, name, session): one
+    session, whose client and shadow's header it answers."""
+    def start(*flags):
+        primary, copy = server(introduced(echo)), server(introduced(sink))
+        mirror = doppel(f"{primary.address}?proxy=v2", "--tls-cert", authority.certificate("localhost"),
+                        *flags, listens=("tls://127.0.0.1:0",), shadows=[shadow(copy, proxy="v2")])
+
+        def talk(context, name="localhost", session=None):
+            number = len(mirror.access_lines)
+            client = secure(mirror.connect(), context, name, session)
+            assert client.exchange(b"word") == b"word"
+            client.finish()
+            client.drain()
+            mirror.session(number)
+            assert header_of(primary, number).values == {}
+            return client.socket, header_of(copy, number)
+        return talk
+    return start
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_shadow_learns_how_the_client_spoke_tls(told_of_tls, authority, version):
+    talk = told_of_tls("--tls-alpn", "h2,http/1.1")
+    spoken, header = talk(authority.client_context(most=version, alpn=["h2"]))
+
+    told = secured_of(header)
+    assert (told.bits, told.verify) == (SPOKE_TLS, 1)
+    assert told.values == {TLS_VERSION: spoken.version().encode(), TLS_CIPHER: spoken.cipher()[0].encode()}
+    assert (header.values[AUTHORITY], header.values[ALPN]) == (b"localhost", b"h2")
+
+
+def test_a_shadow_learns_nothing_that_the_client_did_not_say(told_of_tls, authority):
+    context = authority.client_context()
+    context.check_hostname = False
+    _, header = told_of_tls()(context, name=None)
+    assert set(header.values) == {MIRRORED, UNIQUE_ID, LISTENER, TLS}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_shadow_learns_whose_certificate_the_client_has_shown(told_of_tls, authority, version):
+    alice = authority.certificate("alice.example", common_name="Alic\u00e9")
+    context = authority.client_context(most=version, certificate=alice)
+    talk = told_of_tls("--tls-client-ca", authority.file)
+
+    first, header = talk(context)
+    told = secured_of(header)
+    assert (told.bits, told.verify) == (SPOKE_TLS | SHOWN_NOW | SHOWN, 0)
+    assert told.values[TLS_NAME] == "Alic\u00e9".encode()
+
+    again, header = talk(context, session=first.session)
+    told = secured_of(header)
+    assert again.session_reused
+    assert (told.bits, told.verify) == (SPOKE_TLS | SHOWN, 0)
+    assert told.values[TLS_NAME] == "Alic\u00e9".encode()
+
+
+def test_a_common_name_that_is_no_name_is_left_out(told_of_tls, authority, tmp_path):
+    """It has a NUL byte; half of it would be somebody else's name."""
+    talk = told_of_tls("--tls-client-ca", authority.file, "--tls-client-auth", "optional")
+    evil = authority.certificate("evil.example", common_name="alice\0.evil.example")
+    _, header = talk(authority.client_context(certificate=evil))
+    assert secured_of(header).bits == SPOKE_TLS | SHOWN_NOW | SHOWN
+    assert TLS_NAME not in secured_of(header).values
 
 
 def test_a_header_is_passed_on_from_one_to_the_next(doppel, server):

@@ -11,7 +11,6 @@ import pytest
 
 from support import crowd as crowds
 from support import processes
-from support.crowd import Crowd
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, close_at_once, echo, reset_after, sink
 from support.proxy import SMALL, binary, clean_environment, shadow
@@ -38,13 +37,6 @@ def is_dialling(port):
     with open("/proc/thread-self/net/tcp") as rows:
         fields = [row.split() for row in rows]
     return any(row[2].endswith(wanted) and row[3] == syn_sent for row in fields[1:])
-
-
-@pytest.fixture
-def crowd():
-    made = Crowd()
-    yield made
-    made.close()
 
 
 # R9: SIGPIPE.
@@ -99,7 +91,7 @@ def test_R10_a_storm_of_signals_disturbs_no_transfer(doppel, server):
 
     for number, transfer in enumerate(transfers):
         assert transfer.result() == pattern(4 * MIB, number)
-    assert mirror.wait_log(" signal_ignored ")[0].fields["signal"] == "USR2"
+    assert mirror.wait_log(" mirroring ")[0].fields["signal"] == "USR2"
 
 
 def exchange_in_small_steps(doppel, server, fault):
@@ -281,17 +273,19 @@ def mixed_scripts(count):
     return (kinds[number % len(kinds)](number) for number in range(count))
 
 
-def test_R17_no_event_reaches_the_next_owner_of_a_descriptor(doppel, crowd):
+def test_R17_no_event_reaches_the_next_owner_of_a_descriptor(doppel, crowd, tmp_path):
     """Resets free descriptors in the turns in which others are accepted and dialled."""
     primary = crowd.serve(crowds.obey)
-    mirror = doppel(primary, shadows=[crowd.serve(crowds.reset_on_data),
-                                      crowd.serve(crowds.swallow)])
+    path = tmp_path / "access"      # a file takes every line, however fast they come
+    mirror = doppel(primary, "--access-log", str(path),
+                    shadows=[crowd.serve(crowds.reset_on_data), crowd.serve(crowds.swallow)])
     kinds = (crowds.exchange, crowds.send_and_reset)
     scripts = (kinds[number % 2](seeded(number)) for number in range(1000))
 
     crowd.run(mirror.addresses[0], scripts, at_once=100)
 
     crowd.settle(lambda: mirror.metric("doppel_sessions_closed_total") == 1000, "all sessions end")
+    eventually(lambda: path.read_bytes().count(b"\n") == 1000, "each session has its line")
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
 

@@ -104,7 +104,7 @@ def test_S02_a_slow_shadow_that_makes_progress_does_not_stall(doppel, server):
 
 def test_S03_a_refused_shadow_costs_one_warning_and_no_client_anything(doppel, server):
     primary, refusing = server(echo), server(state="refusing")
-    mirror = doppel(primary, shadows=[refusing])
+    mirror = doppel(primary, shadows=[shadow(refusing, breaker="off")])
 
     for number in range(20):
         client = mirror.connect()
@@ -272,6 +272,28 @@ def test_S09_answers_are_discarded_while_bytes_go_on(doppel, server):
     entry = mirror.shadow(0, "shadow0")
     assert entry["response_bytes"] == entry["sent_bytes"] == 8 * MIB
     assert mirror.metric("doppel_shadow_response_bytes_total", shadow="shadow0") == 8 * MIB
+
+
+def test_small_answers_are_counted_while_the_session_lasts_and_when_it_is_cut(doppel, server):
+    """They are too small to wake anybody, one by one."""
+    primary, talking = server(echo), server(echo)
+    mirror = doppel(primary, shadows=[shadow(talking)])
+    client = mirror.connect()
+
+    def exchange(first, last):
+        for number in range(first, last):
+            client.exchange(pattern(100, number))
+            talking.connection().wait_received(100 * (number + 1))
+        eventually(lambda: talking.connection().sent.count == 100 * last, "the shadow has answered")
+
+    exchange(0, 200)
+    mirror.wait_metric("doppel_shadow_response_bytes_total", 20000, shadow="shadow0")
+    exchange(200, 250)
+    client.reset()
+
+    entry = mirror.shadow(0, "shadow0")
+    assert (entry["reason"], entry["response_bytes"]) == ("session_aborted", 25000)
+    assert mirror.metric("doppel_shadow_response_bytes_total", shadow="shadow0") == 25000
 
 
 # S10, S11: the end of the session.

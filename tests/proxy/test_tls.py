@@ -3,6 +3,7 @@ test_tls.py — clients speak TLS to us: handshakes, certificates, endings, and 
 """
 import ssl
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -11,7 +12,7 @@ from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, Ended, answer, echo, finish_early, greet, hold, sink
 from support.programs import run
 from support.proxy import SMALL, binary, clean_environment, shadow
-from support.secure import Authority, TlsSocket, secure
+from support.secure import Authority, Handwritten, TlsSocket, secure
 from support.waiting import eventually, let_pass, patient
 
 ANY = "tls://127.0.0.1:0"
@@ -30,35 +31,6 @@ def terminating(doppel, authority):
 
 def client_of(mirror, authority, name="localhost", session=None, keep=False, **options):
     return secure(mirror.connect(keep=keep), authority.client_context(**options), name, session)
-
-
-@pytest.mark.parametrize("shadows", [0, 1, 3])
-@pytest.mark.parametrize("inside", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("outside", [False, True], ids=["plain", "tls"])
-def test_T26_bytes_are_the_same_in_every_combination_of_plain_and_tls(doppel, server, authority, outside,
-                                                                      inside, shadows):
-    context = authority.server_context("127.0.0.1") if outside else None
-    query = f"?ca={authority.file}" if outside else ""
-    primary = server(echo, tls=context, query=query)
-    copies = [server(sink, tls=context, query=query) for _ in range(shadows)]
-    flags = ["--tls-cert", authority.certificate("localhost")] if inside else []
-    mirror = doppel(primary, *flags, shadows=copies, listens=(ANY if inside else "127.0.0.1:0",))
-
-    client = mirror.connect()
-    if inside:
-        secure(client, authority.client_context(), "localhost")
-    assert client.exchange(pattern(3 * MIB)) == pattern(3 * MIB)
-    client.finish()
-    assert client.drain() == "fin"
-    client.close()
-
-    session = mirror.session(0)
-    assert session["reason"] == "client_fin"
-    assert session.get("tls") == ("TLSv1.3" if inside else None)
-    assert [entry["reason"] for entry in session.get("shadows", [])] == ["fin"] * shadows
-    for copy in copies:
-        assert_same(copy.connection(0).received, client.sent)
-        assert not outside or not copy.connection(0).socket.truncated
 
 
 def test_T01_a_handshake_that_never_ends_is_cut_and_the_primary_never_dialled(terminating, server):
@@ -284,6 +256,63 @@ def test_T17_a_hundred_key_updates_change_nothing(terminating, server, authority
     mirror.expect(identity="none", books=False)
 
 
+def test_T21_a_record_that_comes_byte_by_byte_is_waited_for_at_rest(terminating, server, authority):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+    record = writer.record(pattern(16 * KIB))
+
+    for byte in record[:-1]:
+        writer.raw.sendall(bytes([byte]))
+    mirror.assert_not_spinning(0.5)
+    assert primary.connection(0).received.count == 0
+    writer.raw.sendall(record[-1:])
+
+    assert client.recv_exact(16 * KIB) == pattern(16 * KIB)
+    writer.finish()
+    assert client.drain() == "fin" and not client.socket.truncated
+    assert mirror.shadow(0, "shadow0")["sent_bytes"] == 16 * KIB
+
+
+def test_T21_records_of_one_byte_and_of_none_change_nothing(terminating, server, authority):
+    primary, copy = server(echo), server(sink)
+    mirror = terminating(primary, shadows=[copy])
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+    said = pattern(3000)
+
+    reading = client.start(client.recv_exact, len(said))
+    for number, byte in enumerate(said):
+        empty = b"".join(writer.record(b"") for _ in range(number % 30 if number < 300 else 0))
+        writer.raw.sendall(empty + writer.record(bytes([byte])))
+    assert reading.result() == said
+    writer.finish()
+
+    assert client.drain() == "fin" and not client.socket.truncated
+    assert mirror.session(0)["request_bytes"] == len(said)
+    assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
+    assert_same(copy.connection(0).received, client.sent)
+
+
+def test_T21_who_sends_nothing_but_empty_records_is_refused(terminating, server, authority):
+    """Each costs work and moves nothing."""
+    primary = server(echo)
+    mirror = terminating(primary)
+    client = mirror.connect()
+    writer = Handwritten(client, authority)
+
+    with suppress(OSError):
+        for _ in range(1000):
+            writer.raw.sendall(writer.record(b""))
+    with suppress(OSError, ssl.SSLError):
+        client.drain()
+
+    assert mirror.session(0)["reason"] == "tls_client"
+    assert mirror.wait_log("client_failed")[0].fields["why"] == "record too small"
+    mirror.expect(identity="none")
+
+
 def test_T27_both_sides_may_send_at_once_without_reading(terminating, server, authority):
     size = 8 * MIB
     primary = server(None)
@@ -424,3 +453,22 @@ def test_T22_an_idle_client_in_tls_costs_little_memory(terminating, server, auth
     before = idle(50)
     grown = (idle(250) - before) / 250
     assert grown < 20 * KIB, f"{grown:.0f} bytes for each session"
+
+
+@pytest.mark.release
+def test_T22_a_burst_of_handshakes_leaves_no_memory_behind(terminating, server, authority):
+    mirror = terminating(server(echo))
+    context = authority.client_context()
+    assert secure(mirror.connect(), context, "localhost").exchange(b"hello") == b"hello"
+    before, count = mirror.rss_bytes(), 300
+
+    clients = [mirror.connect() for _ in range(count)]
+    for client in clients:
+        client.socket = TlsSocket(client.socket, context, name="localhost")
+        client.socket.hello()
+    for client in clients:
+        client.socket.handshake()
+
+    eventually(lambda: mirror.rss_bytes() - before < count * 26 * KIB,
+               lambda: f"{(mirror.rss_bytes() - before) / count:.0f} bytes for each session")
+    assert all(client.exchange(b"hello") == b"hello" for client in clients)

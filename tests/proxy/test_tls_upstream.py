@@ -350,8 +350,8 @@ def test_R08_each_allocation_of_a_session_in_tls_may_fail(faulty, authority):
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
 
-@pytest.mark.parametrize("error", ["EINTR", "EAGAIN"])
-def test_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority, seed, error):
+@pytest.mark.parametrize("error", ["EINTR", "EAGAIN", "ENOBUFS", "ENOMEM"])
+def test_R07_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority, seed, error):
     calls = "read,recv,recvmsg,readv,write,send,sendmsg,writev"
     mirror, fault = faulty(f"{calls}:errno={error}:p=.2", seed=seed)
     fault.on()
@@ -359,6 +359,38 @@ def test_R10_R13_calls_that_have_to_be_repeated_change_nothing(faulty, authority
     fault.off()
     assert fault.struck() > 5
     assert [mirror.shadow(number, "shadow0")["reason"] for number in range(5)] == ["fin"] * 5
+
+
+@pytest.mark.parametrize("when", ["handshake", "bytes", "end"])
+def test_R07_a_kernel_without_memory_only_delays_tls(faulty, authority, when):
+    """A socket that takes nothing, and is ready all the time: no event says when it is over."""
+    mirror, fault = faulty("write,writev,send,sendmsg:errno=ENOBUFS")
+    client = mirror.connect()
+    if when == "handshake":
+        fault.on()
+    shaking = client.start(secure, client, authority.client_context(), "localhost")
+    if when != "handshake":
+        shaking.result()
+        assert client.exchange(b"before") == b"before"
+        fault.on()
+    if when == "bytes":
+        client.send(b"hello")
+    if when == "end":
+        client.finish()
+    eventually(lambda: fault.struck() > 2, "it is tried again and again")
+
+    mirror.assert_not_spinning(0.5)
+    fault.off()
+
+    shaking.result()
+    if when == "bytes":
+        assert client.recv_exact(5) == b"hello"
+    if when == "handshake":
+        assert client.exchange(b"hello") == b"hello"
+    client.finish()
+    assert client.drain() == "fin" and not client.socket.truncated
+    client.close()
+    eventually(lambda: mirror.shadow_closed("fin") == 1, "the shadow is complete")
 
 
 @pytest.mark.parametrize("spec", ["read,recv,recvmsg,readv:errno=ECONNRESET:p=.05",
@@ -409,6 +441,35 @@ def test_openssl_s_client_talks_to_s_server_through_plain_middle(doppel, server,
     assert b"hello" in said
     assert copy.connection(0).wait_end() == "fin"
     mirror.expect(identity="none")
+
+
+def test_openssl_s_server_is_a_primary_and_a_shadow(programs, doppel, authority):
+    """Both verified; both directions at once; the end, told by us and by the primary."""
+    pem = authority.certificate("127.0.0.1")
+    primary = programs.openssl_server(certificate=pem)
+    copy = programs.openssl_server(certificate=pem, behaviour="-quiet")
+    mirror = doppel(f"tls://{primary.address}?ca={authority.file}",
+                    shadows=[f"tls://{copy.address}?ca={authority.file}"])
+    mirror.expect(identity="none")
+    lines = [f"{number:06} {'x' * (number % 900)}" for number in range(4000)]
+    said = "".join(line + "\n" for line in lines).encode()
+    answer = "".join(line[::-1] + "\n" for line in lines).encode()
+
+    for number, last in enumerate((b"", b"CLOSE\n")):
+        client = mirror.connect()
+        assert client.exchange(said, len(answer)) == answer
+        if last:
+            client.send(last)
+            assert client.drain() == "fin"
+        client.finish()
+        assert client.drain() == "fin"
+        client.close()
+        session = mirror.session(number)
+        assert session["reason"] == ("primary_fin" if last else "client_fin")
+        assert session["shadows"][0]["reason"] == "fin"
+    eventually(lambda: copy.received() == said + said + b"CLOSE\n", "the shadow has every byte")
+    assert mirror.metric("doppel_tls_eof_total") == 0
+    assert mirror.metric(HANDSHAKES, side="primary", result="failed") == 0
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from support.headers import LOCAL, header_of, introduce, introduced, v2
 from support.network import ip
 from support.pattern import KIB, pattern
 from support.peers import Client, echo, sink
@@ -309,6 +310,83 @@ def test_without_the_capability_one_sentence_says_so_and_nothing_is_bound(doppel
     assert mirror.wait_exit() == 1
     assert mirror.log_lines == ["doppel: --transparent is not possible: Operation not permitted; "
                                 "start doppel with the capability CAP_NET_ADMIN"]
+
+
+# PROXY headers beside it.
+
+TRUSTED = ("--proxy-trust", "10.1.0.0/24,fd00:1::/64")
+ACCEPT = (f"{LISTEN[0]}?accept-proxy=on",)
+
+
+def behind(family):
+    """A client of the proxy that stands where clients stand, and where it says that it was going."""
+    client = ("10.1.0.77", 51312) if family == 4 else ("fd00:1::77", 51312)
+    return client, (address(9, family), 9999)
+
+
+@pytest.mark.netns
+@families
+def test_the_primary_sees_the_address_that_a_header_tells(network, wires, doppel, server, family):
+    client, going = behind(family)
+    primary, copy = wires.primary(family), server(introduced(sink))
+    follow("Answers come back")
+    mirror = doppel(primary, "--transparent", *TRUSTED, listens=ACCEPT, shadows=[shadow(copy, proxy="v2")])
+
+    front = wires.connect(mirror, (router(1, family), 8080))
+    introduce(front, v2(client, going))
+    seen = converse(front, primary, copy)
+
+    assert seen == [client[0], "127.0.0.1"]
+    assert (header_of(copy).source, header_of(copy).destination) == (client, going)
+    assert mirror.session(0)["client"] == printed(*client)
+
+
+@pytest.mark.netns
+@families
+def test_a_header_about_nobody_leaves_the_address_of_the_proxy(network, wires, doppel, family):
+    primary = wires.primary(family)
+    follow("Answers come back")
+    mirror = doppel(primary, "--transparent", *TRUSTED, listens=ACCEPT)
+
+    front = wires.connect(mirror, (router(1, family), 8080))
+    introduce(front, v2(command=LOCAL))
+
+    assert converse(front, primary) == [address(1, family)]
+
+
+@pytest.mark.netns
+@families
+def test_a_header_does_not_say_where_we_connect_to(network, wires, doppel, family):
+    """The kernel alone does; what the header says goes on in the header that we write."""
+    client, going = behind(family)
+    primary = wires.primary(family, introduced(echo))
+    follow("REDIRECT: clients")
+    mirror = doppel("original-dst?proxy=v2", *TRUSTED, listens=ACCEPT)
+    mirror.primaries.append(primary)
+
+    front = wires.connect(mirror, primary.where)
+    introduce(front, v2(client, going))
+    seen = converse(front, primary)
+
+    assert seen == [router(2, family)]
+    assert mirror.session(0)["primary"] == primary.address
+    assert (header_of(primary).source, header_of(primary).destination) == (client, going)
+
+
+@pytest.mark.netns
+@families
+def test_a_header_to_the_primary_has_the_port_that_its_connection_cannot_have(network, wires, doppel, family):
+    primary = wires.primary(family, introduced(echo))
+    follow("TPROXY")
+    mirror = doppel("original-dst?proxy=v1", "--transparent", listens=LISTEN)
+    mirror.primaries.append(primary)
+
+    client = wires.connect(mirror, primary.where)
+    local = client.socket.getsockname()[:2]
+    seen = converse(client, primary)
+
+    assert seen == [address(1, family)]
+    assert (header_of(primary).source, header_of(primary).destination) == (local, primary.where)
 
 
 # --source.

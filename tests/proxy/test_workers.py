@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import subprocess
+from collections import Counter
 
 import pytest
 
+from support import crowd as crowds
 from support import processes
+from support.crowd import Crowd
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, echo, sink
 from support.waiting import eventually, patient
@@ -376,3 +379,18 @@ def test_L15_as_process_1_it_replaces_and_reaps_its_workers(doppel, server):
 
     assert first not in children_with_the_dead(mirror.pid())
     assert served(queue(mirror, 20)) == 20
+
+
+# Who gets how much.
+
+def test_a_thousand_connections_are_spread_over_the_workers_within_a_fifth(doppel):
+    crowd = Crowd()
+    mirror = doppel(crowd.serve(crowds.obey), workers=2)
+
+    crowd.run(mirror.addresses[0], (crowds.exchange(b"hello", half_close=True) for _ in range(1000)))
+    crowd.settle(lambda: mirror.metric("doppel_sessions_active") == 0, "all sessions end")
+
+    lines = mirror.access_log(1000)
+    crowd.close()
+    shares = Counter(line["session"].split("-")[1] for line in lines)       # start-worker-count
+    assert len(shares) == 2 and all(400 <= share <= 600 for share in shares.values()), shares

@@ -29,6 +29,7 @@ class Crowd:
         self._peers = {}        # descriptor: (socket, generator)
         self._ended = []        # closed after the turn, so that no event meets a reused descriptor
         self.clients = 0        # now
+        self.refused = 0        # clients that could not connect
         self.accepted = 0
 
     def serve(self, script, backlog=4096):
@@ -82,6 +83,8 @@ class Crowd:
             error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error == 0:
                 yield from script(connecting)
+            else:
+                self.refused += 1
         finally:
             self.clients -= 1
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0, 1
 IPV4, IPV6, UNIX = 0x11, 0x21, 0x31
-UNIQUE_ID, MIRRORED, LISTENER = 0x05, 0xE0, 0xE1
+ALPN, AUTHORITY, UNIQUE_ID, TLS, MIRRORED, LISTENER = 0x01, 0x02, 0x05, 0x20, 0xE0, 0xE1
+TLS_VERSION, TLS_NAME, TLS_CIPHER = 0x21, 0x22, 0x23
+SPOKE_TLS, SHOWN_NOW, SHOWN = 1, 2, 4       # bits of a client
 MARK = b"doppel-mirrored"
 
 
@@ -51,6 +53,20 @@ class Introduction:
     source: object = None           # ("10.0.0.9", 51312), a path, or None
     destination: object = None
     values: dict = field(default_factory=dict)
+
+
+@dataclass
+class Secured:
+    """What a header says of a client that spoke TLS: its bits, 0 when its certificate was verified, and
+    values (version, name, cipher) by their type."""
+    bits: int
+    verify: int
+    values: dict
+
+
+def secured_of(header):
+    bits, verify = struct.unpack(">BI", header.values[TLS][:5])
+    return Secured(bits, verify, _read_values(header.values[TLS][5:]))
 
 
 def introduced(then):
@@ -104,12 +120,16 @@ def _read_rest(family, rest):
         ends = tuple(zip(hosts, struct.unpack(">HH", addresses[-4:])))
     elif family == UNIX:
         ends = tuple(path.rstrip(b"\0").decode() for path in (addresses[:108], addresses[108:]))
+    return Introduction(2, *ends, _read_values(rest))
+
+
+def _read_values(rest):
     values = {}
     while rest:
         kind, length = struct.unpack(">BH", rest[:3])
         assert kind not in values and len(rest) >= 3 + length, rest
         values[kind], rest = rest[3:3 + length], rest[3 + length:]
-    return Introduction(2, *ends, values)
+    return values
 
 
 def _exactly(connected, size):

@@ -374,6 +374,10 @@ class Server:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(patient())
 
+    def fall_silent(self):
+        """One that refuses becomes a black hole."""
+        self._fill_backlog()
+
     def open(self):
         """A black hole begins to accept what waits in its queue, and whoever comes."""
         self.listen()

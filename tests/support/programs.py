@@ -74,6 +74,7 @@ def is_listening(port):
 class Program:
     """A server that runs until close(); what it says is in the file log of its directory."""
     output = "log"      # the file that takes its standard output
+    standard_input = subprocess.DEVNULL
 
     def __init__(self, directory, port):
         self.directory = Path(directory)
@@ -88,7 +89,7 @@ class Program:
         """Options are those of the program's command()."""
         command = self.command(**options)
         with open(self.directory / "log", "wb") as log, open(self.directory / self.output, "ab") as output:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=log,
+            self._process = subprocess.Popen(command, stdin=self.standard_input, stdout=output, stderr=log,
                                              cwd=self.directory, start_new_session=True)
 
         def ready():
@@ -294,6 +295,19 @@ class Netcat(Program):
         return (self.directory / self.output).read_bytes()
 
 
+class OpensslServer(Program):
+    """Sends each line back to front; or, quiet, writes what comes to a file."""
+    output = "received"
+    standard_input = subprocess.PIPE    # an end of it would be the server's, too
+
+    def command(self, certificate, behaviour="-rev"):
+        return [find("openssl"), "s_server", "-accept", f"127.0.0.1:{self.port}", "-cert", certificate,
+                "-key", certificate, behaviour]
+
+    def received(self):
+        return (self.directory / self.output).read_bytes()
+
+
 class Programs:
     """Those of one test: started by programs.redis(), programs.nginx(...), ..., ended by close()."""
 
@@ -322,6 +336,9 @@ class Programs:
 
     def netcat(self):
         return self._start(Netcat)
+
+    def openssl_server(self, **options):
+        return self._start(OpensslServer, **options)
 
     def path(self, name):
         """A file of the test's own."""

@@ -8,6 +8,8 @@ proxy.py — doppel as a process: started, watched and stopped by a test.
     mirror.metric("doppel_shadow_bytes_total", shadow="shadow0", fate="lost")
     mirror.wait_log("listening")                 a log line as LogLine: level, text, fields
     mirror.assert_not_spinning()                 while a fault is held
+    doppel(primary, shadows=[s], config=path)    all that is said stands in that file
+    mirror.reload()                              which is read once more
     mirror.expect(identity="prefix")             what the closing checks are to expect
 
 Addresses are those doppel says it listens on.  Every peer made by connect() and every Server given
@@ -151,7 +153,7 @@ class Doppel:
 
     def __init__(self, primary, *flags, shadows=(), listens=("127.0.0.1:0",), workers=1, env=None,
                  prefix=(), preexec=None, stdout=None, stderr=None, cwd=None, release=False,
-                 admin=True, wait=True, program=None, io=None, user=None):
+                 admin=True, wait=True, program=None, pass_fds=(), config=None, io=None, user=None):
         self.program = program or binary(release)
         self.directory = tempfile.mkdtemp(prefix="doppel-")
         self.admin_path = os.path.join(self.directory, "admin")
@@ -164,7 +166,9 @@ class Doppel:
         self.primaries = [p for p in primaries if isinstance(p, Server)]
         self.shadows = _named([s if isinstance(s, ShadowTarget) else shadow(s) for s in shadows])
         self.listens = list(listens)
-        self.command = [*prefix, self.program, *self._arguments(primaries, workers, admin), *flags]
+        said = ["-c", str(config)] if config else self._arguments(primaries, workers)
+        admin = ["--admin", f"unix:{self.admin_path}"] if admin else []
+        self.command = [*prefix, self.program, *said, *admin, *flags]
         self.addresses = []
         self.descriptors_at_start = {}
         self._access = None
@@ -174,7 +178,7 @@ class Doppel:
             os.chown(self.directory, user, user)
             self._identity = {"user": user, "group": user, "extra_groups": []}
         told = {"DOPPEL_IO": self.io} if self.io else {}
-        self._start({**told, **(env or {})}, preexec, stdout, stderr, cwd)
+        self._start({**told, **(env or {})}, preexec, stdout, stderr, cwd, pass_fds)
         if wait:
             self.wait_until_listening()
 
@@ -346,6 +350,12 @@ class Doppel:
             self._process.wait(patient())
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def reload(self):
+        """Sends HUP, and waits until each new connection meets the new configuration."""
+        so_far = len(self.log(" reloaded "))
+        self.signal(signals.SIGHUP)
+        self.wait_log(" reloaded ", so_far + 1)
+
     def wait_until_listening(self):
         """Until the contract lines are there, one per listener; with -q, until /readyz says so."""
         def ready():
@@ -380,7 +390,7 @@ class Doppel:
             "log:", *self.log_lines[-60:],
             "access log:", *self.access_lines[-20:], "status:", status])
 
-    def _arguments(self, primaries, workers, admin):
+    def _arguments(self, primaries, workers):
         arguments = ["-w", str(workers)] if workers else []
         for listen in self.listens:
             arguments += ["-l", listen]
@@ -389,11 +399,12 @@ class Doppel:
                 arguments += ["-r", target.address if isinstance(target, Server) else target]
         for target in self.shadows:
             arguments += ["-d", target.text]
-        return arguments + (["--admin", f"unix:{self.admin_path}"] if admin else [])
+        return arguments
 
-    def _start(self, env, preexec, stdout, stderr, cwd):
+    def _start(self, env, preexec, stdout, stderr, cwd, pass_fds):
         self._process = subprocess.Popen(
-            self.command, env=clean_environment(env), cwd=cwd, preexec_fn=preexec, **self._identity,
+            self.command, env=clean_environment(env), cwd=cwd, preexec_fn=preexec, pass_fds=pass_fds,
+            **self._identity,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr)
         self._access = LineReader(self._process.stdout) if stdout is None else None

@@ -6,16 +6,23 @@ secure.py — TLS for scripted peers, and the certificates they show.
     authority.server_context("127.0.0.1")             for server(echo, tls=...)
     authority.client_context()                        trusts it
     secure(client, context, "shop.example")           a peer goes on in TLS; client.socket.version()
+    Handwritten(client, authority)                    a client that makes its own records, odd ones too
 
 A TlsSocket stands in for the socket of a peer.  Unlike ssl.SSLSocket it can end its own direction with
 close_notify and FIN and go on reading, and it tells an end without close_notify: .truncated.
 """
+import re
 import socket
 import ssl
+import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 RECORD = 16384
 
@@ -37,6 +44,12 @@ class TlsSocket:
         if hasattr(self._object, name):
             return getattr(self._object, name)
         return getattr(self.raw, name)
+
+    def hello(self):
+        """The first words of a handshake, without waiting for an answer."""
+        with suppress(ssl.SSLWantReadError):
+            self._object.do_handshake()
+        self._flush()
 
     def handshake(self):
         while True:
@@ -122,6 +135,42 @@ def secured(context, behaviour):
     return script
 
 
+class Handwritten:
+    """After the handshake (TLS 1.3) the client's records are made here, from its keys: of any length."""
+    DATA, ALERT = 0x17, 0x15
+
+    def __init__(self, peer, authority):
+        keys = authority.directory / "keys"
+        context = authority.client_context(keylog=keys)
+        secure(peer, context, "localhost")
+        self.peer, self.raw = peer, peer.socket.raw
+        assert peer.socket.cipher()[0] == "TLS_AES_256_GCM_SHA384"
+        secret = bytes.fromhex(re.search(r"CLIENT_TRAFFIC_SECRET_0 \w+ (\w+)", keys.read_text())[1])
+        self._cipher = AESGCM(self._expand(secret, b"key", 32))
+        self._mask = int.from_bytes(self._expand(secret, b"iv", 12), "big")
+        self._count = 0
+
+    def record(self, content, kind=DATA):
+        """The next one's bytes (RFC 8446, 5.2)."""
+        header = struct.pack(">BHH", self.DATA, 0x0303, len(content) + 1 + 16)
+        nonce = (self._mask ^ self._count).to_bytes(12, "big")
+        self._count += 1
+        if kind == self.DATA:
+            self.peer.sent.add(content)
+        return header + self._cipher.encrypt(nonce, content + bytes([kind]), header)
+
+    def finish(self):
+        self.raw.sendall(self.record(b"\x01\x00", self.ALERT))
+        self.peer.finished = True
+        self.raw.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _expand(secret, label, length):
+        """HKDF-Expand-Label (RFC 8446, 7.1)."""
+        info = struct.pack(">HB", length, 6 + len(label)) + b"tls13 " + label + b"\0"
+        return HKDFExpand(SHA384(), length, info).derive(secret)
+
+
 class Authority:
     """A certificate authority with files in a directory of the test's own."""
 
@@ -165,8 +214,10 @@ class Authority:
         context.sni_callback = lambda _, name, __: context.asked.append(name)
         return context
 
-    def client_context(self, alpn=(), most=None, certificate=None):
+    def client_context(self, alpn=(), most=None, certificate=None, keylog=None):
         context = ssl.create_default_context(cafile=self.file)
+        if keylog:
+            context.keylog_filename = keylog
         if alpn:
             context.set_alpn_protocols(list(alpn))
         if most:

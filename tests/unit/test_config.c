@@ -172,6 +172,9 @@ static void test_a_shadow_has_the_defaults_of_the_table(void **state)
     assert_int_equal(shadow->from.count, 0);
     assert_true(shadow->sample == 100.0 && shadow->connect_timeout == 2.0);
     assert_true(shadow->stall_timeout == 30.0 && shadow->linger == 5.0);
+    assert_true(shadow->breaker.failures == 5 && shadow->breaker.seconds == 10);
+    assert_true(shadow->rate == 0 && shadow->max_bytes == 0 && shadow->ramp == 0);
+    assert_true(shadow->duration == 0 && shadow->greeting == 0 && loaded.config->sample_seed == 0);
     forget(&loaded);
 }
 
@@ -456,7 +459,7 @@ static void test_a_fault_of_a_file_names_its_line(void **state)
         { "buffer = 1m\nbuffer = 2m\n", ":2: \"buffer\" is said in line 1 already" },
         { "buffer = 1m\x01\n", "control character" },
         { "compare = hash\n", ":1: compare is not in this version" },
-        { "[shadow a]\naddress = h:1\nramp = 5m\n", ":3: ramp is not in this version" },
+        { "[shadow a]\naddress = h:1\ncompare = hash\n", ":3: compare is not in this version" },
         { "[shadow a]\naddress = h:1?sample=5\n", ":2: \"h:1?sample=5\" is not one plain address" },
         { "[shadow a]\naddress = h:1\naddress = h:2\n",
           ":3: \"address\" is said in line 2 already" },
@@ -566,6 +569,19 @@ static void test_numbers_stay_within_their_bounds(void **state)
         "--shadow-sample 0.00001",
         "--shadow-sample %",
         "--max-sessions 10000001",
+        "--shadow-breaker 5",
+        "--shadow-breaker 0/10s",
+        "--shadow-breaker 1001/10s",
+        "--shadow-breaker 5/9ms",
+        "--shadow-breaker 5/61m",
+        "--shadow-breaker 5/",
+        "--shadow-breaker /5s",
+        "--shadow-breaker x/5s",
+        "--shadow-breaker on",
+        "--sample-seed 0",
+        "--sample-seed canary",
+        "--shadow-rate 1.5",
+        "--shadow-rate 1000001",
         "--allow-loop=maybe",
         "--log-level loud",
         "--access-format xml",
@@ -589,6 +605,22 @@ static void test_numbers_stay_within_their_bounds(void **state)
     assert_loaded(&loaded);
     assert_true(loaded.config->connect_timeout == 1.5 && loaded.config->drain_timeout == 0.25);
     assert_true(loaded.config->idle_timeout == 0 && loaded.config->shadows[0].sample == 0.0001);
+    forget(&loaded);
+}
+
+static void test_what_is_mirrored_can_be_chosen_for_each_shadow(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(
+        BASE "--sample-seed 42 --shadow-breaker off --shadow-ramp 5m -d "
+             "a=h:1?breaker=3/250ms&rate=20&for=1h&max-bytes=64k&greeting=2s&ramp=off -d b=h:2");
+    assert_loaded(&loaded);
+    const struct shadow_config *shadows = loaded.config->shadows;
+    assert_int_equal(loaded.config->sample_seed, 42);
+    assert_true(shadows[0].breaker.failures == 3 && shadows[0].breaker.seconds == 0.25);
+    assert_true(shadows[0].rate == 20 && shadows[0].max_bytes == 64 * 1024);
+    assert_true(shadows[0].duration == 3600 && shadows[0].greeting == 2 && shadows[0].ramp == 0);
+    assert_true(shadows[1].breaker.failures == 0 && shadows[1].ramp == 300);
     forget(&loaded);
 }
 
@@ -920,10 +952,33 @@ static void test_a_cpu_quota_is_rounded_up(void **state)
     assert_true(cpus_usable() >= 1);
 }
 
+static void assert_described(const char *flags, const char *expected)
+{
+    struct loaded loaded = load(flags);
+    struct line line;
+
+    assert_non_null(loaded.config);
+    line_start(&line, FORMAT_TEXT);
+    config_describe(loaded.config, &line);
+    line_end(&line);
+    assert_memory_equal(line.bytes, expected, strlen(expected));
+    assert_int_equal(line.length, strlen(expected));
+    forget(&loaded);
+}
+
+static void test_a_line_says_what_is_in_effect_and_not_the_default(void **state)
+{
+    (void)state;
+    assert_described("-l 1 -r a:1", "listen=1 primary=a:1\n");
+    assert_described("-l 1,2 -r a:1 -d x=b:1,c:1 --buffer 1m --drain-delay 5s --no-allow-loop",
+                     "listen=1,2 primary=a:1 shadows=x,shadow1 buffer=1m drain_delay=5s\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_are_those_of_the_table),
+        cmocka_unit_test(test_a_line_says_what_is_in_effect_and_not_the_default),
         cmocka_unit_test(test_a_shadow_has_the_defaults_of_the_table),
         cmocka_unit_test(test_em_proxy_command_lines_work_unchanged),
         cmocka_unit_test(test_flags_are_written_in_every_usual_way),
@@ -942,6 +997,7 @@ int main(void)
         cmocka_unit_test(test_a_huge_file_is_refused),
         cmocka_unit_test(test_what_cannot_be_true_together_is_refused),
         cmocka_unit_test(test_numbers_stay_within_their_bounds),
+        cmocka_unit_test(test_what_is_mirrored_can_be_chosen_for_each_shadow),
         cmocka_unit_test(test_as_many_shadows_as_the_limit_and_no_more),
         cmocka_unit_test(test_each_flag_prints_back),
         cmocka_unit_test(test_random_command_lines_print_back),

@@ -537,6 +537,100 @@ static void test_lines_of_several_processes_never_mix(void **state)
     close(ends[1]);
 }
 
+/* Moves the log's file away, as logrotate does, and tells the log. */
+static void rotate(const char *path, const char *old, _Atomic uint64_t *generation)
+{
+    assert_return_code(rename(path, old), errno);
+    atomic_fetch_add(generation, 1);
+}
+
+static void test_a_file_that_was_moved_away_is_opened_anew_when_told(void **state)
+{
+    char path[200];
+    char old[200];
+    _Atomic uint64_t generation = 7;
+    struct log_options options = usual;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s", path_of("log"));
+    snprintf(old, sizeof old, "%s", path_of("log.1"));
+    options.file = path;
+    assert_true(open_on(&options, -1, -1));
+    log_follow(&generation);
+    log_lines(3);
+    log_flush();
+    log_lines(2);
+    rotate(path, old, &generation);
+    log_flush();
+    log_lines(1);
+    log_flush();
+    log_follow(NULL);
+    assert_int_equal(count_of(content_of(old), "filler"), 3);
+    assert_int_equal(count_of(content_of(path), "filler"), 3);
+    assert_int_equal(atomic_load(&drops), 0);
+}
+
+static void test_R06_the_old_file_stays_when_the_new_one_cannot_be_opened(void **state)
+{
+    char path[200];
+    char old[200];
+    _Atomic uint64_t generation = 0;
+    struct log_options options = usual;
+    struct rlimit kept;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s", path_of("log"));
+    snprintf(old, sizeof old, "%s", path_of("log.1"));
+    options.file = path;
+    assert_true(open_on(&options, -1, -1));
+    log_follow(&generation);
+    getrlimit(RLIMIT_NOFILE, &kept);
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){ .rlim_cur = 3, .rlim_max = kept.rlim_max });
+    rotate(path, old, &generation);
+    log_lines(1);
+    log_flush();
+    log_lines(1);
+    log_flush();
+    setrlimit(RLIMIT_NOFILE, &kept);
+    atomic_fetch_add(&generation, 1);
+    log_lines(1);
+    log_flush();
+    log_follow(NULL);
+    const char *text = content_of(old);
+    assert_int_equal(count_of(text, "filler"), 2);
+    assert_int_equal(count_of(text, "warning log not_reopened sink=log file="), 1);
+    assert_int_equal(count_of(text, "why=\"Too many open files\""), 1);
+    assert_int_equal(count_of(content_of(path), "filler"), 1);
+    assert_int_equal(atomic_load(&drops), 0);
+}
+
+static void test_a_file_that_the_log_made_is_given_away_and_no_other(void **state)
+{
+    char made[200];
+    char there[200];
+    struct log_options options = usual;
+    struct stat of_made;
+    struct stat of_there;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    snprintf(made, sizeof made, "%s", path_of("made"));
+    snprintf(there, sizeof there, "%s", path_of("there"));
+    close(open(there, O_WRONLY | O_CREAT, 0600));
+    options.file = made;
+    options.access_file = there;
+    assert_true(open_on(&options, -1, -1));
+    log_give_to(NOBODY, NOBODY);
+    assert_return_code(stat(made, &of_made), errno);
+    assert_return_code(stat(there, &of_there), errno);
+    unlink(made);
+    unlink(there);
+    assert_int_equal(of_made.st_uid, NOBODY);
+    assert_int_equal(of_made.st_gid, NOBODY);
+    assert_int_equal(of_there.st_uid, 0);
+}
+
 static void test_a_file_that_cannot_be_opened_is_a_fault(void **state)
 {
     struct log_options options = usual;
@@ -602,6 +696,9 @@ int main(void)
         LOG_TEST(test_lost_access_lines_are_told_in_the_log),
         LOG_TEST(test_a_half_written_line_swallows_no_other),
         LOG_TEST(test_lines_of_several_processes_never_mix),
+        LOG_TEST(test_a_file_that_was_moved_away_is_opened_anew_when_told),
+        LOG_TEST(test_R06_the_old_file_stays_when_the_new_one_cannot_be_opened),
+        LOG_TEST(test_a_file_that_the_log_made_is_given_away_and_no_other),
         LOG_TEST(test_a_file_that_cannot_be_opened_is_a_fault),
         LOG_TEST(test_the_descriptors_in_use_are_told),
         LOG_TEST(test_a_limit_lets_one_through_and_counts_the_others),

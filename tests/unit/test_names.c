@@ -206,7 +206,7 @@ static int set_up(void **state)
     page = page_new(1);
     slot = page_take_slot(page, 1, NULL, 0);
     loop = ev_loop_new(EVFLAG_AUTO);
-    names = names_new(loop, &config, slot, &fault);
+    names = names_new(loop, &config, slot, &page->known, &fault);
     assert_non_null(names);
     return 0;
 }
@@ -504,7 +504,7 @@ static void test_a_hosts_file_that_is_not_there_is_a_fault(void **state)
 
     (void)state;
     config.hosts = "/nowhere/hosts";
-    assert_null(names_new(loop, &config, slot, &fault));
+    assert_null(names_new(loop, &config, slot, &page->known, &fault));
     assert_string_equal(fault.text,
                         "cannot read the hosts file /nowhere/hosts: No such file or directory");
 }

@@ -165,6 +165,74 @@ static void test_the_books_balance_after_a_worker_was_killed(void **state)
     assert_int_equal(page_sum_shadow(page, 1, SHADOW_COUNT_LOST), 0);
 }
 
+static uint64_t sum_reasons(size_t shadow)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < SHADOW_REASON_COUNT; i++)
+        sum += page_sum_reason(page, shadow, (enum shadow_reason)i);
+    return sum;
+}
+
+/* All sessions are fine, except that the last event was written down in part. */
+static void kill_in_the_middle(void (*write_part)(struct shadow_cells *))
+{
+    struct slot *slot = take_slot();
+    struct shadow_cells *shadow = &slot->shadows[rows[0]];
+
+    cell_add(&slot->counts[COUNT_SESSIONS], 10);
+    cell_add(&slot->closed[SESSION_CLIENT_FIN], 9);
+    cell_add(&shadow->results[RESULT_MIRRORED], 9);
+    cell_add(&shadow->reasons[SHADOW_FIN], 9);
+    write_part(shadow);
+    page_retire_slot(page, slot);
+
+    assert_int_equal(sum_closed(), 10);
+    assert_int_equal(sum_results(rows[0]), 10);
+    assert_int_equal(sum_reasons(rows[0]), page_sum_result(page, rows[0], RESULT_MIRRORED) +
+                                               page_sum_result(page, rows[0], RESULT_DETACHED));
+}
+
+static void write_the_result_of_a_decided_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->reasons[SHADOW_FIN], 1);
+    cell_add(&shadow->decided[RESULT_MIRRORED], 1);
+    cell_add(&shadow->results[RESULT_MIRRORED], 1);
+}
+
+static void write_the_reason_alone(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->reasons[SHADOW_LAG], 1);
+}
+
+static void write_the_reason_of_a_live_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->counts[SHADOW_COUNT_ACTIVE], 1);
+    cell_add(&shadow->reasons[SHADOW_LAG], 1);
+}
+
+static void write_the_decision_of_a_live_one(struct shadow_cells *shadow)
+{
+    cell_add(&shadow->counts[SHADOW_COUNT_ACTIVE], 1);
+    cell_add(&shadow->decided[RESULT_DETACHED], 1);
+}
+
+static void test_the_books_balance_wherever_a_worker_was_killed(void **state)
+{
+    static void (*const parts[])(struct shadow_cells *) = {
+        write_the_result_of_a_decided_one,
+        write_the_reason_alone,
+        write_the_reason_of_a_live_one,
+        write_the_decision_of_a_live_one,
+    };
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        drop_page(state);
+        make_page(state);
+        kill_in_the_middle(parts[i]);
+    }
+}
+
 static void test_a_dead_worker_leaves_no_gauge(void **state)
 {
     struct slot *slot = take_slot();
@@ -209,6 +277,64 @@ static void test_clients_never_fall_below_none(void **state)
     assert_int_equal(page->clients_open, 0);
 }
 
+/* One time on each leg, and one more towards the second shadow. */
+static void note_times(struct slot *slot)
+{
+    for (size_t leg = 0; leg < LEG_SHADOW; leg++)
+        histogram_note(&slot->times[leg][TIMING_CONNECT], 0.002);
+    histogram_note(&slot->shadows[0].times[TIMING_CONNECT], 0.03);
+    histogram_note(&slot->shadows[1].times[TIMING_CONNECT], 0.03);
+    histogram_note(&slot->shadows[1].times[TIMING_CONNECT], 0.3);
+}
+
+static uint64_t count_times(enum leg leg)
+{
+    struct histogram_sum sum = page_sum_times(page, leg, TIMING_CONNECT);
+
+    return histogram_count(&sum);
+}
+
+static void test_times_are_summed_over_workers_that_are_gone_too(void **state)
+{
+    struct slot *gone = take_slot();
+
+    (void)state;
+    note_times(gone);
+    page_retire_slot(page, gone);
+    note_times(take_slot());
+    assert_int_equal(count_times(LEG_CLIENT), 2);
+    assert_int_equal(count_times(LEG_PRIMARY), 2);
+    assert_int_equal(count_times(LEG_SHADOW), 6);
+    struct histogram_sum second = page_sum_shadow_times(page, 1, TIMING_CONNECT);
+    assert_int_equal(histogram_count(&second), 4);
+    assert_int_equal(second.microseconds, 660000);
+}
+
+static void test_the_most_lag_and_the_newest_error_outlive_their_workers(void **state)
+{
+    struct slot *gone = take_slot();
+    struct slot *alive = take_slot();
+    enum shadow_reason reason;
+
+    (void)state;
+    assert_true(page_last_error(page, 0, &reason) == 0);
+    cell_raise(&gone->shadows[0].most_lag, 5000);
+    cell_raise(&alive->shadows[0].most_lag, 300);
+    page_note_error(&gone->shadows[0], SHADOW_DNS);
+    double first = page_last_error(page, 0, &reason);
+    assert_int_equal(reason, SHADOW_DNS);
+    assert_true(first >= page->started - 1 && first < page->started + 3600);
+    page_retire_slot(page, gone);
+    assert_int_equal(page_most_lag(page, 0), 5000);
+    assert_true(page_last_error(page, 0, &reason) == first);
+    do
+        page_note_error(&alive->shadows[0], SHADOW_LAG);
+    while (page_last_error(page, 0, &reason) == first); /* times are in milliseconds */
+    assert_true(page_last_error(page, 0, &reason) > first);
+    assert_int_equal(reason, SHADOW_LAG);
+    assert_int_equal(page_most_lag(page, 1), 0);
+}
+
 /* Answers the metrics page; the caller frees it. */
 static char *metrics(void)
 {
@@ -233,6 +359,13 @@ static void test_every_metric_has_its_sum_and_its_labels(void **state)
         "\ndoppel_shadow_active{shadow=\"canary\"} 3\n",
         "\ndoppel_shadow_sessions_total{shadow=\"canary\",result=\"mirrored\"} 7\n",
         "\ndoppel_shadow_closed_total{shadow=\"canary\",reason=\"fin\"} 7\n",
+        "\ndoppel_connect_seconds_bucket{leg=\"primary\",le=\"0.001\"} 0\n",
+        "\ndoppel_connect_seconds_bucket{leg=\"primary\",le=\"0.0025\"} 1\n",
+        "\ndoppel_connect_seconds_bucket{leg=\"shadow\",le=\"0.1\"} 2\n",
+        "\ndoppel_connect_seconds_bucket{leg=\"shadow\",le=\"+Inf\"} 3\n",
+        "\ndoppel_connect_seconds_sum{leg=\"shadow\"} 0.360000\n",
+        "\ndoppel_connect_seconds_count{leg=\"shadow\"} 3\n",
+        "\ndoppel_first_byte_seconds_count{leg=\"client\"} 0\n",
         "\ndoppel_workers{generation=\"1\"} 1\n",
         "\nprocess_open_fds ",
         "\nprocess_cpu_seconds_total ",
@@ -241,6 +374,7 @@ static void test_every_metric_has_its_sum_and_its_labels(void **state)
 
     (void)state;
     fill_slot(slot);
+    note_times(slot);
     atomic_store(&slot->state, WORKER_READY);
     atomic_store(&slot->pid, getpid());
     char *text = metrics();
@@ -254,6 +388,7 @@ static void test_every_metric_has_its_sum_and_its_labels(void **state)
 static void test_the_lines_of_a_metric_stand_under_their_one_head(void **state)
 {
     char current[100] = "";
+    bool is_histogram = false;
     char *rest = NULL;
     char *text = metrics();
     char *copy = strdup(text);
@@ -269,9 +404,11 @@ static void test_the_lines_of_a_metric_stand_under_their_one_head(void **state)
             assert_true(strlen(row) > strlen(head));
             row = strtok_r(NULL, "\n", &rest);
             assert_int_equal(strncmp(row, "# TYPE ", 7), 0);
-            assert_true(strstr(row, " counter") != NULL || strstr(row, " gauge") != NULL);
+            is_histogram = strstr(row, " histogram") != NULL;
+            assert_true(strstr(row, " counter") != NULL || strstr(row, " gauge") != NULL ||
+                        is_histogram);
         } else {
-            assert_int_equal(strcspn(row, "{ "), strlen(current));
+            assert_true(strcspn(row, "{ ") == strlen(current) || is_histogram);
             assert_int_equal(strncmp(row, current, strlen(current)), 0);
         }
     }
@@ -340,9 +477,12 @@ int main(void)
         PAGE_TEST(test_what_a_worker_counts_is_seen_by_the_supervisor),
         PAGE_TEST(test_slots_are_given_until_none_is_free),
         PAGE_TEST(test_the_books_balance_after_a_worker_was_killed),
+        PAGE_TEST(test_the_books_balance_wherever_a_worker_was_killed),
         PAGE_TEST(test_a_dead_worker_leaves_no_gauge),
         PAGE_TEST(test_retiring_twice_and_with_neighbours_keeps_every_number),
         PAGE_TEST(test_clients_never_fall_below_none),
+        PAGE_TEST(test_times_are_summed_over_workers_that_are_gone_too),
+        PAGE_TEST(test_the_most_lag_and_the_newest_error_outlive_their_workers),
         PAGE_TEST(test_every_metric_has_its_sum_and_its_labels),
         PAGE_TEST(test_the_lines_of_a_metric_stand_under_their_one_head),
         PAGE_TEST(test_every_reason_and_result_has_a_name_of_its_own),

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "flow/tls_facts.h"
+
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 /* 10.0.0.9:51312 to 10.0.1.5:443 */
 #define IPV4      "\x0a\0\0\x09\x0a\0\1\5\xc8\x70\1\xbb"
@@ -303,6 +305,68 @@ static void test_a_shadows_header_tells_what_it_gets(void **state)
     assert_true(header.is_mirrored);
 }
 
+/* 20, of length 25: bits, verified or not, version, name, cipher; then whom it asked for, and how to
+ * talk. */
+static const struct {
+    struct tls_facts tls;
+    const char      *bytes;
+    size_t           length;
+} tls_samples[] = {
+    { { .version = "TLSv1.3", .cipher = "A-B" },
+      BYTES("\x20\0\x15\1\0\0\0\1\x21\0\7TLSv1.3\x23\0\3A-B") },
+    { { .version = "TLSv1.2", .cipher = "A-B", .has_certificate = true },
+      BYTES("\x20\0\x15\7\0\0\0\0\x21\0\7TLSv1.2\x23\0\3A-B") },
+    { { .version = "TLSv1.2",
+        .cipher = "A-B",
+        .has_certificate = true,
+        .was_resumed = true,
+        .common_name = "al" },
+      BYTES("\x20\0\x1a\5\0\0\0\0\x21\0\7TLSv1.2\x22\0\2al\x23\0\3A-B") },
+    { { .version = "TLSv1.3", .cipher = "A-B", .server_name = "shop", .protocol = "h2" },
+      BYTES("\x20\0\x15\1\0\0\0\1\x21\0\7TLSv1.3\x23\0\3A-B\2\0\4shop\1\0\2h2") },
+};
+
+static void test_a_shadows_header_tells_how_its_client_spoke_tls(void **state)
+{
+    const struct proxy_header header = header_of("10.0.0.9", "10.0.1.5");
+    const struct proxy_marks  plain = { .session = "1", .listener = "2" };
+    uint8_t                   bytes[PROXY_HEADER_WRITTEN];
+
+    (void)state;
+    const size_t before = proxy_header_write(bytes, PROXY_V2, &header, &plain);
+    for (size_t i = 0; i < sizeof tls_samples / sizeof tls_samples[0]; i++) {
+        const struct proxy_marks marks = { "1", "2", &tls_samples[i].tls };
+        size_t                   length = proxy_header_write(bytes, PROXY_V2, &header, &marks);
+
+        assert_int_equal(length, before + tls_samples[i].length);
+        assert_memory_equal(bytes + before, tls_samples[i].bytes, tls_samples[i].length);
+        assert_int_equal(bytes[14] << 8 | bytes[15], length - 16);
+        assert_true(proxy_header_write(bytes, PROXY_V1, &header, &marks) <= 107);
+    }
+}
+
+static void test_the_longest_header_has_its_bounds(void **state)
+{
+    char text[1000];
+
+    (void)state;
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    const struct tls_facts   tls = { text, text, text, text, text, true, false, IN_KERNEL_OFF };
+    const struct proxy_marks marks = { text, text, &tls };
+    struct proxy_header      header = header_of("10.0.0.9", "10.0.1.5");
+    uint8_t                  bytes[PROXY_HEADER_WRITTEN];
+    size_t                   used;
+
+    address_of_path(&header.source, X108);
+    address_of_path(&header.destination, X108);
+    size_t length = proxy_header_write(bytes, PROXY_V2, &header, &marks);
+    assert_int_equal(length,
+                     16 + 216 + 3 + 15 + 2 * (3 + 128) + 3 + 5 + 2 * (3 + 64) + 3 * (3 + 255));
+    assert_int_equal(read_some((const char *)bytes, length, &header, &used), PROXY_COMPLETE);
+    assert_int_equal(used, length);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_lines_have_the_family_of_their_addresses),
         cmocka_unit_test(test_binary_headers_are_those_of_the_document),
         cmocka_unit_test(test_a_shadows_header_tells_what_it_gets),
+        cmocka_unit_test(test_a_shadows_header_tells_how_its_client_spoke_tls),
+        cmocka_unit_test(test_the_longest_header_has_its_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -273,6 +273,33 @@ static void test_an_end_without_bytes_is_told_to_a_waiting_consumer(void **state
     clear_scene(&s);
 }
 
+static void test_a_cursor_that_stops_gets_its_share_and_the_end_and_nothing_else(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    raise_scene(&s);
+    struct consumer *c = join(&s, 256 * KIB, OVERFLOW_DETACHES);
+    cursor_stop_at(&c->cursor, 20000);
+    give(&s, 50000);
+    while (s.end < 50000)
+        fill(&s);
+    c->sink.takes = 15000;
+    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_OK);
+    assert_false(cursor_is_at_last(&c->cursor));
+    c->sink.takes = EVERYTHING;
+    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_END);
+    assert_true(cursor_is_at_last(&c->cursor));
+    assert_int_equal(c->sink.offset, 20000);
+    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_END);
+    assert_int_equal(c->sink.calls, 2);
+    c->position = 20000;
+    leave(&s, c);
+    settle(&s);
+    assert_int_equal(pool.lent, 0);
+    clear_scene(&s);
+}
+
 static void test_a_broken_stream_still_delivers_what_it_kept(void **state)
 {
     struct scene s;
@@ -428,6 +455,8 @@ int main(void)
         cmocka_unit_test_setup(test_the_end_is_told_with_the_last_byte_and_again, start_clean),
         cmocka_unit_test_setup(test_a_reset_is_told_after_what_was_received, start_clean),
         cmocka_unit_test_setup(test_an_end_without_bytes_is_told_to_a_waiting_consumer,
+                               start_clean),
+        cmocka_unit_test_setup(test_a_cursor_that_stops_gets_its_share_and_the_end_and_nothing_else,
                                start_clean),
         cmocka_unit_test_setup(test_a_broken_stream_still_delivers_what_it_kept, start_clean),
         cmocka_unit_test_setup(test_a_failed_write_leaves_the_others_alone, start_clean),

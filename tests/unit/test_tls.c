@@ -395,8 +395,8 @@ static void test_the_facts_stay_after_closing(void **state)
     (void)state;
     open_pair(&pair, false, TLS1_3_VERSION);
     tls_close(pair.ours);
-    assert_string_equal(tls_protocol_version(pair.ours), "TLSv1.3");
-    assert_null(tls_server_name(pair.ours));
+    assert_string_equal(tls_facts(pair.ours)->version, "TLSv1.3");
+    assert_null(tls_facts(pair.ours)->server_name);
     assert_false(tls_has_pending(pair.ours));
     close_pair(&pair);
 }

@@ -1,0 +1,88 @@
+/*
+ * admission.c — the client's address is known, from its socket or from a PROXY header: what follows
+ * from it is decided, once.
+ */
+#include "admission.h"
+
+#include "base/address.h"
+#include "base/page.h"
+#include "base/sources.h"
+#include "config/config.h"
+#include "flow/transport.h"
+#include "mirror/introduction.h"
+#include "mirror/mirror.h"
+#include "mirror/session_parts.h"
+#include "mirror/shadow.h"
+
+static bool is_allowed(const struct network_list *allow, const struct address *client)
+{
+    return allow->count == 0 || client->any.sa_family == AF_UNIX ||
+           networks_contain(allow->networks, allow->count, client);
+}
+
+void admission_refuse(struct session *s, enum session_reason reason)
+{
+    session_remember(s, reason);
+    s->request_is_over = s->response_is_over = true;
+}
+
+static bool enter_source(struct session *s, const struct address *client)
+{
+    struct mirror *mirror = s->mirror;
+
+    s->is_in_sources =
+        mirror->sources != NULL && sources_enter(mirror->sources, mirror->sources_table, client,
+                                                 mirror->config->max_sessions_per_source);
+    return mirror->sources == NULL || s->is_in_sources;
+}
+
+bool admission_is_due(const struct session *s)
+{
+    return !s->is_admitted && (!s->listener->accept_proxy || transport_is_open(s->client));
+}
+
+void admission_decide(struct session *s, double now)
+{
+    struct mirror *mirror = s->mirror;
+    struct address client;
+
+    s->is_admitted = true;
+    transport_peer(s->client, &client);
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        if (s->introduction != NULL && s->introduction->header.is_mirrored)
+            shadow_filter(&s->shadows[i]);
+        else
+            shadow_choose(&s->shadows[i], &client, now);
+    }
+    if (!is_allowed(&mirror->config->allow, &client))
+        admission_refuse(s, SESSION_DENIED);
+    else if (!enter_source(s, &client))
+        admission_refuse(s, SESSION_LIMIT);
+    s->moved_at = now;
+}
+
+void admission_leave(struct session *s)
+{
+    struct address client;
+
+    if (!s->is_in_sources)
+        return;
+    transport_peer(s->client, &client);
+    sources_leave(s->mirror->sources, s->mirror->sources_table, &client);
+}
+
+bool admission_take_place(struct mirror *mirror, size_t max_sessions)
+{
+    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= max_sessions) {
+        atomic_fetch_sub(&mirror->page->clients_open, 1);
+        return false;
+    }
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
+    return true;
+}
+
+void admission_give_place_back(struct mirror *mirror)
+{
+    atomic_fetch_sub(&mirror->page->clients_open, 1);
+    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+}

@@ -1,0 +1,38 @@
+/*
+ * choice.h — which sessions a shadow gets.
+ *
+ *     client's address is known ──▶ choice_of_session() ──▶ bytes are kept for the shadow
+ *     primary open, first byte  ──▶ choice_of_dial()    ──▶ it is dialled
+ *     it was reached, or not    ──▶ choice_reached(), choice_failed()
+ *
+ * The answer is the session's result for this shadow when it gets nothing, and RESULT_MIRRORED when
+ * it is to go on.  All of it is decided here, from the configuration and the live knobs.
+ */
+#ifndef MIRROR_CHOICE_H
+#define MIRROR_CHOICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/stats.h"
+
+struct address;
+struct mirror;
+
+/* Before the client's first byte.  shadow: its index in the configuration; now: CLOCK_MONOTONIC
+ * seconds. */
+enum shadow_result choice_of_session(struct mirror *, size_t shadow, const struct address *client,
+                                     double now);
+/* Just before the shadow is dialled.  *probe: what to give the next two. */
+enum shadow_result choice_of_dial(struct mirror *, size_t shadow, double now, uint64_t *probe);
+
+/* What became of a dialled shadow, said once: it took its first byte, or had none to take; or it was
+ * cut off before that, for this reason. */
+void choice_reached(struct mirror *, size_t shadow, uint64_t probe);
+void choice_failed(struct mirror *, size_t shadow, uint64_t probe, enum shadow_reason, double now);
+
+/* Whether a live knob keeps everything from this shadow now. */
+bool choice_is_paused(const struct mirror *, size_t shadow);
+
+#endif

@@ -1,0 +1,261 @@
+/*
+ * legs.c — one turn of a session, always in this order.
+ *
+ *     client ──fill──▶ request ──┬─cursor─▶ primary           request in, to the primary; response
+ *                                └─cursors─▶ shadows          in, to the client; to the shadows
+ *     client ◀─cursor── response ◀──fill── primary
+ *
+ * What a leg's failure means is decided in two places only: lose_client() and lose_primary().  Both
+ * keep what had been received before for whoever is still there.  A direction is over when its
+ * consumer has been told the end or is gone.
+ */
+#include "legs.h"
+
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/dial.h"
+#include "flow/stream.h"
+#include "flow/transport.h"
+#include "mirror/introduction.h"
+#include "mirror/mirror.h"
+#include "mirror/notices.h"
+#include "mirror/reason.h"
+#include "mirror/session_parts.h"
+#include "mirror/shadow.h"
+
+/* Nobody is left to answer.  What the client sent before is still read, for the others. */
+static void lose_client(struct session *s, double now)
+{
+    if (s->lost_at > 0)
+        return;
+    s->lost_at = now;
+    session_remember(s, reason_of_client(transport_failure(s->client)));
+    if (s->reason == SESSION_TLS_CLIENT)
+        notice_client_failed(s, now);
+    if (s->reason == SESSION_PROXY_HEADER)
+        notice_header_refused(s, transport_why(s->client), now);
+    stream_break(s->response);
+    stream_detach(&s->to_client);
+    s->response_is_over = true;
+}
+
+/* Nobody is left to ask.  What the primary answered before is still read, for the client. */
+static void lose_primary(struct session *s, double now)
+{
+    if (s->primary_is_lost)
+        return;
+    s->primary_is_lost = true;
+    session_remember(s, reason_of_primary(s->primary != NULL ? transport_failure(s->primary)
+                                                             : FAILURE_NO_MEMORY));
+    if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
+        notice_primary_failed(s, now);
+    if (s->reason == SESSION_NO_PORT || s->reason == SESSION_NO_DESCRIPTOR)
+        s->mirror->on_exhausted(s->mirror->owner);
+    stream_break(s->request);
+    stream_detach(&s->to_primary);
+    s->request_is_over = true;
+    if (s->primary == NULL)
+        s->response_is_over = true; /* nothing will ever come: the client is reset */
+    else if (s->response_is_over)
+        transport_abort(s->client);
+}
+
+/* --- shadows ----------------------------------------------------------------------------- */
+
+/* What the client asked for is asked of the others. */
+static struct tls_hints hints_of(const struct session *s)
+{
+    const struct tls *tls = transport_tls(s->client);
+    struct tls_hints  hints = { 0 };
+
+    if (tls != NULL) {
+        hints.server_name = tls_facts(tls)->server_name;
+        hints.protocol = tls_facts(tls)->protocol;
+    }
+    return hints;
+}
+
+struct shadow_turn legs_turn(struct session *s, double now)
+{
+    return (struct shadow_turn){
+        .session = s->number,
+        .primary_open =
+            s->state == SESSION_RELAYING && s->primary != NULL && transport_is_open(s->primary),
+        .now = now,
+        .first_byte_at = s->first_byte_at,
+        .hints = hints_of(s),
+        .header = s->introduction != NULL ? &s->introduction->header : NULL,
+        .marks = s->introduction != NULL ? &s->introduction->marks : NULL,
+        .ready = session_on_ready,
+        .owner = s,
+    };
+}
+
+void legs_relay_shadows(struct session *s, double now)
+{
+    struct shadow_turn turn = legs_turn(s, now);
+
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_relay(&s->shadows[i], &turn);
+}
+
+void legs_settle_request(struct session *s, double now)
+{
+    struct mirror *mirror = s->mirror;
+
+    while (stream_settle(s->request))
+        legs_relay_shadows(s, now);
+
+    size_t spared = stream_spared(s->request);
+    if (spared == s->shadow_memory)
+        return;
+    size_t   change = spared - s->shadow_memory; /* modulo 2^64 */
+    uint64_t all = atomic_fetch_add(&mirror->page->shadow_memory, change) + change;
+
+    cell_add(&mirror->slot->counts[COUNT_SHADOW_MEMORY], change);
+    mirror->shadow_memory += change;
+    s->shadow_memory = spared;
+    if (all > mirror->config->shadow_memory)
+        mirror->memory_is_short = true;
+}
+
+/* --- client and primary ------------------------------------------------------------------ */
+
+/* Moves what this consumer can take now; after the last byte, tells its peer. */
+static enum io deliver(struct cursor *cursor, struct transport *to)
+{
+    const struct stream *stream = cursor->stream;
+    enum io              io = cursor_drain(cursor, to);
+
+    if (io != IO_END)
+        return io;
+    if (stream_ending(stream) == ENDED_RESET)
+        transport_abort(to);
+    else
+        transport_end(to);
+    return transport_is_ending(to) ? IO_AGAIN : IO_END;
+}
+
+static void note_time(struct session *s, enum leg leg, enum timing timing, double seconds)
+{
+    histogram_note(&s->mirror->slot->times[leg][timing], seconds);
+}
+
+static void fill_request(struct session *s, double now)
+{
+    enum io io = stream_fill(s->request, s->client);
+
+    if (io == IO_END)
+        session_remember(s, SESSION_CLIENT_FIN);
+    if (io == IO_FAILED || transport_is_broken(s->client))
+        lose_client(s, now);
+    if (s->first_byte_at == 0 && stream_total(s->request) > 0) {
+        notice_hello(s);
+        note_time(s, LEG_CLIENT, TIMING_FIRST_BYTE, now - s->started);
+        s->first_byte_at = now;
+        s->greeting_bytes = stream_total(s->response);
+    }
+}
+
+/* What the primary's connection takes over from the client's. */
+static struct origin origin_of(const struct session *s)
+{
+    const struct config *config = s->mirror->config;
+    struct origin        origin = { 0 };
+
+    if (config->transparent)
+        transport_peer(s->client, &origin.client);
+    if (config->primaries[0].endpoint.kind == ENDPOINT_ORIGINAL)
+        transport_destination(s->client, &origin.destination);
+    return origin;
+}
+
+static void session_dial(struct session *s, double now)
+{
+    const struct config *config = s->mirror->config;
+    struct dial_request  request = {
+        .targets = config->primaries,
+        .target_count = config->primary_count,
+        .timeout = config->connect_timeout,
+        .side = TLS_PRIMARY,
+        .hints = hints_of(s),
+        .origin = origin_of(s),
+        .header = s->introduction != NULL ? &s->introduction->header : NULL,
+    };
+
+    s->opened_seconds = (float)(now - s->started);
+    if (s->listener->endpoint.tls || s->listener->accept_proxy)
+        note_time(s, LEG_CLIENT, TIMING_CONNECT, now - s->started);
+    if (s->introduction != NULL)
+        introduction_complete(s->introduction, s->mirror, s->listener, s->number, s->client);
+    s->primary = dial(s->mirror->dialer, &request, session_on_ready, s);
+    if (s->primary == NULL)
+        lose_primary(s, now);
+}
+
+/* The primary is dialled once the client's own connection is open.  A client that has gone by then
+ * without a word (a port scan) costs the primary nothing. */
+static void begin_with_primary(struct session *s, double now)
+{
+    if (s->primary != NULL || s->request_is_over)
+        return;
+    if (s->lost_at > 0 && stream_total(s->request) == 0)
+        s->request_is_over = true;
+    else if (transport_is_open(s->client))
+        session_dial(s, now);
+}
+
+static void deliver_request(struct session *s, double now)
+{
+    if (s->request_is_over || s->primary == NULL)
+        return;
+    enum io io = deliver(&s->to_primary, s->primary);
+    if (io == IO_END)
+        s->request_is_over = true;
+    if (io == IO_FAILED)
+        lose_primary(s, now);
+}
+
+static void fill_response(struct session *s, double now)
+{
+    if (s->primary == NULL)
+        return;
+    enum io io = stream_fill(s->response, s->primary);
+    if (io == IO_END)
+        session_remember(s, SESSION_PRIMARY_FIN);
+    if (io == IO_FAILED || transport_is_broken(s->primary))
+        lose_primary(s, now);
+    if (s->connect_seconds < 0 && transport_is_open(s->primary)) {
+        s->connect_seconds = (float)(now - s->started);
+        note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds - s->opened_seconds);
+    }
+    if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&
+        stream_total(s->response) > s->greeting_bytes) {
+        s->first_byte_seconds = (float)(now - s->first_byte_at);
+        note_time(s, LEG_PRIMARY, TIMING_FIRST_BYTE, s->first_byte_seconds);
+    }
+}
+
+static void deliver_response(struct session *s, double now)
+{
+    if (s->response_is_over)
+        return;
+    enum io io = deliver(&s->to_client, s->client);
+    if (io == IO_END)
+        s->response_is_over = true;
+    if (io == IO_FAILED)
+        lose_client(s, now);
+}
+
+void legs_relay(struct session *s, double now)
+{
+    fill_request(s, now);
+    begin_with_primary(s, now);
+    deliver_request(s, now);
+    fill_response(s, now);
+    deliver_response(s, now);
+    stream_settle(s->response);
+
+    legs_relay_shadows(s, now);
+    legs_settle_request(s, now);
+}

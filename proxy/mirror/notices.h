@@ -1,0 +1,19 @@
+/*
+ * notices.h — what the log says of a session before its end, none of it often.
+ */
+#ifndef MIRROR_NOTICES_H
+#define MIRROR_NOTICES_H
+
+struct session;
+
+/* The reason is known; now is CLOCK_MONOTONIC seconds. */
+void notice_primary_failed(const struct session *, double now);
+/* Port scans and wrong clients: nothing that anybody must act upon. */
+void notice_client_failed(const struct session *, double now);
+/* The peer is a proxy, or was taken for one: whoever runs it wants to know. */
+void notice_header_refused(const struct session *, const char *why, double now);
+/* The client's first bytes are there.  TLS that only passes through is noise to a shadow; said once
+ * for each listener. */
+void notice_hello(const struct session *);
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * sessions.c — what is done to all sessions of a worker, or to the one that must give way.
+ */
+#include "sessions.h"
+
+#include "base/clock.h"
+#include "base/page.h"
+#include "config/config.h"
+#include "flow/stream.h"
+#include "mirror/choice.h"
+#include "mirror/legs.h"
+#include "mirror/mirror.h"
+#include "mirror/session_parts.h"
+#include "mirror/shadow.h"
+
+#define FOLLOWERS_PER_TURN 64 /* sessions that lose a shadow; then others get their turn */
+
+void sessions_book(struct mirror *mirror)
+{
+    while (mirror->moved.next != &mirror->moved)
+        session_book(LIST_MEMBER(mirror->moved.next, struct session, moved));
+}
+
+static struct session *hungriest_session(struct mirror *mirror)
+{
+    struct session *found = NULL;
+    size_t          most = 0;
+
+    for (struct link *link = mirror->sessions.next; link != &mirror->sessions; link = link->next) {
+        struct session *s = LIST_MEMBER(link, struct session, all);
+
+        if (s->shadow_memory > most) {
+            most = s->shadow_memory;
+            found = s;
+        }
+    }
+    return found;
+}
+
+static bool cut_most_lagging(struct session *s)
+{
+    struct shadow_turn turn = legs_turn(s, clock_now());
+    struct shadow     *found = NULL;
+
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        struct shadow *sh = &s->shadows[i];
+
+        if (!shadow_is_over(sh) && sh->config->overflow == SHADOW_DETACH &&
+            (found == NULL || cursor_lag(&sh->cursor) > cursor_lag(&found->cursor)))
+            found = sh;
+    }
+    if (found != NULL)
+        shadow_cut(found, SHADOW_MEMORY, &turn);
+    return found != NULL;
+}
+
+void sessions_shed_memory(struct mirror *mirror)
+{
+    uint64_t budget = mirror->config->shadow_memory;
+
+    mirror->memory_is_short = false;
+    while (atomic_load(&mirror->page->shadow_memory) > budget &&
+           mirror->shadow_memory > budget / mirror->config->workers) {
+        struct session *s = hungriest_session(mirror);
+
+        if (s == NULL || !cut_most_lagging(s))
+            return;
+        session_advance(s);
+    }
+}
+
+static void follow_knobs(struct session *s)
+{
+    struct shadow_turn turn = legs_turn(s, clock_now());
+
+    for (size_t i = 0; i < s->shadow_count; i++) {
+        if (choice_is_paused(s->mirror, i))
+            shadow_pause(&s->shadows[i], &turn);
+    }
+    session_advance(s);
+}
+
+/* Those that have not followed yet are the last ones of the list: new sessions, which know the knobs
+ * from their beginning, and those that have followed go to its front. */
+bool sessions_follow_knobs(struct mirror *mirror)
+{
+    mirror->epoch = atomic_load(&mirror->page->epoch);
+    for (int n = 0; n < FOLLOWERS_PER_TURN; n++) {
+        struct link    *link = mirror->sessions.previous;
+        struct session *s = LIST_MEMBER(link, struct session, all);
+
+        if (link == &mirror->sessions || s->epoch == (uint32_t)mirror->epoch)
+            return false;
+        s->epoch = (uint32_t)mirror->epoch;
+        list_remove(link);
+        list_add(&mirror->sessions, link);
+        follow_knobs(s);
+    }
+    return true;
+}
+
+static void session_drain(struct session *s)
+{
+    struct shadow_turn turn = legs_turn(s, clock_now());
+
+    if (s->state == SESSION_RELAYING)
+        session_cut(s, SESSION_DRAIN);
+    for (size_t i = 0; i < s->shadow_count; i++)
+        shadow_cut(&s->shadows[i], SHADOW_DRAIN, &turn);
+    session_advance(s);
+}
+
+void sessions_drain(struct mirror *mirror)
+{
+    while (mirror->sessions.next != &mirror->sessions)
+        session_drain(LIST_MEMBER(mirror->sessions.next, struct session, all));
+}

@@ -1,0 +1,23 @@
+/*
+ * sessions.h — all sessions of a worker.
+ */
+#ifndef MIRROR_SESSIONS_H
+#define MIRROR_SESSIONS_H
+
+#include <stdbool.h>
+
+struct mirror;
+
+/* Brings the counters of all sessions that moved up to date. */
+void sessions_book(struct mirror *);
+/* While all shadows together hold more memory than they may, and this worker's more than its share:
+ * cuts its most lagging one. */
+void sessions_shed_memory(struct mirror *);
+/* A live knob was turned (run/knobs.h): shadows that are paused now are cut off, in all sessions that
+ * may have one.  Does a part, and answers whether there is more to do. */
+bool sessions_follow_knobs(struct mirror *);
+/* The drain deadline has passed: every session ends now.  Clients that nothing is buffered for get
+ * FIN, the others RST. */
+void sessions_drain(struct mirror *);
+
+#endif

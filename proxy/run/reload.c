@@ -1,0 +1,107 @@
+/*
+ * reload.c — the configuration, read once more from where it came from.
+ *
+ *     command ──config_load──▶ as it is said now ──keep_settings──▶ as it can take effect
+ */
+#include "run/reload.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "config/load.h"
+#include "run/loops.h"
+
+/* --- what takes a restart ---------------------------------------------------------------- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool keep_admin(struct config *fresh, const struct config *current)
+{
+    char was[ENDPOINT_TEXT];
+    char is[ENDPOINT_TEXT];
+
+    endpoint_print(&current->admin, was);
+    endpoint_print(&fresh->admin, is);
+    bool same = fresh->admin_on == current->admin_on && (!current->admin_on || same_text(was, is));
+    fresh->admin_on = current->admin_on;
+    fresh->admin = current->admin;
+    return same;
+}
+
+static bool keep_text(char **fresh, const char *current)
+{
+    bool same = same_text(*fresh, current);
+
+    free(*fresh);
+    *fresh = current != NULL ? xstrdup(current) : NULL;
+    return same;
+}
+
+static bool keep_pid_file(struct config *fresh, const struct config *current)
+{
+    return keep_text(&fresh->pid_file, current->pid_file);
+}
+
+static bool keep_user(struct config *fresh, const struct config *current)
+{
+    return keep_text(&fresh->user, current->user);
+}
+
+static bool keep_group(struct config *fresh, const struct config *current)
+{
+    return keep_text(&fresh->group, current->group);
+}
+
+static void keep_settings(struct config *fresh, const struct config *current)
+{
+    static const struct {
+        const char *name;
+        bool (*keep)(struct config *, const struct config *); /* true: it was the same */
+    } settings[] = {
+        { "admin", keep_admin },
+        { "pid-file", keep_pid_file },
+        { "user", keep_user },
+        { "group", keep_group },
+    };
+
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (!settings[i].keep(fresh, current))
+            log_warning("supervisor", "needs_restart", "setting=%s why=%s", settings[i].name,
+                        "a reload does not change it");
+    }
+}
+
+/* --- reading ----------------------------------------------------------------------------- */
+
+static void log_warnings(const struct config_warnings *warnings)
+{
+    for (size_t i = 0; i < warnings->count; i++)
+        log_warning("supervisor", "configuration", "warning=%s", warnings->texts[i]);
+}
+
+struct config *reload_config(const struct command *command, const struct config *current,
+                             struct fault *fault)
+{
+    enum config_action     action;
+    struct config_warnings warnings = { 0 };
+    struct config *fresh =
+        config_load(command->argc, command->argv, command->environment, &action, &warnings, fault);
+
+    log_warnings(&warnings);
+    config_warnings_free(&warnings);
+    if (fresh == NULL)
+        return NULL;
+    if (!loops_check(fresh, fault)) {
+        config_free(fresh);
+        return NULL;
+    }
+    keep_settings(fresh, current);
+    return fresh;
+}

@@ -1,0 +1,145 @@
+/*
+ * test_visitors.c — who is connected to the admin endpoint is there for a bounded time.
+ */
+#include "run/visitors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CROWD (VISITORS_SERVED + 4)
+
+static struct visitors visitors;
+static int             ours[CROWD]; /* what is shut down is seen at theirs */
+static int             theirs[CROWD];
+
+static int make_crowd(void **state)
+{
+    (void)state;
+    visitors_init(&visitors);
+    for (int i = 0; i < CROWD; i++) {
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
+            return -1;
+        ours[i] = pair[0];
+        theirs[i] = pair[1];
+    }
+    return 0;
+}
+
+static int drop_crowd(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CROWD; i++) {
+        close(ours[i]);
+        close(theirs[i]);
+    }
+    return 0;
+}
+
+static bool is_sent_away(int i)
+{
+    char byte;
+
+    return read(theirs[i], &byte, 1) == 0;
+}
+
+static void test_a_request_that_takes_too_long_is_sent_away_however_busy(void **state)
+{
+    (void)state;
+    visitors_enter(&visitors, ours[0], 100);
+    assert_true(visitors_send_away_the_late(&visitors, 100) == 100 + REQUEST_SECONDS);
+    assert_true(visitors_send_away_the_late(&visitors, 104.9) == 100 + REQUEST_SECONDS);
+    assert_false(is_sent_away(0));
+    assert_true(isinf(visitors_send_away_the_late(&visitors, 105)));
+    assert_true(is_sent_away(0));
+}
+
+static void test_an_answer_has_its_own_time_and_so_has_the_next_request(void **state)
+{
+    (void)state;
+    struct visitor *visitor = visitors_enter(&visitors, ours[0], 100);
+    visitor_is_answered(visitor, 104);
+    assert_true(visitors_send_away_the_late(&visitors, 113) == 104 + ANSWER_SECONDS);
+    visitor_may_ask(visitor, 113);
+    assert_true(visitors_send_away_the_late(&visitors, 117) == 113 + REQUEST_SECONDS);
+    assert_false(is_sent_away(0));
+}
+
+static void test_whoever_is_sent_away_stays_so(void **state)
+{
+    (void)state;
+    struct visitor *visitor = visitors_enter(&visitors, ours[0], 100);
+    visitors_send_away_the_late(&visitors, 200);
+    visitor_is_answered(visitor, 200);
+    assert_true(isinf(visitors_send_away_the_late(&visitors, 300)));
+}
+
+static void enter(int from, int to, double now)
+{
+    for (int i = from; i < to; i++)
+        visitors_enter(&visitors, ours[i], now);
+}
+
+static void test_in_a_crowd_the_silent_are_sent_away_soon(void **state)
+{
+    (void)state;
+    enter(0, VISITORS_SERVED, 100);
+    assert_true(visitors_send_away_the_late(&visitors, 101) == 100 + REQUEST_SECONDS);
+    enter(VISITORS_SERVED, VISITORS_SERVED + 1, 101);
+    assert_true(visitors_send_away_the_late(&visitors, 101) == 101 + HURRIED_REQUEST_SECONDS);
+    for (int i = 0; i <= VISITORS_SERVED; i++)
+        assert_int_equal(is_sent_away(i), i < VISITORS_SERVED);
+    assert_true(visitors_send_away_the_late(&visitors, 102) == 101 + REQUEST_SECONDS);
+}
+
+static void test_in_a_crowd_who_is_answered_has_more_time_than_who_is_silent(void **state)
+{
+    (void)state;
+    struct visitor *answered = visitors_enter(&visitors, ours[0], 100);
+    visitor_is_answered(answered, 100.5);
+    enter(1, VISITORS_SERVED + 1, 101);
+    assert_true(visitors_send_away_the_late(&visitors, 101) == 101 + HURRIED_REQUEST_SECONDS);
+    assert_false(is_sent_away(0));
+    visitors_send_away_the_late(&visitors, 100.5 + HURRIED_ANSWER_SECONDS);
+    assert_true(is_sent_away(0));
+}
+
+static void test_who_has_left_makes_room_for_others(void **state)
+{
+    (void)state;
+    struct visitor *first = visitors_enter(&visitors, ours[0], 100);
+    enter(1, VISITORS_SERVED, 100);
+    visitor_leaves(first);
+    enter(VISITORS_SERVED, VISITORS_SERVED + 1, 101);
+    assert_true(visitors_send_away_the_late(&visitors, 101) == 100 + REQUEST_SECONDS);
+}
+
+static void test_nobody_has_no_deadline(void **state)
+{
+    (void)state;
+    assert_true(isinf(visitors_send_away_the_late(&visitors, 1000)));
+}
+
+#define CROWD_TEST(test) cmocka_unit_test_setup_teardown(test, make_crowd, drop_crowd)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CROWD_TEST(test_a_request_that_takes_too_long_is_sent_away_however_busy),
+        CROWD_TEST(test_an_answer_has_its_own_time_and_so_has_the_next_request),
+        CROWD_TEST(test_whoever_is_sent_away_stays_so),
+        CROWD_TEST(test_in_a_crowd_the_silent_are_sent_away_soon),
+        CROWD_TEST(test_in_a_crowd_who_is_answered_has_more_time_than_who_is_silent),
+        CROWD_TEST(test_who_has_left_makes_room_for_others),
+        CROWD_TEST(test_nobody_has_no_deadline),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
