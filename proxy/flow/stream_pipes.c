@@ -354,12 +354,13 @@ static bool drain_first(struct cursor *cursor, struct transport *to, enum io *io
 
 enum io cursor_drain_pipes(struct cursor *cursor, struct transport *to)
 {
-    uint64_t most = cursor->position + DRAIN_MOST;
+    uint64_t share = cursor->last - cursor->position;
+    uint64_t until = cursor->position + (share < DRAIN_MOST ? share : DRAIN_MOST);
     enum io  first;
     enum io  io;
     bool     more = drain_first(cursor, to, &first);
 
-    for (io = first; more && cursor->pipes != NULL && cursor->position < most;)
+    for (io = first; more && cursor->pipes != NULL && cursor->position < until;)
         more = drain_first(cursor, to, &io);
     return first == IO_OK && io == IO_AGAIN ? IO_OK : io;
 }
