@@ -264,7 +264,8 @@ static void note_lag(struct shadow *sh, uint64_t lag)
 
 static void note_reached(struct shadow *sh)
 {
-    if (sh->was_reached || (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
+    if (sh->was_reached || !transport_is_open(sh->transport) ||
+        (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
         return;
     sh->was_reached = true;
     choice_reached(sh->mirror, sh->index, sh->probe);
