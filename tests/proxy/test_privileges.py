@@ -130,7 +130,8 @@ def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel
             exchange(mirror, listener)
 
 
-def test_a_path_that_the_user_may_not_make_is_refused_without_a_word_about_ports(doppel, server, tmp_path, place):
+def test_a_path_that_the_user_may_not_make_is_refused_without_a_word_of_ports(doppel, server, tmp_path,
+                                                                             place):
     tmp_path.chmod(0o700)
     path, configuration = tmp_path / "socket", place / "doppel.conf"
     configuration.write_text("user = nobody\nlisten = 127.0.0.1:0\n")
