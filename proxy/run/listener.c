@@ -210,7 +210,7 @@ static bool accept_failed(struct listener *listener, int error)
     struct listeners *all = listener->all;
     uint64_t          suppressed;
 
-    if (error == EAGAIN)
+    if (error == EAGAIN || error == EINVAL) /* EINVAL: of a generation that was never opened */
         return false;
     if (error == EINTR)
         return true;

@@ -914,6 +914,26 @@ def test_who_is_told_to_stop_during_a_reload_stops(doppel, server, file, signals
     end_in_good_order(mirror, clients)
 
 
+def test_workers_that_were_about_to_be_more_end_with_the_rest(doppel, server, file, tmp_path):
+    """They stand still at their start, so that their own sockets are bound, and do not listen."""
+    primary, conf = server(echo), tmp_path / "resolv.conf"
+    os.mkfifo(conf)
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    file.write(primary, workers=3, resolv_conf=conf)
+    mirror.signal(signal.SIGHUP)
+    eventually(lambda: len(mirror.workers()) == 4, "new workers start")
+    mirror.signal(signal.SIGQUIT)
+    mirror.wait_log(" draining ")
+
+    (tmp_path / "usual").write_text("nameserver 127.0.0.1\n")
+    writer = os.open(conf, os.O_RDWR)
+    os.replace(tmp_path / "usual", conf)
+    os.close(writer)                        # they go on
+
+    assert mirror.wait_exit() == 0
+
+
 def test_a_reload_while_it_drains_is_refused(doppel, server, file):
     primary = server(echo)
     file.write(primary, drain_timeout="1h")
