@@ -438,8 +438,10 @@ static enum io tls_read_result(struct transport *t, enum io io)
     }
     if (io == IO_END)
         return read_end(t);
-    if (io == IO_OK)
-        return IO_OK; /* still readable: only IO_AGAIN means that there is no more */
+    if (io == IO_OK) {
+        t->readable = !tls_is_drained(t->tls) || t->broken;
+        return IO_OK;
+    }
     t->at_end = true;
     return tls_failed(t);
 }

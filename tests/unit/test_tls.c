@@ -312,6 +312,53 @@ static void test_T08_what_is_left_of_a_record_is_pending(void **state)
     close_pair(&pair);
 }
 
+/* T8: records that came together lie with their own connection, whoever is read in between. */
+static void test_T08_bytes_ahead_stay_with_their_connection(void **state)
+{
+    struct pair pairs[2];
+    char        byte;
+    size_t      moved;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        open_pair(&pairs[i], false, TLS1_3_VERSION);
+        for (char record = 0; record < 10; record++) {
+            const char word[] = { (char)(10 * i + record), 100 };
+            assert_int_equal(SSL_write(pairs[i].theirs, word, sizeof word), sizeof word);
+        }
+    }
+    for (int n = 0; n < 20; n++) {
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(read_once(pairs[i].ours, &byte, 1, &moved), IO_OK);
+            assert_int_equal(byte, n % 2 == 0 ? 10 * i + n / 2 : 100);
+            assert_int_equal(recv(pairs[i].sockets[0], &byte, 1, MSG_PEEK), -1);
+            assert_int_equal(tls_has_pending(pairs[i].ours), n < 19);
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        close_pair(&pairs[i]);
+}
+
+static void test_what_comes_after_an_empty_socket_is_read_at_once(void **state)
+{
+    struct pair pair;
+    char        bytes[100];
+    size_t      moved;
+
+    (void)state;
+    open_pair(&pair, false, TLS1_3_VERSION);
+    for (int i = 0; i < 3; i++) {
+        SSL_write(pair.theirs, "hello", 5);
+        assert_int_equal(read_once(pair.ours, bytes, sizeof bytes, &moved), IO_OK);
+        assert_int_equal(moved, 5);
+        assert_true(tls_is_drained(pair.ours));
+    }
+    SSL_write(pair.theirs, "hello", 5);
+    assert_int_equal(read_once(pair.ours, bytes, 2, &moved), IO_OK);
+    assert_false(tls_is_drained(pair.ours));
+    close_pair(&pair);
+}
+
 struct reader {
     struct transport *transport;
     size_t            bytes;
@@ -462,6 +509,8 @@ int main(void)
         cmocka_unit_test(test_T06_T27_reading_goes_on_while_a_write_is_unfinished),
         cmocka_unit_test(test_T07_an_old_error_does_not_count),
         cmocka_unit_test(test_T08_what_is_left_of_a_record_is_pending),
+        cmocka_unit_test(test_T08_bytes_ahead_stay_with_their_connection),
+        cmocka_unit_test(test_what_comes_after_an_empty_socket_is_read_at_once),
         cmocka_unit_test(test_T08_pending_bytes_leave_the_loop_its_turns),
         cmocka_unit_test(test_T09_close_notify_behind_bytes_is_pending),
         cmocka_unit_test(test_T10_an_end_without_close_notify_ends_and_is_counted),
