@@ -391,6 +391,19 @@ static bool is_complete(const struct build *build)
            original_is_possible(build) && transparent_is_possible(build);
 }
 
+/* When the client has gone a shadow is cut after its linger, greeted or not. */
+static void warn_of_late_greetings(const struct build *build)
+{
+    for (size_t i = 0; i < build->config->shadow_count; i++) {
+        const struct shadow_config *shadow = &build->config->shadows[i];
+        if (shadow->greeting > 0 && shadow->greeting >= shadow->linger)
+            settings_warn(build->warnings,
+                          "shadow %s: its greeting time is not below its linger time, so a short "
+                          "session may end before it gets a byte; raise linger=",
+                          shadow->name);
+    }
+}
+
 static bool build_all(struct build *build)
 {
     set_defaults(build);
@@ -404,6 +417,7 @@ static bool build_all(struct build *build)
     for (enum source source = SOURCE_FILE; source <= SOURCE_FLAG; source++)
         if (!apply_shadows(build, source))
             return false;
+    warn_of_late_greetings(build);
     return is_complete(build);
 }
 

@@ -177,13 +177,16 @@ struct log_change *log_prepare(const struct log_options *options, struct fault *
     return NULL;
 }
 
-/* Takes the outlet. */
+/* Takes the outlet.  What the former one does not take is told in the log, wherever that is now. */
 static void sink_move(struct sink *sink, struct outlet *outlet)
 {
     if (outlet->said == NULL)
         return;
     sink_drain(sink);
+    sink_drop_all(sink);
+    uint64_t dropped = sink->dropped;
     sink_close(sink);
+    sink->dropped = dropped;
     sink->outlet = *outlet;
     *outlet = (struct outlet){ .fd = -1 };
 }

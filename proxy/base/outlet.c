@@ -68,6 +68,7 @@ static void open_inherited(struct outlet *outlet, int inherited)
     if (outlet->fd >= 0)
         return;
     outlet->fd = fcntl(inherited, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    lseek(outlet->fd, 0, SEEK_END); /* a file in which we wrote by another description before */
     if (S_ISSOCK(kind.st_mode))
         outlet->way = OUTLET_SENDS;
     else if (!S_ISREG(kind.st_mode))

@@ -74,6 +74,7 @@ struct shadow_row {
     alignas(CACHE_LINE) struct breaker breaker;
     alignas(CACHE_LINE) struct bucket bucket;
     struct file_values file;
+    bool is_over; /* nobody but --shadow-for has paused it; only the supervisor looks */
 };
 
 struct slot {
@@ -109,9 +110,11 @@ struct roster {
 };
 
 struct page {
-    _Atomic uint64_t clients_open;       /* over all workers; see COUNT_CLIENTS_OPEN */
-    _Atomic uint64_t shadow_memory;      /* likewise; see COUNT_SHADOW_MEMORY */
-    _Atomic double   drain_deadline;     /* of all generations, like theirs */
+    /* Written by all workers at every session: what they only read must not lie beside it. */
+    alignas(CACHE_LINE) _Atomic uint64_t clients_open;  /* over all; see COUNT_CLIENTS_OPEN */
+    alignas(CACHE_LINE) _Atomic uint64_t shadow_memory; /* likewise; see COUNT_SHADOW_MEMORY */
+
+    alignas(CACHE_LINE) _Atomic double drain_deadline;  /* of all generations, like theirs */
     struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */

@@ -26,7 +26,7 @@
 #define BULK        16384 /* a read of at least so many bytes is worth a pipe */
 #define BULK_READS  4     /* in a row, then pipes are used */
 #define RETRY_READS 256   /* large ones, until pipes that failed are tried again */
-#define MOST_PIPES  32    /* of one cursor */
+#define MOST_PIPES  32    /* of one cursor, if its limit is for so many */
 #define PIPE_MOST   ((size_t)512 << 10) /* bytes in one: they may have to be read in one turn */
 #define DRAIN_MOST  ((size_t)256 << 10) /* then no further pipe is begun in this turn */
 #define MOST_PIECES (PIPE_MOST / CHUNK_SIZE + 2)
@@ -233,6 +233,16 @@ static bool append_copy(struct cursor *cursor, struct pipe *from, size_t bytes)
     return true;
 }
 
+/* Whatever little is in a pipe may keep as much memory as a whole one. */
+static size_t most_pipes(const struct cursor *cursor)
+{
+    size_t most = cursor->limit / PIPE_SIZE;
+
+    if (most == 0)
+        return 1;
+    return most < MOST_PIPES ? most : MOST_PIPES;
+}
+
 /* False: the cursor has not got them, and has no pipe. */
 static bool share(struct cursor *cursor, struct pipe *from, size_t bytes)
 {
@@ -241,7 +251,7 @@ static bool share(struct cursor *cursor, struct pipe *from, size_t bytes)
 
     if (last != NULL && last->bytes + bytes <= PIPE_MOST && pipe_copy(from, last, bytes) == bytes)
         return true;
-    if (count > 0 && (count >= MOST_PIPES || pipes_are_scarce(cursor->stream->pipes)) &&
+    if (count > 0 && (count >= most_pipes(cursor) || pipes_are_scarce(cursor->stream->pipes)) &&
         !leave_first(cursor)) {
         stream_detach(cursor);
         return true;
@@ -344,12 +354,13 @@ static bool drain_first(struct cursor *cursor, struct transport *to, enum io *io
 
 enum io cursor_drain_pipes(struct cursor *cursor, struct transport *to)
 {
-    uint64_t most = cursor->position + DRAIN_MOST;
+    uint64_t share = cursor->last - cursor->position;
+    uint64_t until = cursor->position + (share < DRAIN_MOST ? share : DRAIN_MOST);
     enum io  first;
     enum io  io;
     bool     more = drain_first(cursor, to, &first);
 
-    for (io = first; more && cursor->pipes != NULL && cursor->position < most;)
+    for (io = first; more && cursor->pipes != NULL && cursor->position < until;)
         more = drain_first(cursor, to, &io);
     return first == IO_OK && io == IO_AGAIN ? IO_OK : io;
 }

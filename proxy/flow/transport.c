@@ -574,16 +574,18 @@ static bool is_refused(struct transport *t, ssize_t n)
     return true;
 }
 
-/* splice(2) stops before an urgent byte for ever and says EAGAIN; read(2) steps over it. */
+/* splice(2) stops before an urgent byte for ever, and calls that EAGAIN or, with FIN somewhere behind
+ * it, the end; read(2) steps over it. */
 static bool is_at_urgent_byte(struct transport *t, ssize_t n)
 {
-    int is_there = 0;
+    const int error = errno;
+    int       is_there = 0;
 
-    if (n >= 0 || errno != EAGAIN)
+    if (n > 0 || (n < 0 && error != EAGAIN))
         return false;
     if (ioctl(t->io.fd, SIOCATMARK, &is_there) == 0 && is_there)
         t->refuses_splice = true;
-    errno = EAGAIN;
+    errno = error;
     return t->refuses_splice;
 }
 

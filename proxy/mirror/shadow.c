@@ -6,7 +6,7 @@
  *     took the first max-bytes, and an end      mirrored     fin
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
- *     never chosen, or nothing to send          sampled_out, filtered, limit, no_data: no connection
+ *     never chosen, or nothing to send          no connection: mirror/choice.c says why, or no_data
  *
  * Cutting means RST: a FIN would make an incomplete request look complete.  A shadow whose session
  * broke off may take what is on its way first; any other is reset at once.
@@ -264,7 +264,8 @@ static void note_lag(struct shadow *sh, uint64_t lag)
 
 static void note_reached(struct shadow *sh)
 {
-    if (sh->was_reached || (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
+    if (sh->was_reached || !transport_is_open(sh->transport) ||
+        (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
         return;
     sh->was_reached = true;
     choice_reached(sh->mirror, sh->index, sh->probe);

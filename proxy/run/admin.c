@@ -226,9 +226,9 @@ static struct answer answer_request(struct admin *admin, struct MHD_Connection *
     return may_change(admin, connection, &answer) ? control_do(&admin->view, &request) : answer;
 }
 
-/* Takes the answer's text. */
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer answer,
-                                   const char *allowed)
+/* Takes the answer's text.  In a crowd whoever asks without end would keep the others out. */
+static enum MHD_Result send_answer(const struct admin *admin, struct MHD_Connection *connection,
+                                   struct answer answer, const char *allowed)
 {
     if (answer.text == NULL)
         return MHD_NO;
@@ -245,6 +245,8 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allowed);
     if (answer.status == ANSWER_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    if (visitors_are_a_crowd(&admin->visitors))
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result queued = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return queued;
@@ -273,12 +275,13 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
         *seen = admin;
         if (is_fine(admin, connection, path, method, &answer))
             return MHD_YES;
-        return send_answer(connection, answer, find_page(path) != NULL ? "GET, HEAD" : "POST");
+        return send_answer(admin, connection, answer,
+                           find_page(path) != NULL ? "GET, HEAD" : "POST");
     }
     if (*body_bytes > 0)
         return MHD_NO; /* it was not announced */
     visitor_is_answered(visitor_of(connection), clock_now());
-    return send_answer(connection, answer_request(admin, connection, path, method), "");
+    return send_answer(admin, connection, answer_request(admin, connection, path, method), "");
 }
 
 /* --- connections and their time ---------------------------------------------------------- */

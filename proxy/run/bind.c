@@ -21,10 +21,11 @@
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
 {
     char text[ENDPOINT_TEXT];
+    bool is_port = endpoint->kind == ENDPOINT_TCP;
 
     endpoint_print(endpoint, text);
     return fault_set(fault, "cannot listen on %s: %s%s", text, strerrordesc_np(error),
-                     error == EACCES ? " (ports below 1024 need CAP_NET_BIND_SERVICE)" : "");
+                     error == EACCES && is_port ? " (ports below 1024 need CAP_NET_BIND_SERVICE)" : "");
 }
 
 /* A bound socket, or -1 with errno. */

@@ -57,6 +57,7 @@ struct place {
     ev_timer     restart;
     double       started;
     unsigned     quick_deaths; /* in a row */
+    unsigned     failed_starts; /* likewise */
 };
 
 struct crew {
@@ -228,8 +229,20 @@ static void assign_sockets(struct crew *crew)
 
 /* --- dying ------------------------------------------------------------------------------- */
 
-static void restart_later(struct place *place);
+/* Doubled each time. */
+static double restart_delay(unsigned time)
+{
+    return fmin(ldexp(FIRST_RESTART_DELAY, (int)time), LAST_RESTART_DELAY);
+}
 
+static void restart_in(struct place *place, double seconds)
+{
+    ev_timer_set(&place->restart, seconds, 0);
+    ev_timer_start(place->crew->settings.loop, &place->restart);
+    assign_sockets(place->crew);
+}
+
+/* What is missing to start one, descriptors or processes, may be there again at any time. */
 static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct place *place = timer->data;
@@ -239,11 +252,13 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
     if (place->crew->state == CREW_FINISHING)
         return;
     if (start_worker(place)) {
+        place->failed_starts = 0;
+        cell_add(&place->crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
         assign_sockets(place->crew);
         return;
     }
     log_error("supervisor", "worker_not_started", "why=%s", strerrordesc_np(errno));
-    restart_later(place);
+    restart_in(place, restart_delay(place->failed_starts++));
 }
 
 /* No worker lives, and each has died again and again. */
@@ -276,11 +291,8 @@ static void restart_later(struct place *place)
         return;
     }
     if (place->quick_deaths > QUICK_DEATHS)
-        delay = ldexp(FIRST_RESTART_DELAY, (int)(place->quick_deaths - QUICK_DEATHS - 1));
-    cell_add(&crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
-    ev_timer_set(&place->restart, fmin(delay, LAST_RESTART_DELAY), 0);
-    ev_timer_start(crew->settings.loop, &place->restart);
-    assign_sockets(crew);
+        delay = restart_delay(place->quick_deaths - QUICK_DEATHS - 1);
+    restart_in(place, delay);
 }
 
 static void log_death(int status)

@@ -17,11 +17,12 @@ static void tell_workers(struct page *page)
     atomic_fetch_add(&page->epoch, 1);
 }
 
-/* From now on, as if doppel had just started. */
-static void begin_anew(struct shadow_row *row, const struct shadow_config *config, double now)
+/* A new --shadow-for begins, and a shadow that only the former one has paused goes on. */
+static void begin_its_time(struct page *page, size_t row, double duration, double now)
 {
-    atomic_store(&row->begun, now);
-    atomic_store(&row->ends, config->duration > 0 ? now + config->duration : 0);
+    atomic_store(&page->rows[row].ends, duration > 0 ? now + duration : 0);
+    if (page->rows[row].is_over)
+        knobs_pause(page, row, false);
 }
 
 void knobs_offer(struct page *page, size_t row, const struct shadow_config *config, double now)
@@ -29,8 +30,10 @@ void knobs_offer(struct page *page, size_t row, const struct shadow_config *conf
     struct shadow_row  *its = &page->rows[row];
     struct file_values *file = &its->file;
 
-    if (!file->are_known || file->ramp != config->ramp || file->duration != config->duration)
-        begin_anew(its, config, now);
+    if (!file->are_known || file->ramp != config->ramp)
+        atomic_store(&its->begun, now);
+    if (!file->are_known || file->duration != config->duration)
+        begin_its_time(page, row, config->duration, now);
     if (!file->are_known || file->sample != config->sample)
         knobs_sample(page, row, config->sample);
     if (config->breaker.failures == 0)
@@ -51,8 +54,10 @@ void knobs_tick(struct page *page, double now)
 
         if (ends == 0 || now < ends)
             continue;
+        bool was_paused = knobs_is_paused(page, i);
         atomic_store(&row->ends, 0);
         knobs_pause(page, i, true);
+        row->is_over = !was_paused;
         log_info("supervisor", "shadow_paused", "shadow=%s why=%s", row->name,
                  "its --shadow-for is over");
     }
@@ -60,6 +65,7 @@ void knobs_tick(struct page *page, double now)
 
 void knobs_pause(struct page *page, size_t row, bool paused)
 {
+    page->rows[row].is_over = false;
     atomic_store(&page->rows[row].is_paused, paused);
     tell_workers(page);
 }

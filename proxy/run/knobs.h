@@ -17,7 +17,8 @@ struct shadow_config;
 
 /* A configuration knows this row's shadow: what its file says counts, as far as it is not what the
  * file said before; then the knob stays where somebody has turned it.  A new --shadow-ramp or
- * --shadow-for counts from now, in CLOCK_MONOTONIC seconds, on. */
+ * --shadow-for counts from now, in CLOCK_MONOTONIC seconds, on; a new --shadow-for, or none, also
+ * resumes the shadow if the former one has paused it. */
 void knobs_offer(struct page *, size_t row, const struct shadow_config *, double now);
 /* Once a second: pauses shadows whose --shadow-for is over. */
 void knobs_tick(struct page *, double now);

@@ -30,6 +30,35 @@ static void set(json_t *object, const char *key, json_t *value)
     json_object_set_new(object, key, value);
 }
 
+/* Bytes that are not ASCII as in the log: \xe9. */
+static json_t *escaped(const char *text)
+{
+    char *ascii = NULL;
+    size_t length;
+    FILE *out = open_memstream(&ascii, &length);
+
+    if (out == NULL)
+        return NULL;
+    for (const char *c = text; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x80)
+            fputc(*c, out);
+        else
+            fprintf(out, "\\x%02x", (unsigned)(unsigned char)*c);
+    }
+    fclose(out);
+    json_t *string = json_string(ascii);
+    free(ascii);
+    return string;
+}
+
+/* JSON is UTF-8; paths, and so what names them, may be any bytes. */
+static json_t *string_of(const char *text)
+{
+    json_t *string = json_string(text);
+
+    return string != NULL ? string : escaped(text);
+}
+
 /* To the microsecond: more is noise. */
 static json_t *seconds_of(double seconds)
 {
@@ -93,8 +122,8 @@ static json_t *listeners(const struct admin_view *view)
         json_t *listener = json_object();
 
         address_print(&view->listeners[i].address, address);
-        set(listener, "name", json_string(view->listeners[i].name));
-        set(listener, "address", json_string(address));
+        set(listener, "name", string_of(view->listeners[i].name));
+        set(listener, "address", string_of(address));
         json_array_append_new(list, listener);
     }
     return list;
@@ -144,7 +173,7 @@ static json_t *primaries(const struct config *config)
     json_t *list = json_array();
 
     for (size_t i = 0; i < config->primary_count; i++)
-        json_array_append_new(list, json_string(config->primaries[i].name));
+        json_array_append_new(list, string_of(config->primaries[i].name));
     return list;
 }
 
@@ -246,7 +275,7 @@ static json_t *shadow(const struct admin_view *view, size_t index)
 
     endpoint_print(&config->target.endpoint, address);
     set(object, "name", json_string(config->name));
-    set(object, "address", json_string(address));
+    set(object, "address", string_of(address));
     set(object, "paused", json_boolean(knobs_is_paused(view->page, row)));
     set(object, "sample", json_real(knobs_sample_of(view->page, row)));
     set(object, "breaker", breaker(&view->page->rows[row].breaker));
@@ -314,7 +343,7 @@ char *status_print(const struct admin_view *view, const char *configuration, dou
     set(status, "ready", json_boolean(*view->ready));
     set(status, "mirroring", json_boolean(knobs_mirroring_is_on(view->page)));
     set(status, "generation", json_integer(view->page->generation));
-    set(status, "configuration", json_string(configuration));
+    set(status, "configuration", string_of(configuration));
     set(status, "listeners", listeners(view));
     set(status, "workers", workers(view->page));
     set(status, "primaries", primaries(view->config));

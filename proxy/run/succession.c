@@ -36,6 +36,7 @@ struct succession {
     struct generation         *starting; /* NULL: none */
     struct generation         *leaving;  /* retired, but may still take clients; NULL: none */
     struct generation         *failing;  /* given up, but its workers may still live; NULL: none */
+    bool                       is_last;  /* what serves now: there is no reload any more */
     bool                       is_draining;
     bool                       again;    /* a reload was asked for meanwhile */
     double                     began;    /* of the reload under way */
@@ -65,7 +66,7 @@ static void say_failed(const struct succession *s, const char *why)
 {
     count(s, COUNT_RELOADS_FAILED);
     log_error("supervisor", "reload_failed", "why=%s", why);
-    if (!s->is_draining)
+    if (!s->is_last)
         notify_ready("serving; the last reload failed");
 }
 
@@ -227,7 +228,7 @@ static void begin(struct succession *s)
 
 void succession_reload(struct succession *s)
 {
-    if (s->is_draining)
+    if (s->is_last)
         say_failed(s, "doppel is draining");
     else if (s->starting != NULL || s->leaving != NULL || s->failing != NULL)
         s->again = true;
@@ -270,11 +271,18 @@ const struct generation *succession_newest(const struct succession *s)
     return s->serving != NULL ? s->serving : s->starting;
 }
 
+void succession_end(struct succession *s)
+{
+    s->is_last = true;
+    s->again = false;
+}
+
 void succession_drain(struct succession *s)
 {
     s->is_draining = true;
-    s->again = false;
-    s->starting = s->leaving = NULL;
+    s->leaving = NULL;
+    if (s->serving != NULL)
+        s->starting = NULL;
     ev_timer_stop(s->settings.loop, &s->patience);
     doors_close(s->making.doors);
     for (struct generation *g = s->newest; g != NULL; g = g->older)
@@ -309,7 +317,7 @@ static bool is_over(const struct generation *g)
     return g->state == GENERATION_FINISHING && crew_is_gone(g->crew);
 }
 
-/* The one that serves last is kept: its configuration is what the admin endpoint shows. */
+/* The newest is kept: its configuration is what the admin endpoint shows. */
 static void free_old(struct succession *s)
 {
     struct generation **link = &s->newest;
@@ -317,7 +325,7 @@ static void free_old(struct succession *s)
     while (*link != NULL) {
         struct generation *g = *link;
 
-        if (g == s->serving || !is_over(g)) {
+        if (g == succession_newest(s) || !is_over(g)) {
             link = &g->older;
             continue;
         }

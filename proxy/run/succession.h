@@ -41,7 +41,10 @@ const struct generation *succession_newest(const struct succession *);
 /* Reads the configuration once more and starts a generation with it.  While another one starts it is
  * remembered and done afterwards, once however often it was asked for. */
 void succession_reload(struct succession *);
-/* Every generation finishes by the page's deadline, then on_ended() follows. */
+/* No reload begins from now on; one that has begun goes on. */
+void succession_end(struct succession *);
+/* After succession_end(): every generation finishes by the page's deadline, then on_ended()
+ * follows. */
 void succession_drain(struct succession *);
 void succession_kill(struct succession *);
 /* Call it after SIGCHLD. */

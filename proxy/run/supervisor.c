@@ -248,6 +248,7 @@ static void start_draining(struct supervisor *sup, int number)
     sup->is_draining = true;
     sup->is_ready = false;
     sup->is_patient = number == SIGQUIT;
+    succession_end(sup->succession);
     say_draining(sup, number, delay);
     notify_stopping("draining");
     if (delay > 0) {

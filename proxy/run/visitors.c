@@ -24,15 +24,6 @@ static void send_away(struct visitor *visitor)
     visitor->deadline = visitor->hurried = INFINITY;
 }
 
-static bool is_crowd(const struct visitors *visitors)
-{
-    size_t served = 0;
-
-    for (size_t i = 0; i < VISITORS_MOST; i++)
-        served += is_served(&visitors->all[i]);
-    return served > VISITORS_SERVED;
-}
-
 bool visitors_are_full(const struct visitors *visitors)
 {
     size_t i = 0;
@@ -77,9 +68,18 @@ void visitor_may_ask(struct visitor *visitor, double now)
     may_stay(visitor, now + REQUEST_SECONDS, now + HURRIED_REQUEST_SECONDS);
 }
 
+bool visitors_are_a_crowd(const struct visitors *visitors)
+{
+    size_t served = 0;
+
+    for (size_t i = 0; i < VISITORS_MOST; i++)
+        served += is_served(&visitors->all[i]);
+    return served > VISITORS_SERVED;
+}
+
 double visitors_send_away_the_late(struct visitors *visitors, double now)
 {
-    bool   hurry = is_crowd(visitors);
+    bool   hurry = visitors_are_a_crowd(visitors);
     double next = INFINITY;
 
     for (size_t i = 0; i < VISITORS_MOST; i++) {

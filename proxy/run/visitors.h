@@ -8,7 +8,8 @@
  *
  * The HTTP library knows only a timeout of inactivity, with which a byte a second holds a connection
  * for ever.  Here time runs from the beginning of a request to its last byte.  And who asks at once
- * is answered soon even while a thousand others say nothing: in a crowd all must hurry.
+ * is answered soon even while a thousand others say nothing, or take their answers slowly: in a crowd
+ * all must hurry, and each is to leave after one answer (admin.c closes its connection).
  *
  * To be sent away is to have one's connection shut down; whoever owns it sees its end and closes it.
  */
@@ -24,7 +25,7 @@
 #define REQUEST_SECONDS         5.0  /* to the last byte of a request */
 #define ANSWER_SECONDS          10.0 /* to the last byte of an answer, for whoever reads slowly */
 #define HURRIED_REQUEST_SECONDS 0.1
-#define HURRIED_ANSWER_SECONDS  1.0
+#define HURRIED_ANSWER_SECONDS  0.15 /* so a long queue moves on within a health check's patience */
 
 /* Times are CLOCK_MONOTONIC seconds; INFINITY: sent away. */
 struct visitor {
@@ -48,6 +49,8 @@ void visitor_is_answered(struct visitor *, double now);
 void visitor_may_ask(struct visitor *, double now);
 /* There are VISITORS_MOST. */
 bool visitors_are_full(const struct visitors *);
+/* There are more than VISITORS_SERVED. */
+bool visitors_are_a_crowd(const struct visitors *);
 /* Sends away whose time is over.  Answers when it must be called again; INFINITY: nobody waits. */
 double visitors_send_away_the_late(struct visitors *, double now);
 

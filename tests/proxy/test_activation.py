@@ -206,6 +206,27 @@ def test_the_manager_hears_of_reloads_whether_they_succeed_or_not(manager, doppe
     exchange(mirror)
 
 
+def test_during_the_drain_delay_nothing_is_reloaded_and_the_manager_hears_no_more(manager, doppel, server,
+                                                                                  tmp_path):
+    configuration = tmp_path / "doppel.conf"
+    configuration.write_text("workers = 1\ndrain-delay = 1h\n")
+    mirror = doppel(server(echo), "-c", str(configuration), workers=None, **manager.start())
+    mirror.expect(exit_status=1)
+    mirror.signal(signal.SIGTERM)
+    manager.wait_said("STOPPING=1")
+
+    mirror.signal(signal.SIGHUP)
+
+    said, = mirror.wait_log(" reload_failed ", level="error")
+    assert said.fields["why"] == "doppel is draining"
+    assert mirror.get("/reload", method="POST")[0] == 409
+    exchange(mirror)
+    assert mirror.log(" reloaded ") == []
+    assert mirror.stop() == 1
+    assert len(manager.said("STOPPING=1")) == 1
+    assert [list(message)[0] for message in manager.heard] == ["READY", "STOPPING"]
+
+
 def test_a_passed_socket_that_a_reload_left_out_serves_again_later(manager, doppel, server, tmp_path):
     manager.listen()
     manager.listen()

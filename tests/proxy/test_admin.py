@@ -32,7 +32,7 @@ def test_health_and_readiness_are_green_while_serving(doppel, server):
     assert mirror.get("/readyz") == (200, "ready\n")
 
 
-def test_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
+def test_L23_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
     mirror = doppel(server(state="refusing"), shadows=[server(state="refusing")])
     mirror.expect(identity="prefix")
     mirror.connect().drain()
@@ -40,7 +40,7 @@ def test_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
     assert mirror.get("/readyz")[0] == mirror.get("/healthz")[0] == 200
 
 
-def test_while_draining_it_is_alive_and_not_ready(doppel, server):
+def test_L23_while_draining_it_is_alive_and_not_ready(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
     client = mirror.connect()
@@ -485,6 +485,28 @@ def test_L20_a_thousand_connections_do_not_keep_an_honest_one_out(doppel, server
     for one in crowd:
         one.close()
     assert ask(where, "/healthz")[0] == 200
+
+
+def last_answers(where, count):
+    """How many of so many that ask at the same time are told that theirs is the last answer."""
+    crowd = [socket.create_connection(where, timeout=patient()) for _ in range(count)]
+    answers = []
+    for one in crowd:
+        with one:
+            try:
+                one.sendall(GET + b"\r\n")
+                answers.append(one.recv(4096))
+            except OSError:
+                answers.append(b"")         # it came too late, and was sent away
+    return sum(b"Connection: close" in answer for answer in answers)
+
+
+def test_L20_in_a_crowd_a_connection_gets_one_answer(doppel, server):
+    """Else those who ask without end would be the only ones who are answered."""
+    where = tcp_admin(with_tcp_admin(doppel, server))
+
+    assert last_answers(where, 16) == 0
+    eventually(lambda: last_answers(where, 60) > 0, "an answer that is the last")
 
 
 def test_L20_connections_that_ask_nothing_disturb_nobody(doppel, server):

@@ -8,7 +8,7 @@ import pytest
 
 from support import crowd as crowds
 from support.pattern import KIB, pattern
-from support.peers import echo, reset_after, sink
+from support.peers import echo, greet, reset_after, sink
 from support.proxy import shadow
 from support.waiting import eventually
 
@@ -118,6 +118,21 @@ def test_S16_a_shadow_that_cannot_be_opened_counts_however_it_fails(doppel, serv
 
     assert [entry["result"] for entry in entries] == ["detached", "detached", "breaker"]
     assert entries[0]["reason"] == ("tls" if end == "tls" else "connect_timeout")
+
+
+def test_a_shadow_that_is_down_counts_also_when_no_byte_waited_for_it(doppel, server):
+    mirror = doppel(server(greet(b"welcome")), shadows=[
+        shadow(server(state="refusing"), breaker=f"3/{LONG}", connect_on="start")])
+    for _ in range(4):
+        client = mirror.connect()
+        assert client.recv_exact(7) == b"welcome"
+        client.finish()
+        assert client.drain() == "fin"
+        mirror.access_log(len(mirror.clients))
+
+    results = [mirror.shadow(number, "shadow0")["result"] for number in range(4)]
+    assert results == 3 * ["detached"] + ["breaker"]
+    assert state(mirror) == OPEN
 
 
 def test_exactly_one_session_is_the_probe_however_many_come(doppel, server):

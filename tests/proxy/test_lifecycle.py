@@ -335,6 +335,26 @@ def test_L10_term_after_quit_and_once_more_ends_it_at_once(doppel, server):
 
 # L11: exit in the middle of a flush.
 
+def test_L10_signals_before_the_first_worker_is_ready_are_obeyed(doppel, server, tmp_path):
+    """Its worker stands still at its start: nobody writes into the file that it reads."""
+    conf = tmp_path / "resolv.conf"
+    os.mkfifo(conf)
+    mirror = doppel(server(echo), "--resolv-conf", str(conf), wait=False)
+    mirror.expect(exit_status=1, identity="none")
+    eventually(lambda: len(mirror.workers()) == 1, "a worker starts")
+    mirror.wait_log(" starting ")
+
+    mirror.signal(signal.SIGQUIT)
+    mirror.wait_log(" draining ")
+    assert mirror.status()["listeners"] != []
+    mirror.signal(signal.SIGTERM)
+    mirror.wait_log(" draining ", 2)
+    assert not is_ready(mirror)
+    mirror.signal(signal.SIGTERM)
+
+    assert mirror.wait_exit() == 1
+
+
 @pytest.mark.parametrize("hurried", [False, True])
 def test_L11_a_stop_while_a_flush_is_under_way_is_clean(doppel, server, hurried):
     primary, stalled = server(answer(50 * MIB)), server(hold, rcvbuf=4096)

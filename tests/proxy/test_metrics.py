@@ -1,8 +1,11 @@
 """
 test_metrics.py — /metrics is a page that Prometheus reads: valid, complete, bounded, and true.
 """
+import threading
+
 import pytest
 
+from support import crowd as crowds
 from support.pattern import KIB, pattern
 from support.peers import echo, sink
 from support.prometheus import Page, page_of
@@ -28,7 +31,7 @@ def test_the_reader_finds_what_is_wrong():
             Page(wrong)
 
 
-def test_the_metrics_page_is_valid_before_during_and_after_traffic(doppel, server):
+def test_L22_the_metrics_page_is_valid_before_during_and_after_traffic(doppel, server):
     primary, copy, refusing = server(echo), server(sink), server(state="refusing")
     mirror = doppel(primary, shadows=[copy, shadow(refusing, "gone"), shadow(copy.address, "a.b-c_d")],
                     workers=2)
@@ -52,6 +55,26 @@ def test_the_metrics_page_is_valid_before_during_and_after_traffic(doppel, serve
     assert after.samples["process_open_fds", ()] > 0
 
 
+def test_L22_every_page_under_load_is_whole_and_no_longer_than_before(doppel, crowd, tmp_path):
+    mirror = doppel(crowd.serve(crowds.obey), "--access-log", str(tmp_path / "access"), workers=2,
+                    shadows=[crowd.serve(crowds.swallow) for _ in range(8)])
+    before = page_of(mirror)
+    is_over, pages = threading.Event(), []
+
+    def scrape():
+        while not is_over.is_set():
+            pages.append(set(page_of(mirror).samples))
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    try:
+        crowd.run(mirror.addresses[0], (crowds.exchange(b"e" + pattern(200, i)) for i in range(1000)))
+    finally:
+        is_over.set()
+        scraper.join()
+
+    assert len(pages) > 1 and all(page == set(before.samples) for page in pages)
+
+
 def test_the_metrics_page_has_every_name_of_the_contract(doppel, server):
     mirror = doppel(server(echo), shadows=[server(sink)])
 
@@ -72,7 +95,7 @@ def test_the_metrics_page_has_every_name_of_the_contract(doppel, server):
             "process_open_fds", "process_start_time_seconds"} <= names
 
 
-def test_the_number_of_samples_does_not_grow_with_the_clients(doppel, server):
+def test_L22_the_number_of_samples_does_not_grow_with_the_clients(doppel, server):
     mirror = doppel(server(echo), shadows=[server(sink)])
     before = len(page_of(mirror).samples)
 

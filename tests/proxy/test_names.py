@@ -682,10 +682,10 @@ def test_N20_sessions_that_come_together_ask_once(dns, resolver, doppel, server)
     primary = server(echo)
     mirror = doppel(f"primary.test:{primary.port}", *resolver, "--dns-timeout", "5s")
     serves(mirror, primary)
-    clients = [mirror.connect() for _ in range(1000)]
-
-    for number, client in enumerate(clients):
-        client.send(pattern(20, number))
+    clients = []
+    for number in range(1000):
+        clients.append(mirror.connect())
+        clients[-1].send(pattern(20, number))
 
     for number, client in enumerate(clients):
         assert client.recv_exact(20) == pattern(20, number)

@@ -130,6 +130,21 @@ def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel
             exchange(mirror, listener)
 
 
+def test_a_path_that_the_user_may_not_make_is_refused_without_a_word_about_ports(doppel, server, tmp_path, place):
+    tmp_path.chmod(0o700)
+    path, configuration = tmp_path / "socket", place / "doppel.conf"
+    configuration.write_text("user = nobody\nlisten = 127.0.0.1:0\n")
+    mirror = doppel(server(echo), "-c", str(configuration), listens=[], wait=False)
+    mirror.wait_log(" listening ")
+    mirror.expect(descriptors=False)
+
+    configuration.write_text(f"user = nobody\nlisten = unix:{path}\n")
+    mirror.signal(signal.SIGHUP)
+
+    said, = mirror.wait_log(" reload_failed ", level="error")
+    assert said.fields["why"] == f"cannot listen on unix:{path}: Permission denied"
+
+
 def as_nobody():
     os.setgroups([])
     os.setgid(NOBODY.pw_gid)
@@ -245,6 +260,26 @@ def test_R06_a_log_that_only_root_may_make_goes_on_in_the_old_file(doppel, serve
 
     assert {line.fields["why"] for line in said} == {"Permission denied"}
     eventually(lambda: len((tmp_path / "access.1").read_text().splitlines()) == 1, "the line")
+
+
+def test_a_reload_back_to_stderr_writes_behind_what_stands_there(doppel, server, place):
+    """The shell opened that file, without O_APPEND, and only root may open it again."""
+    os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+    log, configuration = place / "stderr", place / "doppel.conf"
+    configuration.write_text("user = nobody\n")
+    with open(log, "wb") as stderr:
+        mirror = doppel(server(echo), "-c", str(configuration), stderr=stderr)
+        at_start = log.read_text()
+        for number, text in enumerate((f"user = nobody\nlog-file = {place}/log\n", "user = nobody\n"), 1):
+            configuration.write_text(text)
+            mirror.signal(signal.SIGHUP)
+            mirror.wait_metric("doppel_reloads_total", number, result="ok")
+        exchange(mirror)
+        assert mirror.stop() == 0
+
+    assert at_start.count(" listening ") == 1
+    assert log.read_text().startswith(at_start)
+    assert log.read_text().splitlines()[-1].count(" totals ") == 1
 
 
 # The memory.

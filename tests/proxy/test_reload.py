@@ -100,7 +100,7 @@ def _say(**settings):
 
 
 def _half_a_certificate(setup):
-    """T20: whoever renews it has not finished."""
+    """Whoever renews it has not finished."""
     with open(setup.certificate, "r+") as pem:
         pem.truncate(os.path.getsize(setup.certificate) // 2)
 
@@ -147,7 +147,7 @@ BAD = {
     "a source that is not ours": (_say(source="192.0.2.1"), "192.0.2.1"),
     "a certificate that is not there": (_say(listens=["tls://127.0.0.1:0"], tls_cert="/missing.pem"),
                                         "/missing.pem"),
-    "T20 a certificate half written": (_half_a_certificate, "certificate"),
+    "a certificate half written": (_half_a_certificate, "certificate"),
     "a key of another certificate": (_another_key, "key"),
     "authorities that are not there": (
         lambda setup: setup.file.write("tls://localhost:1?ca=/missing.pem"), "/missing.pem"),
@@ -173,6 +173,7 @@ def setup(doppel, server, authority, file):
 
 @pytest.mark.parametrize("change, why", BAD.values(), ids=BAD.keys())
 def test_L06_a_reload_that_cannot_be_changes_nothing_and_says_why(setup, change, why):
+    """Half a certificate (T20) included."""
     mirror, context = setup.mirror, setup.authority.client_context()
     before = mirror.connect(), secure(mirror.connect(1), context, "localhost")
     for client in before:

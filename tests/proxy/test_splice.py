@@ -4,6 +4,7 @@ whatever splice(2), tee(2) and pipe2(2) say, and however different the shadows a
 """
 import os
 import re
+import signal
 import socket
 import subprocess
 from contextlib import contextmanager
@@ -143,23 +144,30 @@ def test_Z05_what_the_kernel_refuses_to_splice_is_copied(doppel, server, faults,
 
 
 @pytest.mark.parametrize("io", ["splice", "auto"])
-def test_C12_an_urgent_byte_in_the_middle_of_much_holds_nothing_up(doppel, server, io):
-    """splice(2) would stop before it for ever, with the socket readable all the time."""
+@pytest.mark.parametrize("not_first", [False, True])
+def test_C12_an_urgent_byte_among_many_holds_nothing_up_and_ends_nothing(doppel, server, io, not_first):
+    """splice(2) stops before it for ever, with the socket readable, or says that this was the end."""
     primary, copy = server(sink, keep=True), server(sink, keep=True)
     mirror = doppel(primary, shadows=[copy], io=io)
     mirror.expect(identity="none")      # the urgent byte is in no tally
     client = mirror.connect()
-    for number in range(2):
-        client.send(pattern(2 * MIB, number))
+    client.send(pattern(2 * MIB, 0))
+    if not_first:
         client.socket.send(b"!", socket.MSG_OOB)
-    client.send(b"the rest")
+        client.send(pattern(2 * MIB, 1))
     mirror.assert_not_spinning()
+    for worker in mirror.workers():
+        os.kill(worker, signal.SIGSTOP)     # so that all of this is there when it looks again
+    client.socket.send(b"!", socket.MSG_OOB)
+    client.send(b"the rest")
     client.finish()
+    for worker in mirror.workers():
+        os.kill(worker, signal.SIGCONT)
 
     assert client.drain() == "fin"
     for peer in (primary.connection(), copy.connection()):
         assert peer.wait_end() == "fin"
-        assert peer.received.bytes == pattern(2 * MIB, 0) + pattern(2 * MIB, 1) + b"the rest"
+        assert peer.received.bytes == pattern(2 * MIB, 0) + pattern(2 * MIB, 1) * not_first + b"the rest"
 
 
 # Z6: endings.
@@ -265,10 +273,11 @@ def test_S17_a_shadow_that_closes_with_bytes_in_its_pipe_takes_nobody_along(dopp
     mirror = doppel(server(sink), shadows=[server(sink)], env=fault.env, release=True, io="splice")
     mirror.expect(identity="prefix")
     client = mirror.connect()
-    client.send(pattern(2 * MIB))
+    client.send(pattern(KIB))
+    eventually(lambda: fault.struck() == 1, "the shadow's fails")
+    client.send(pattern(2 * MIB - KIB, offset=KIB))
     end(client)
 
-    assert fault.struck() == 1
     assert mirror.shadow(0, "shadow0")["reason"] == "rst"
     assert mirror.session(0)["reason"] == "client_fin"
     assert mirror.session(0)["request_bytes"] == 2 * MIB

@@ -1,6 +1,7 @@
 """
 test_status.py — /status says what doppel is doing now, and agrees with /metrics.
 """
+import os
 import re
 
 import pytest
@@ -39,6 +40,18 @@ def test_the_status_names_listeners_workers_primaries_and_shadows(doppel, server
     assert canary["results"]["mirrored"] == canary["reasons"]["fin"] == 1
     assert (status["sessions"]["total"], status["sessions"]["active"]) == (1, 0)
     assert status["sessions"]["closed"]["client_fin"] == 1
+
+
+def test_paths_that_are_no_text_are_shown_as_in_the_log(doppel, server):
+    """JSON is UTF-8, and a path is not always."""
+    primary = os.fsdecode(b"unix:/gone/prim\xe9")
+    mirror = doppel(primary, shadows=[os.fsdecode(b"canary=unix:/gone/shad\xff")])
+
+    status = mirror.status()
+
+    assert status["primaries"] == [r"unix:/gone/prim\xe9"]
+    assert status["shadows"][0]["address"] == r"unix:/gone/shad\xff"
+    assert r"primary            = unix:/gone/prim\xe9" in status["configuration"]
 
 
 def test_the_status_and_the_metrics_agree(doppel, server):

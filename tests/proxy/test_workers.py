@@ -227,6 +227,26 @@ def test_L12_a_worker_that_cannot_be_started_at_once_is_started_later(doppel, se
     assert len(mirror.log(" worker_not_started ", level="error")) == 3
 
 
+@pytest.mark.release
+@pytest.mark.parametrize("call, error", [("fork", "EAGAIN"), ("pipe2", "EMFILE")])
+def test_L12_starting_a_worker_is_tried_again_now_and_then_for_as_long_as_it_takes(doppel, server, faults,
+                                                                                   call, error):
+    fault = faults(f"{call}:errno={error}:who=all", on=False)
+    mirror = doppel(server(echo), env=fault.env)
+    mirror.assert_not_spinning(2.5)     # longer than what counts as quick
+    killed, = mirror.workers()
+
+    fault.on()
+    kill(killed)
+    mirror.wait_log(" worker_not_started ")
+    mirror.assert_not_spinning(2)
+    fault.off()
+
+    assert served(queue(mirror, 5)) == 5
+    mirror.assert_log_count(" worker_not_started ", 2, 4, level="error")
+    assert mirror.metric("doppel_worker_restarts_total") == 1
+
+
 # L13: nothing helps.
 
 @pytest.mark.release

@@ -363,6 +363,16 @@ static void test_an_unknown_variable_is_a_warning_that_names_the_nearest(void **
     assert_refused(load_with(BASE, "DOPPEL_COMPARE=hash"), "DOPPEL_COMPARE is not in this version");
 }
 
+static void test_a_greeting_time_that_linger_does_not_leave_is_warned_of(void **state)
+{
+    (void)state;
+    struct loaded loaded = load(BASE "-d late=h:1?greeting=5s,early=h:1?greeting=4s,h:1?linger=0");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.warnings.count, 1);
+    assert_non_null(strstr(loaded.warnings.texts[0], "shadow late: its greeting time"));
+    forget(&loaded);
+}
+
 static void test_the_socket_wins_over_a_primary_with_a_warning(void **state)
 {
     (void)state;
@@ -989,6 +999,7 @@ int main(void)
         cmocka_unit_test(test_a_flag_wins_over_environment_over_file_over_default),
         cmocka_unit_test(test_a_variable_may_name_a_file_that_holds_its_value),
         cmocka_unit_test(test_an_unknown_variable_is_a_warning_that_names_the_nearest),
+        cmocka_unit_test(test_a_greeting_time_that_linger_does_not_leave_is_warned_of),
         cmocka_unit_test(test_the_socket_wins_over_a_primary_with_a_warning),
         cmocka_unit_test(test_help_version_and_nothing_are_told_apart),
         cmocka_unit_test(test_a_file_reads_as_people_write_it),

@@ -114,6 +114,58 @@ static void a_shadows_time_counts_from_the_file_that_says_it(void **state)
     assert_true(knobs_is_paused(page, row));
 }
 
+static void offer_time(double duration, double ramp)
+{
+    const struct shadow_config config = { .duration = duration, .ramp = ramp, .sample = 100 };
+
+    knobs_offer(page, row, &config, now);
+}
+
+static void a_shadow_whose_time_was_over_goes_on_when_its_file_gives_it_another(void **state)
+{
+    (void)state;
+    offer_time(60, 0);
+    knobs_tick(page, now + 60);
+    assert_true(knobs_is_paused(page, row));
+
+    offer_time(120, 0);
+    assert_false(knobs_is_paused(page, row));
+    knobs_tick(page, now + 120);
+    assert_true(knobs_is_paused(page, row));
+
+    offer_time(0, 0);
+    assert_false(knobs_is_paused(page, row));
+}
+
+static void a_pause_by_hand_survives_a_new_time(void **state)
+{
+    (void)state;
+    offer_time(60, 0);
+    knobs_pause(page, row, true);
+    knobs_tick(page, now + 60);
+
+    offer_time(120, 0);
+
+    assert_true(knobs_is_paused(page, row));
+}
+
+static void ramp_and_time_begin_anew_each_for_itself(void **state)
+{
+    const double began = now;
+
+    (void)state;
+    offer_time(60, 10);
+    now += 30;
+    offer_time(60, 20); /* a new ramp gives no more time */
+    knobs_tick(page, began + 60);
+    assert_true(knobs_is_paused(page, row));
+
+    now += 30;
+    offer_time(90, 20); /* and a new time no new ramp */
+    assert_true(atomic_load(&page->rows[row].begun) == began + 30);
+    now = began;
+}
+
 static void a_file_without_a_breaker_closes_the_one_that_is_open(void **state)
 {
     struct breaker            *breaker = &page->rows[row].breaker;
@@ -138,6 +190,9 @@ int main(void)
         TEST(a_knob_turned_by_hand_survives_a_reload_of_the_same_file),
         TEST(a_file_that_says_something_new_wins),
         TEST(a_shadows_time_counts_from_the_file_that_says_it),
+        TEST(a_shadow_whose_time_was_over_goes_on_when_its_file_gives_it_another),
+        TEST(a_pause_by_hand_survives_a_new_time),
+        TEST(ramp_and_time_begin_anew_each_for_itself),
         TEST(a_file_without_a_breaker_closes_the_one_that_is_open),
         TEST(mirroring_is_on_at_first_and_each_shadow_as_its_file_says),
     };

@@ -544,6 +544,32 @@ static void rotate(const char *path, const char *old, _Atomic uint64_t *generati
     atomic_fetch_add(generation, 1);
 }
 
+static void test_lines_that_nobody_took_are_told_where_the_log_goes_on(void **state)
+{
+    struct log_options options = usual;
+    char path[200];
+    char told[100];
+    int ends[2];
+
+    (void)state;
+    assert_return_code(pipe(ends), errno);
+    open_log_on(ends[1]);
+    log_lines(20000);
+    snprintf(path, sizeof path, "%s", path_of("log"));
+    options.file = path;
+    log_change(log_prepare(&options, NULL));
+    log_lines(1);
+    log_flush();
+    uint64_t lost = atomic_load(&drops);
+    assert_int_equal(count_of(hear(ends[0]), "filler") + lost, 20000);
+    const char *text = content_of(path);
+    assert_int_equal(count_of(text, "filler"), 1);
+    snprintf(told, sizeof told, "warning log dropped sink=log lines=%" PRIu64 "\n", lost);
+    assert_int_equal(count_of(text, told), 1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void test_a_file_that_was_moved_away_is_opened_anew_when_told(void **state)
 {
     char path[200];
@@ -696,6 +722,7 @@ int main(void)
         LOG_TEST(test_lost_access_lines_are_told_in_the_log),
         LOG_TEST(test_a_half_written_line_swallows_no_other),
         LOG_TEST(test_lines_of_several_processes_never_mix),
+        LOG_TEST(test_lines_that_nobody_took_are_told_where_the_log_goes_on),
         LOG_TEST(test_a_file_that_was_moved_away_is_opened_anew_when_told),
         LOG_TEST(test_R06_the_old_file_stays_when_the_new_one_cannot_be_opened),
         LOG_TEST(test_a_file_that_the_log_made_is_given_away_and_no_other),

@@ -111,6 +111,26 @@ static void test_Z13_a_pipe_with_one_byte_counts_as_a_whole_one(void **state)
     clear_scene(&s);
 }
 
+/* Each little piece takes a place in a pipe, and may keep a page: a small limit is for few pipes. */
+static void test_Z13_the_pipes_of_a_laggard_stay_within_its_limit(void **state)
+{
+    struct scene s;
+    struct consumer *primary = raise_upload(&s, 256);
+    struct consumer *shadow = join(&s, 512 * KIB, OVERFLOW_DETACHES);
+
+    (void)state;
+    s.source.gives = 10;
+    for (int i = 0; i < 3000; i++) {
+        fill(&s);
+        drain_all(&s, primary);
+        settle(&s);
+        assert_true(stream_spared(s.stream) <= 512 * KIB + lag_of(&s, shadow) + CHUNK_SIZE);
+    }
+    assert_int_equal(lag_of(&s, shadow), 30000);
+    drain_all(&s, shadow);
+    clear_scene(&s);
+}
+
 /* One that is ahead has to leave its pipes, and takes along one that is behind it: that one has had
  * its copy of what comes just now, and must not lose it. */
 static void test_a_laggard_that_is_read_out_for_another_one_loses_nothing(void **state)
@@ -285,6 +305,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_laggard_keeps_its_bytes_in_pipes_as_long_as_there_are_some,
                                start_clean),
         cmocka_unit_test_setup(test_Z13_a_pipe_with_one_byte_counts_as_a_whole_one, start_clean),
+        cmocka_unit_test_setup(test_Z13_the_pipes_of_a_laggard_stay_within_its_limit, start_clean),
         cmocka_unit_test_setup(test_a_laggard_that_is_read_out_for_another_one_loses_nothing,
                                start_clean),
         cmocka_unit_test_setup(test_without_memory_for_a_laggard_only_it_is_cut_off, start_clean),

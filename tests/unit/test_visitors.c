@@ -92,7 +92,9 @@ static void test_in_a_crowd_the_silent_are_sent_away_soon(void **state)
     (void)state;
     enter(0, VISITORS_SERVED, 100);
     assert_true(visitors_send_away_the_late(&visitors, 101) == 100 + REQUEST_SECONDS);
+    assert_false(visitors_are_a_crowd(&visitors));
     enter(VISITORS_SERVED, VISITORS_SERVED + 1, 101);
+    assert_true(visitors_are_a_crowd(&visitors));
     assert_true(visitors_send_away_the_late(&visitors, 101) == 101 + HURRIED_REQUEST_SECONDS);
     for (int i = 0; i <= VISITORS_SERVED; i++)
         assert_int_equal(is_sent_away(i), i < VISITORS_SERVED);
@@ -103,11 +105,11 @@ static void test_in_a_crowd_who_is_answered_has_more_time_than_who_is_silent(voi
 {
     (void)state;
     struct visitor *answered = visitors_enter(&visitors, ours[0], 100);
-    visitor_is_answered(answered, 100.5);
+    visitor_is_answered(answered, 100.99);
     enter(1, VISITORS_SERVED + 1, 101);
     assert_true(visitors_send_away_the_late(&visitors, 101) == 101 + HURRIED_REQUEST_SECONDS);
     assert_false(is_sent_away(0));
-    visitors_send_away_the_late(&visitors, 100.5 + HURRIED_ANSWER_SECONDS);
+    visitors_send_away_the_late(&visitors, 100.99 + HURRIED_ANSWER_SECONDS);
     assert_true(is_sent_away(0));
 }
 
