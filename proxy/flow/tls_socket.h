@@ -21,7 +21,7 @@ struct tls_socket {
     const char *ahead;      /* received, and not asked for yet: in the scratch, or kept */
     size_t      ahead_length;
     char       *kept;       /* NULL: it is in the scratch, which is everybody's */
-    bool        is_starved; /* a call found no memory in the kernel; whoever calls the SSL clears it */
+    bool        is_starved; /* a call found no memory in the kernel; the caller clears it */
     bool        is_empty;   /* the last receive says so: the next one need not ask */
     bool        is_at_end;
     bool        is_lost;    /* there was no memory to keep what was ahead: the next read fails */
