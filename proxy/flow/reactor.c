@@ -6,6 +6,9 @@
  *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
  *  - the lasting: what a connection needs only if it lasts is not done for the many that do not.
  *  - the starved: no event says that the kernel has memory again, so a timer does.
+ *  - those with more: no event says that a transport itself still holds bytes.  A timer that is due at
+ *    once does; ev_feed_event(3) would be served before any socket is looked at again, and who sends
+ *    without a pause would keep all others waiting.
  *  - sockets in the middle of closing (flow/closing.h).
  */
 #include "reactor.h"
@@ -36,6 +39,8 @@ struct reactor {
     struct closings closings;
     struct link     starved;  /* transports that the kernel had no memory for */
     ev_timer        feeding;
+    struct link     more;     /* transports that hold bytes which their owner wants */
+    ev_timer        turning;
     struct link     lasting;  /* transports that wait to be old enough, the oldest last */
     ev_timer        aging;
 };
@@ -80,31 +85,53 @@ void reactor_starve(struct reactor *reactor, struct link *starved)
         ev_timer_again(reactor->loop, &reactor->feeding);
 }
 
-static size_t count_starved(const struct reactor *reactor)
+static size_t count_links(const struct link *list)
 {
     size_t count = 0;
 
-    for (const struct link *l = reactor->starved.next; l != &reactor->starved; l = l->next)
+    for (const struct link *l = list->next; l != list; l = l->next)
         count++;
     return count;
 }
 
-/* Each gets one try; whoever starves again is at the list's head, behind those still to come. */
+/* Each gets one try; whoever comes again is at the list's head, behind those still to come. */
+static void wake_each(struct link *list, void (*wake)(struct link *))
+{
+    for (size_t left = count_links(list); left > 0; left--) {
+        struct link *oldest = list->previous;
+
+        if (oldest == list)
+            break;
+        list_remove(oldest);
+        wake(oldest);
+    }
+}
+
 static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct reactor *reactor = timer->data;
 
     (void)events;
-    for (size_t left = count_starved(reactor); left > 0; left--) {
-        struct link *starved = reactor->starved.previous;
-
-        if (starved == &reactor->starved)
-            break;
-        list_remove(starved);
-        transport_was_fed(starved);
-    }
+    wake_each(&reactor->starved, transport_was_fed);
     if (reactor->starved.next == &reactor->starved)
         ev_timer_stop(loop, timer);
+}
+
+/* --- more without an event --------------------------------------------------------------- */
+
+void reactor_turn(struct reactor *reactor, struct link *more)
+{
+    list_add(&reactor->more, more);
+    ev_timer_start(reactor->loop, &reactor->turning);
+}
+
+static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct reactor *reactor = timer->data;
+
+    (void)loop;
+    (void)events;
+    wake_each(&reactor->more, transport_has_more);
 }
 
 /* --- those that last --------------------------------------------------------------------- */
@@ -148,6 +175,9 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     list_start(&reactor->starved);
     ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
     reactor->feeding.data = reactor;
+    list_start(&reactor->more);
+    ev_timer_init(&reactor->turning, on_turn, 0, 0);
+    reactor->turning.data = reactor;
     list_start(&reactor->lasting);
     ev_timer_init(&reactor->aging, on_aging, 0, LASTING_SECONDS);
     reactor->aging.data = reactor;
@@ -162,6 +192,7 @@ void reactor_free(struct reactor *reactor)
         return;
     closings_cut(&reactor->closings);
     ev_timer_stop(reactor->loop, &reactor->feeding);
+    ev_timer_stop(reactor->loop, &reactor->turning);
     ev_timer_stop(reactor->loop, &reactor->aging);
     ev_io_stop(reactor->loop, &reactor->resets);
     close(reactor->resets.fd);

@@ -4,6 +4,7 @@
  *     open for a moment ──────▶ ┐
  *     paused sockets ──reset──▶ │
  *     no memory in the kernel ─▶├─▶ the transport's ready()
+ *     bytes held by TLS ───────▶ │
  *     closed, not yet done ────▶ (closed with RST when the peer has everything)
  */
 #ifndef FLOW_REACTOR_H
@@ -38,6 +39,9 @@ bool reactor_watch_for_reset(struct reactor *, int socket, struct transport *);
 void reactor_forget_reset(struct reactor *, int socket);
 /* Calls transport_was_fed() in a moment, unless the link leaves its list before. */
 void reactor_starve(struct reactor *, struct link *starved);
+/* Calls transport_has_more() once the sockets have been looked at, unless the link leaves its list
+ * before. */
+void reactor_turn(struct reactor *, struct link *more);
 /* Calls transport_has_lasted() once, within a tenth of a second, unless the link leaves its list
  * before. */
 void reactor_await(struct reactor *, struct link *lasting);

@@ -34,6 +34,7 @@ struct tls {
     const struct tls_contexts *contexts;
     struct upstream           *upstream;    /* NULL: accepted */
     SSL                       *ssl;         /* NULL: closed */
+    struct tls_socket          socket;
     struct tls_facts           facts;       /* the client's side knows the server's name at once */
     char                      *why;
     size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
@@ -41,10 +42,10 @@ struct tls {
     enum io                    read_end;    /* IO_OK: reading goes on */
     bool                       read_waits_for_room : 1;
     bool                       write_waits_for_bytes : 1;
-    bool                       is_starved; /* the last operation found no memory in the kernel */
     bool                       has_failed : 1; /* nothing may be said any more */
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
+    bool                       is_drained : 1;
 };
 
 /* --- failures ---------------------------------------------------------------------------- */
@@ -104,7 +105,7 @@ static void begin_call(struct tls *tls)
 {
     ERR_clear_error();
     errno = 0;
-    tls->is_starved = false;
+    tls->socket.is_starved = false;
 }
 
 /* What an operation on the SSL object answered that moved nothing. */
@@ -137,12 +138,11 @@ static struct tls *tls_new(const struct tls_contexts *contexts, SSL_CTX *context
         return NULL;
     tls->contexts = contexts;
     tls->ssl = SSL_new(context);
-    if (tls->ssl == NULL || SSL_set_fd(tls->ssl, socket) != 1) {
+    if (tls->ssl == NULL || !tls_socket_attach(&tls->socket, tls->ssl, socket)) {
         tls_free(tls);
         return NULL;
     }
     SSL_set_app_data(tls->ssl, tls);
-    tls_socket_watch(tls->ssl, &tls->is_starved);
     return tls;
 }
 
@@ -268,6 +268,7 @@ void tls_close(struct tls *tls)
     SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
     tls->ssl = NULL;
+    tls_socket_release(&tls->socket);
 }
 
 void tls_free(struct tls *tls)
@@ -299,6 +300,7 @@ enum io tls_handshake(struct tls *tls)
     int     result = SSL_do_handshake(tls->ssl);
     enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
     tls->read_waits_for_room = waits_for_room;
+    tls_socket_settle(&tls->socket);
     if (io == IO_OK)
         succeed(tls);
     if (io == IO_END || tls->is_truncated) { /* with close_notify, or without */
@@ -318,11 +320,10 @@ enum io tls_end(struct tls *tls)
         return IO_FAILED;
     begin_call(tls);
     int result = SSL_shutdown(tls->ssl);
-    if (result >= 0)
-        return IO_OK;
+    enum io io = result >= 0 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    tls_socket_settle(&tls->socket);
     /* It never waits for the peer's answer: only its own words may find no room. */
-    enum io io = outcome(tls, result, &waits_for_room, &waits_for_bytes);
-    return io == IO_AGAIN && waits_for_room ? IO_AGAIN : IO_FAILED;
+    return io == IO_OK || (io == IO_AGAIN && waits_for_room) ? io : IO_FAILED;
 }
 
 /* --- bytes ------------------------------------------------------------------------------- */
@@ -366,6 +367,14 @@ static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *mo
     return IO_OK;
 }
 
+/* What an operation answers whose last piece answered this. */
+static enum io end_reading(struct tls *tls, enum io last, size_t moved)
+{
+    tls_socket_settle(&tls->socket);
+    tls->is_drained = last == IO_AGAIN;
+    return moved > 0 ? IO_OK : last;
+}
+
 enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *moved)
 {
     enum io io = tls->read_end;
@@ -373,7 +382,7 @@ enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *
     *moved = 0;
     for (int i = 0; i < count && io == IO_OK; i++)
         io = read_piece(tls, &space[i], moved);
-    return *moved > 0 ? IO_OK : io;
+    return end_reading(tls, io, *moved);
 }
 
 enum io tls_discard(struct tls *tls, size_t most, size_t *moved)
@@ -389,7 +398,7 @@ enum io tls_discard(struct tls *tls, size_t most, size_t *moved)
             space.iov_len = sizeof scratch;
         io = read_piece(tls, &space, moved);
     }
-    return *moved > 0 ? IO_OK : io;
+    return end_reading(tls, io, *moved);
 }
 
 /* One record at most; one that was begun is finished first. */
@@ -449,6 +458,7 @@ enum io tls_write(struct tls *tls, const struct iovec *bytes, int count, size_t 
             *moved += written;
         }
     }
+    tls_socket_settle(&tls->socket);
     return *moved > 0 ? IO_OK : io;
 }
 
@@ -464,14 +474,20 @@ bool tls_write_waits_for_bytes(const struct tls *tls)
     return tls->write_waits_for_bytes;
 }
 
+bool tls_is_drained(const struct tls *tls)
+{
+    return tls->is_drained;
+}
+
 bool tls_is_starved(const struct tls *tls)
 {
-    return tls->is_starved;
+    return tls->socket.is_starved;
 }
 
 bool tls_has_pending(const struct tls *tls)
 {
-    return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0);
+    return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0 ||
+                                tls_socket_has_pending(&tls->socket));
 }
 
 int tls_error(const struct tls *tls)

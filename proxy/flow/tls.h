@@ -49,6 +49,8 @@ enum io tls_end(struct tls *);
 bool tls_read_waits_for_room(const struct tls *);
 /* The last write answered IO_AGAIN and waits for the socket to have bytes. */
 bool tls_write_waits_for_bytes(const struct tls *);
+/* The last read has taken all that had come. */
+bool tls_is_drained(const struct tls *);
 /* The last operation answered IO_AGAIN, or moved less than it could, because the kernel had no
  * memory (ENOBUFS): no event will say when it has. */
 bool tls_is_starved(const struct tls *);

@@ -67,7 +67,7 @@ struct transport {
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
-    struct link      starved; /* in the reactor's list: asks for nothing meanwhile */
+    struct link      waking;  /* in a reactor's list: of the starved, or of those with more */
     int              error;   /* errno of the failure */
     enum failure     failure : 8;
     enum transport_state state : 4;
@@ -80,6 +80,7 @@ struct transport {
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
     bool is_paused : 1;       /* nobody reads it */
+    bool is_starved : 1;      /* asks for nothing until the reactor wakes it */
     bool in_resets : 1;       /* in the reset watch's set */
     bool needs_keepalive : 1; /* and does not have it yet */
     bool refuses_splice : 1;
@@ -191,15 +192,25 @@ static void tell_ready(struct transport *t);
 /* No event says that ENOBUFS is over (the socket is writable all the time): try again soon. */
 static void starve(struct transport *t)
 {
-    reactor_starve(t->reactor, &t->starved);
+    t->is_starved = true;
+    reactor_starve(t->reactor, &t->waking);
 }
 
 void transport_was_fed(struct link *starved)
 {
-    struct transport *t = LIST_MEMBER(starved, struct transport, starved);
+    struct transport *t = LIST_MEMBER(starved, struct transport, waking);
 
+    t->is_starved = false;
     t->readable = true;
     t->writable = true;
+    tell_ready(t);
+}
+
+void transport_has_more(struct link *more)
+{
+    struct transport *t = LIST_MEMBER(more, struct transport, waking);
+
+    t->readable = true;
     tell_ready(t);
 }
 
@@ -427,8 +438,10 @@ static enum io tls_read_result(struct transport *t, enum io io)
     }
     if (io == IO_END)
         return read_end(t);
-    if (io == IO_OK)
-        return IO_OK; /* still readable: only IO_AGAIN means that there is no more */
+    if (io == IO_OK) {
+        t->readable = !tls_is_drained(t->tls) || t->broken;
+        return IO_OK;
+    }
     t->at_end = true;
     return tls_failed(t);
 }
@@ -664,7 +677,7 @@ void transport_close(struct transport *t)
         t->opening = NULL;
         break;
     case TRANSPORT_OPEN:
-        list_remove(&t->starved);
+        list_remove(&t->waking);
         list_remove(&t->lasting);
         ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
@@ -709,14 +722,14 @@ void transport_want(struct transport *t, bool read, bool write)
         return;
     if (t->end_is_due)
         say_end(t);
-    read = read && !t->at_end && !list_holds(&t->starved);
-    write = (write || t->is_ending) && !t->broken && !list_holds(&t->starved);
+    read = read && !t->at_end && !t->is_starved;
+    write = (write || t->is_ending) && !t->broken && !t->is_starved;
 
     t->is_paused = !read;
     await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
-    if (read && t->tls != NULL && tls_has_pending(t->tls)) /* last: stopping forgets it */
-        ev_feed_event(reactor_loop(t->reactor), &t->io, event_for_reading(t));
+    if (read && t->tls != NULL && tls_has_pending(t->tls) && !list_holds(&t->waking))
+        reactor_turn(t->reactor, &t->waking);
 }
 
 void transport_wake_at(struct transport *t, int bytes)

@@ -126,6 +126,7 @@ void transport_tell(struct transport *);
 /* For flow/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
 void transport_was_reset(struct transport *);
 void transport_was_fed(struct link *starved);
+void transport_has_more(struct link *more);
 void transport_has_lasted(struct link *lasting);
 
 #endif

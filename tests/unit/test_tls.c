@@ -16,9 +16,11 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <ev.h>
 
 #include "base/fault.h"
 #include "config/config.h"
+#include "flow/reactor.h"
 #include "flow/tls.h"
 #include "flow/tls_contexts.h"
 
@@ -310,6 +312,104 @@ static void test_T08_what_is_left_of_a_record_is_pending(void **state)
     close_pair(&pair);
 }
 
+/* T8: records that came together lie with their own connection, whoever is read in between. */
+static void test_T08_bytes_ahead_stay_with_their_connection(void **state)
+{
+    struct pair pairs[2];
+    char        byte;
+    size_t      moved;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        open_pair(&pairs[i], false, TLS1_3_VERSION);
+        for (char record = 0; record < 10; record++) {
+            const char word[] = { (char)(10 * i + record), 100 };
+            assert_int_equal(SSL_write(pairs[i].theirs, word, sizeof word), sizeof word);
+        }
+    }
+    for (int n = 0; n < 20; n++) {
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(read_once(pairs[i].ours, &byte, 1, &moved), IO_OK);
+            assert_int_equal(byte, n % 2 == 0 ? 10 * i + n / 2 : 100);
+            assert_int_equal(recv(pairs[i].sockets[0], &byte, 1, MSG_PEEK), -1);
+            assert_int_equal(tls_has_pending(pairs[i].ours), n < 19);
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        close_pair(&pairs[i]);
+}
+
+static void test_what_comes_after_an_empty_socket_is_read_at_once(void **state)
+{
+    struct pair pair;
+    char        bytes[100];
+    size_t      moved;
+
+    (void)state;
+    open_pair(&pair, false, TLS1_3_VERSION);
+    for (int i = 0; i < 3; i++) {
+        SSL_write(pair.theirs, "hello", 5);
+        assert_int_equal(read_once(pair.ours, bytes, sizeof bytes, &moved), IO_OK);
+        assert_int_equal(moved, 5);
+        assert_true(tls_is_drained(pair.ours));
+    }
+    SSL_write(pair.theirs, "hello", 5);
+    assert_int_equal(read_once(pair.ours, bytes, 2, &moved), IO_OK);
+    assert_false(tls_is_drained(pair.ours));
+    close_pair(&pair);
+}
+
+struct reader {
+    struct transport *transport;
+    size_t            bytes;
+};
+
+static void read_one_byte(void *owner)
+{
+    struct reader *reader = owner;
+    char           byte;
+    struct iovec   space = { &byte, 1 };
+    size_t         moved;
+
+    transport_read(reader->transport, &space, 1, &moved);
+    reader->bytes += moved;
+    transport_want(reader->transport, true, false);
+}
+
+static void never_cancelled(void *opening)
+{
+    (void)opening;
+    fail();
+}
+
+/* As long as there are bytes, each turn of the loop takes some, and all others have theirs, too. */
+static void test_T08_pending_bytes_leave_the_loop_its_turns(void **state)
+{
+    struct pair     pair;
+    struct fault    fault = { { 0 } };
+    struct ev_loop *loop = ev_loop_new(EVBACKEND_EPOLL);
+    struct reactor *reactor = reactor_new(loop, &fault);
+    struct reader   reader = { .bytes = 0 };
+
+    (void)state;
+    open_pair(&pair, false, TLS1_3_VERSION);
+    reader.transport = transport_opening(reactor, never_cancelled, NULL, read_one_byte, &reader);
+    transport_secured(reader.transport, dup(pair.sockets[0]), pair.ours);
+    pair.ours = NULL; /* the transport's */
+    assert_int_equal(SSL_write(pair.theirs, "hello", 5), 5);
+    assert_int_equal(SSL_write(pair.theirs, "world", 5), 5);
+    transport_want(reader.transport, true, false);
+    for (size_t turn = 1; turn <= 10; turn++) {
+        while (reader.bytes < turn)
+            ev_run(loop, EVRUN_ONCE);
+        assert_int_equal(reader.bytes, turn);
+    }
+    transport_free(reader.transport);
+    reactor_free(reactor);
+    ev_loop_destroy(loop);
+    close_pair(&pair);
+}
+
 /* The end that came in the same call as bytes must not wait for an event. */
 static void test_T09_close_notify_behind_bytes_is_pending(void **state)
 {
@@ -409,6 +509,9 @@ int main(void)
         cmocka_unit_test(test_T06_T27_reading_goes_on_while_a_write_is_unfinished),
         cmocka_unit_test(test_T07_an_old_error_does_not_count),
         cmocka_unit_test(test_T08_what_is_left_of_a_record_is_pending),
+        cmocka_unit_test(test_T08_bytes_ahead_stay_with_their_connection),
+        cmocka_unit_test(test_what_comes_after_an_empty_socket_is_read_at_once),
+        cmocka_unit_test(test_T08_pending_bytes_leave_the_loop_its_turns),
         cmocka_unit_test(test_T09_close_notify_behind_bytes_is_pending),
         cmocka_unit_test(test_T10_an_end_without_close_notify_ends_and_is_counted),
         cmocka_unit_test(test_T11_there_is_no_close_notify_after_a_failure),
