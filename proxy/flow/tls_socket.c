@@ -62,8 +62,7 @@ static ssize_t receive(struct tls_socket *socket, char *bytes, size_t most)
 {
     struct iovec space[] = { { bytes, most }, { scratch, AHEAD } };
     size_t       direct = most < AHEAD ? 0 : most;
-    ssize_t      n =
-        direct == 0 ? recv(socket->fd, scratch, AHEAD, 0) : readv(socket->fd, space, 2);
+    ssize_t n = direct == 0 ? recv(socket->fd, scratch, AHEAD, 0) : readv(socket->fd, space, 2);
 
     if (n <= 0)
         return n;

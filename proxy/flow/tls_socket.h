@@ -27,9 +27,9 @@ struct tls_socket {
     bool        is_lost;    /* there was no memory to keep what was ahead: the next read fails */
 };
 
-/* Gives the SSL this socket, which stays the caller's; the struct must live as long as the SSL does.
+/* Gives the SSL this descriptor, which stays the caller's; the struct must live as long as the SSL does.
  * False: no memory. */
-bool tls_socket_attach(struct tls_socket *, struct ssl_st *, int socket);
+bool tls_socket_attach(struct tls_socket *, struct ssl_st *, int fd);
 /* After the SSL is gone. */
 void tls_socket_release(struct tls_socket *);
 
