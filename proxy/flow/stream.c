@@ -51,12 +51,13 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
                    enum overflow overflow)
 {
     assert(limit > 0); /* a cursor that may not lag at all would stop the source */
+    assert(limit <= CURSOR_LIMIT_MOST);
     *cursor = (struct cursor){
         .stream = stream,
         .next = stream->cursors,
         .position = stream->end,
         .last = UINT64_MAX,
-        .limit = limit,
+        .limit = limit & CURSOR_LIMIT_MOST,
         .overflow = overflow,
         .takes_pipes = true,
     };

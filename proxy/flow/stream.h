@@ -43,15 +43,18 @@ enum ending {
     ENDED_RESET,  /* the source broke off */
 };
 
+#define CURSOR_LIMIT_BITS 48
+#define CURSOR_LIMIT_MOST (((uint64_t)1 << CURSOR_LIMIT_BITS) - 1)
+
 /* Embedded by its owner; attached between stream_attach() and stream_detach(). */
 struct cursor {
     struct stream *stream;   /* NULL: detached */
     struct cursor *next;
     uint64_t       position; /* the next byte this consumer will take */
     uint64_t       last;     /* where its share ends; UINT64_MAX: with the stream */
-    size_t         limit;    /* bytes it may lag */
-    enum overflow  overflow;
-    bool           takes_pipes; /* as far as is known of its transport */
+    uint64_t       limit : CURSOR_LIMIT_BITS;  /* bytes it may lag */
+    enum overflow  overflow : 8;
+    bool           takes_pipes : 1; /* as far as is known of its transport */
     struct pipe   *pipes;    /* with the last bytes of the stream, in order */
     size_t         piped;    /* how many; 0: what it has yet to take is all in memory */
 };

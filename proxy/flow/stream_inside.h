@@ -25,8 +25,8 @@ struct stream {
     size_t         spared;   /* see stream_spared() */
     struct ring    ring;
     struct pipes  *pipes;    /* NULL: memory alone */
-    size_t         appetite; /* chunks the next fill offers, into memory */
-    int bulk;            /* large reads in a row; below 0: so many until pipes are tried again */
+    int16_t bulk;        /* large reads in a row; below 0: so many until pipes are tried again */
+    uint8_t        appetite; /* chunks the next fill offers, into memory */
     bool           is_piped; /* the next fill goes into pipes */
     enum ending    ending;
 };

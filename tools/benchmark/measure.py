@@ -18,6 +18,7 @@ from benchmark.stage import Trouble
 
 QUIET_SECONDS = 2       # without one more byte, what is missing does not come any more
 POLL_SECONDS = 0.005
+IDLE_SECONDS = 4        # until sessions count as idle: what opening them needed has been given back
 MIB = 1024 * 1024
 
 REQUEST = 128           # bytes, and of the answer
@@ -150,6 +151,7 @@ def idle_memory(stage, candidate, sessions):
     before = scene.proxy.pss_bytes()
     counts = scene.open_load().prepared
     wrong = scene.wrong(counts)
+    time.sleep(IDLE_SECONDS)
     after = scene.proxy.pss_bytes()
     return Run(value=(after - before) / 1024 / sessions, wrong=wrong, errors=counts["errors"],
                pss_bytes=after)
