@@ -15,7 +15,7 @@
 #define DESCRIPTORS_PIPE    2
 #define LEAST_FOR_PIPES     256     /* so many are for sockets alone */
 #define SHARE_OF_PIPES      16      /* one in so many of the others is a pipe's */
-#define MOST_PIPES          256 /* 64 MiB of them: what an unprivileged user may have (pipe(7)) */
+#define MOST_PIPES          1024 /* 256 MiB of them, as much as --shadow-memory allows by default */
 
 static size_t min_size(size_t a, size_t b)
 {

@@ -193,7 +193,7 @@ static void test_pipes_are_few_and_none_when_they_are_not_wanted(void **state)
     (void)state;
     assert_int_equal(tight.pipes_per_worker, 0);
     assert_in_range(usual.pipes_per_worker, 16, 64);
-    assert_int_equal(wide.pipes_per_worker, 256); /* what they hold is memory of the kernel */
+    assert_int_equal(wide.pipes_per_worker, 1024); /* what they hold is memory of the kernel */
     config.io = IO_MODE_COPY;
     assert_int_equal(limits_choose(&config, 1024).pipes_per_worker, 0);
 }
