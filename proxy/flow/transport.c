@@ -26,6 +26,7 @@
 
 #include "base/list.h"
 #include "flow/origin.h"
+#include "flow/peer.h"
 #include "flow/reactor.h"
 #include "flow/tls.h"
 
@@ -39,17 +40,6 @@ enum transport_state {
     TRANSPORT_OPENING,
     TRANSPORT_OPEN,
     TRANSPORT_CLOSED,
-};
-
-/* A peer's address in a fifth of the space of struct address: there is one per transport. */
-struct peer {
-    sa_family_t family; /* 0: unknown */
-    uint16_t    port;   /* network order */
-    uint32_t    scope;
-    union {
-        uint8_t bytes[16];
-        char   *path;   /* unix, owned; NULL: it has none, or no memory */
-    };
 };
 
 struct transport {
@@ -86,53 +76,9 @@ struct transport {
     bool refuses_splice : 1;
 };
 
-static void peer_forget(struct peer *peer)
-{
-    if (peer->family == AF_UNIX)
-        free(peer->path);
-    peer->family = 0;
-}
-
-static void peer_set(struct peer *peer, const struct address *address)
-{
-    peer_forget(peer);
-    *peer = (struct peer){ .family = address->any.sa_family };
-    if (address->length == 0) {
-        peer->family = 0;
-    } else if (peer->family == AF_INET) {
-        peer->port = address->v4.sin_port;
-        memcpy(peer->bytes, &address->v4.sin_addr, sizeof address->v4.sin_addr);
-    } else if (peer->family == AF_INET6) {
-        peer->port = address->v6.sin6_port;
-        peer->scope = address->v6.sin6_scope_id;
-        memcpy(peer->bytes, &address->v6.sin6_addr, sizeof address->v6.sin6_addr);
-    } else if (address->length > sizeof(sa_family_t) && address->local.sun_path[0] != '\0') {
-        peer->path = strdup(address->local.sun_path);
-    }
-}
-
 void transport_peer(const struct transport *t, struct address *address)
 {
-    const struct peer *peer = &t->peer;
-
-    memset(address, 0, sizeof *address);
-    if (peer->family == 0)
-        return;
-    address->any.sa_family = peer->family;
-    if (peer->family == AF_INET) {
-        address->length = sizeof address->v4;
-        address->v4.sin_port = peer->port;
-        memcpy(&address->v4.sin_addr, peer->bytes, sizeof address->v4.sin_addr);
-    } else if (peer->family == AF_INET6) {
-        address->length = sizeof address->v6;
-        address->v6.sin6_port = peer->port;
-        address->v6.sin6_scope_id = peer->scope;
-        memcpy(&address->v6.sin6_addr, peer->bytes, sizeof address->v6.sin6_addr);
-    } else if (peer->path != NULL) {
-        address_of_path(address, peer->path);
-    } else {
-        address->length = sizeof(sa_family_t);
-    }
+    peer_get(&t->peer, address);
 }
 
 /* --- what the reactor wakes ---------------------------------------------------------------- */
@@ -554,6 +500,7 @@ enum io transport_write(struct transport *t, const struct iovec *bytes, int coun
         return write_securely(t, bytes, count, moved);
     return write_result(t, send_pieces(t->io.fd, bytes, count), total(bytes, count), moved);
 }
+
 /* --- splice(2) --------------------------------------------------------------------------- */
 
 /* No such call, or a filter forbids it: that holds for every socket of this process. */
