@@ -76,6 +76,21 @@ def test_a_session_that_was_not_dialled_yet_is_paused_as_a_whole(doppel, server)
     assert not one.connections
 
 
+def test_a_session_that_began_while_mirroring_was_off_stays_without_shadows(doppel, server):
+    one = server(sink)
+    mirror = doppel(server(echo), shadows=[one])
+    toggle(mirror, "off")
+    client = mirror.connect()
+    mirror.wait_metric("doppel_sessions_active", 1)
+
+    toggle(mirror, "on")
+    assert client.exchange(b"first byte") == b"first byte"
+    client.close()
+
+    assert mirror.shadow(0, "shadow0")["result"] == "paused"
+    assert not one.connections
+
+
 def test_the_kill_switch_reaches_hundreds_of_sessions_in_their_turns(doppel, server):
     one = server(hold)
     mirror = doppel(server(echo), shadows=[one])
