@@ -13,7 +13,7 @@ import pytest
 
 from support import processes
 from support.pattern import KIB, pattern
-from support.peers import echo, hold, sink
+from support.peers import echo, hold, sink, unanswered
 from support.prometheus import Page, page_of
 from support.proxy import binary, clean_environment, shadow
 from support.waiting import eventually, patient
@@ -43,9 +43,7 @@ def test_L23_dead_primaries_and_shadows_do_not_affect_readiness(doppel, server):
 def test_L23_while_draining_it_is_alive_and_not_ready(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
-    client = mirror.connect()
-    client.send(b"never answered")
-    primary.connection()
+    client = unanswered(mirror, primary)
 
     mirror.signal(signal.SIGTERM)
     eventually(lambda: mirror.get("/readyz")[0] == 503, "/readyz is red")
@@ -200,9 +198,7 @@ def test_a_reload_by_request_is_one_by_signal(doppel, server):
 def test_while_draining_nothing_is_reloaded_and_the_rest_can_be_changed(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h", shadows=[shadow(server(sink), "canary")])
-    client = mirror.connect()
-    client.send(b"never answered")
-    primary.connection()
+    client = unanswered(mirror, primary)
     assert post(mirror, "/drain") == (202, {"draining": True})
     eventually(lambda: mirror.get("/readyz")[0] == 503, "/readyz is red")
 
@@ -218,9 +214,7 @@ def test_while_draining_nothing_is_reloaded_and_the_rest_can_be_changed(doppel, 
 def test_a_drain_by_request_is_one_by_signal(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
-    client = mirror.connect()
-    client.send(b"never answered")
-    primary.connection()
+    client = unanswered(mirror, primary)
 
     assert mirror.get("/drain", method="POST")[0] == 202
 

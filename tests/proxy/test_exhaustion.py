@@ -16,7 +16,7 @@ import pytest
 
 from support import processes
 from support.pattern import KIB, MIB, pattern
-from support.peers import Ended, echo, hold, sink
+from support.peers import Ended, echo, hold, sink, unanswered
 from support.proxy import SMALL, shadow
 from support.waiting import eventually, let_pass
 
@@ -509,8 +509,7 @@ def test_R22_every_timeout_fires_when_the_clock_has_jumped(doppel, server, fault
     mirror.wait_metric("doppel_sessions_closed_total", 1, reason="idle")
     assert 0 <= mirror.session(0)["seconds"] < 60
     assert 0 <= mirror.shadow(0, "stalled")["connect_ms"] < 60000
-    mirror.connect().send(b"never answered")
-    primary.connection(1)
+    unanswered(mirror, primary, number=1)
     assert mirror.stop() == 0
     assert mirror.session(1)["reason"] in ("drain", "idle")
 

@@ -14,7 +14,7 @@ import pytest
 from support import processes
 from support.faults import NO_LEAK_CHECK, strace_inject, why_no_strace
 from support.pattern import KIB, MIB, pattern
-from support.peers import Client, Ended, answer, echo, hold, sink
+from support.peers import Client, Ended, answer, echo, hold, sink, unanswered
 from support.proxy import SMALL, binary, clean_environment, shadow
 from support.waiting import eventually, let_pass, patient
 
@@ -271,9 +271,7 @@ def test_L10_a_second_signal_ends_it_at_once_with_status_1(doppel, server, first
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h", workers=2)
     mirror.expect(identity="prefix", exit_status=1, access_log=False)
-    client = mirror.connect()
-    client.send(b"never answered")
-    primary.connection()
+    client = unanswered(mirror, primary)
     workers = mirror.workers()
     begin_draining(mirror, first)
 
@@ -289,9 +287,7 @@ def test_L10_quit_drains_without_a_limit_and_term_then_bounds_it(doppel, server)
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "300ms")
     mirror.expect(identity="prefix")
-    client = mirror.connect()
-    client.send(b"never answered")
-    primary.connection()
+    client = unanswered(mirror, primary)
 
     begin_draining(mirror, signal.SIGQUIT)
     mirror.assert_not_spinning(1.0)     # well beyond the drain timeout
@@ -321,8 +317,7 @@ def test_L10_term_after_quit_and_once_more_ends_it_at_once(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
     mirror.expect(identity="prefix", exit_status=1, access_log=False)
-    mirror.connect().send(b"never answered")
-    primary.connection()
+    unanswered(mirror, primary)
     begin_draining(mirror, signal.SIGQUIT)
 
     mirror.signal(signal.SIGTERM)
@@ -500,8 +495,7 @@ def test_a_worker_that_dies_while_draining_is_not_replaced(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
     mirror.expect(identity="prefix", access_log=False)
-    mirror.connect().send(b"never answered")
-    primary.connection()
+    unanswered(mirror, primary)
     begin_draining(mirror)
 
     os.kill(mirror.workers()[0], signal.SIGKILL)

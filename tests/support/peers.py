@@ -473,6 +473,16 @@ class Server:
         return self._filler is not None and accepted.getpeername() == self._filler.getsockname()
 
 
+# Conversations.
+
+def unanswered(mirror, primary, number=0):
+    """A client whose request has come to the primary, as its connection of that number."""
+    client = mirror.connect()
+    client.send(b"never answered")
+    primary.connection(number)
+    return client
+
+
 # Behaviours.
 
 def echo(connection):
