@@ -224,15 +224,18 @@ static double drain_timeout(const struct supervisor *sup)
     return sup->is_patient ? 0 : config_of(sup)->drain_timeout;
 }
 
-static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
+static void stop_accepting(struct supervisor *sup)
 {
-    struct supervisor *sup = timer->data;
-
-    (void)loop;
-    (void)events;
     set_drain_deadline(sup, drain_timeout(sup));
     inherit_close();
     succession_drain(sup->succession);
+}
+
+static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    stop_accepting(timer->data);
 }
 
 static void say_draining(const struct supervisor *sup, int number, double delay)
@@ -255,7 +258,7 @@ static void start_draining(struct supervisor *sup, int number)
         ev_timer_set(&sup->delay, delay, 0);
         ev_timer_start(sup->loop, &sup->delay);
     } else {
-        on_delay(sup->loop, &sup->delay, 0);
+        stop_accepting(sup);
     }
 }
 
