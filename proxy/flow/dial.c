@@ -164,6 +164,7 @@ static void on_connect(struct ev_loop *, ev_io *, int);
 static void on_timeout(struct ev_loop *, ev_timer *, int);
 static void on_retry(struct ev_loop *, ev_timer *, int);
 static void on_name(void *, const struct name_answer *);
+static void go_on(struct dialling *);
 
 static struct ev_loop *loop_of(const struct dialling *d)
 {
@@ -235,6 +236,14 @@ static void avoid(struct dialling *d)
         avoided_add(&d->dialer->avoided, &d->addresses[d->address - 1], clock_now());
 }
 
+/* The attempt under way has failed; d->failure says why. */
+static void lose_attempt(struct dialling *d)
+{
+    avoid(d);
+    drop_socket(d);
+    go_on(d);
+}
+
 /* The last step, either way: the transport belongs to its owner alone from here on. */
 static void conclude(struct dialling *d)
 {
@@ -268,15 +277,13 @@ static void hand_over(struct dialling *d, int socket, const struct address *peer
 static void succeed(struct dialling *d)
 {
     struct address peer = d->addresses[d->address - 1];
-    int            socket = release_socket(d);
 
-    if (is_connected_to_itself(socket, &peer)) {
-        socket_reset(socket);
+    if (is_connected_to_itself(d->connecting.fd, &peer)) {
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
-        transport_fail(d->transport, d->failure, d->why);
-        conclude(d);
+        lose_attempt(d);
         return;
     }
+    int socket = release_socket(d);
     avoided_forget(&d->dialer->avoided, &peer);
     if (endpoint_of(d)->tls) {
         hand_over(d, socket, &peer);
@@ -631,9 +638,7 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
         remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
     else
         remember_error(d, error);
-    avoid(d);
-    drop_socket(d);
-    go_on(d);
+    lose_attempt(d);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
@@ -647,9 +652,7 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
         return;
     }
     remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
-    avoid(d);
-    drop_socket(d);
-    go_on(d);
+    lose_attempt(d);
 }
 
 struct transport *dial(struct dialer *dialer, const struct dial_request *request,

@@ -72,3 +72,17 @@ def test_S19_a_connection_to_itself_counts_as_refused(network, doppel, server, t
         assert (entry["result"], entry["sent_bytes"]) == ("detached", 0)
         # Later ones may find the only port in TIME_WAIT.
         assert entry["reason"] in (("refused",) if number == 0 else ("refused", "no_port"))
+
+
+@pytest.mark.netns
+def test_S19_after_a_connection_to_itself_the_next_primary_is_tried(network, doppel, server, tmp_path):
+    spare = server(echo, unix=str(tmp_path / "spare"))
+    mirror = doppel(["127.0.0.1:40000", spare], listens=[f"unix:{tmp_path}/listen"])
+    network.sysctl("net.ipv4.ip_local_port_range", "40000 40000")   # source and target are the same
+
+    client = mirror.connect()
+    client.exchange(ROUND)
+    client.close()
+
+    assert mirror.session(0)["reason"] == "client_fin"
+    assert mirror.session(0)["primary"] == spare.address
