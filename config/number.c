@@ -187,7 +187,7 @@ bool number_set(const struct option *option, void *field, const char *text, stru
     return true;
 }
 
-/* The field's value in steps; rounding undoes the division of set_number() exactly. */
+/* The field's value in steps; rounding undoes the division of number_set() exactly. */
 static uint64_t steps_of(const struct option *option, const void *field)
 {
     if (option->kind == KIND_TIME)

@@ -46,8 +46,7 @@ enum worker_state {
 struct shadow_cells {
     _Atomic uint64_t counts[SHADOW_COUNTER_COUNT];
     _Atomic uint64_t results[SHADOW_RESULT_COUNT]; /* of sessions that are over */
-    _Atomic uint64_t
-        decided[SHADOW_RESULT_COUNT]; /* of those that are still open, but not in doubt */
+    _Atomic uint64_t decided[SHADOW_RESULT_COUNT]; /* of those still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
     struct histogram times[TIMING_COUNT];
     _Atomic uint64_t most_lag;   /* bytes, of one session */
@@ -102,11 +101,11 @@ struct roster {
     _Atomic int    order;            /* enum order */
     _Atomic bool   is_taken;         /* by a living generation */
     _Atomic double deadline;         /* to finish; CLOCK_MONOTONIC seconds, 0: no limit */
-    _Atomic uint32_t
-        watchers[PAGE_PLACES];       /* the place whose worker watches this place's sockets */
-    _Atomic bool
-        is_full[PAGE_PLACES];        /* its worker can take no client; the next one watches, too */
-    _Atomic bool   is_removed[PAGE_LISTENERS]; /* the newer generation does not listen there */
+    /* By place: whose worker watches its sockets; whether its own can take no client, so that the
+     * next one watches, too. */
+    _Atomic uint32_t watchers[PAGE_PLACES];
+    _Atomic bool     is_full[PAGE_PLACES];
+    _Atomic bool     is_removed[PAGE_LISTENERS]; /* the newer generation does not listen there */
 };
 
 struct page {
@@ -151,8 +150,7 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
 /* A worker is gone: its counters are added to slot 0 and the slot is free again.  What it left
  * open is put in order so that the books still balance: its open sessions are closed{internal}, its
  * sessions' shadows detached as far as they have no result, their live connections closed{io_error},
- * its buffered shadow bytes
- * lost, its gauges zero. */
+ * its buffered shadow bytes lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
 
 /* A connection to the shadow has just failed for this reason; only by the cells' worker. */

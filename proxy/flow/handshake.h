@@ -43,7 +43,8 @@ void handshakes_tidy(struct handshakes *);
 struct transport *handshake_accept(struct handshakes *, int socket, const struct address *peer,
                                    transport_ready *, void *owner);
 
-/* As handshake_connect(), for a client whose opening has begun with something else; its peer is known. */
+/* Goes on with the opening of a client that has begun with something else and said who it is; takes
+ * the socket.  False: no memory, nothing was taken. */
 bool handshake_receive(struct handshakes *, struct transport *, int socket,
                        const struct address *peer);
 

@@ -13,15 +13,15 @@ struct handshakes;
 struct proxy_header;
 
 struct proxied_terms {
-    double               timeout; /* seconds */
+    double               timeout; /* seconds, for the header */
     struct proxy_header *header;
     struct handshakes   *tls;     /* behind the header the client speaks TLS; NULL: it does not */
 };
 
-/* Takes the accepted, non-blocking socket of this peer, which has that many seconds for its
- * header.  When the transport is open, *header is filled, which is borrowed until then; its peer is the header's
- * source, or the socket's own peer when the header tells of none.  A peer that says anything but a
- * header is reset (FAILURE_PROXY_HEADER).  NULL: no memory; the socket is closed. */
+/* Takes the accepted, non-blocking socket of this peer.  When the transport is open, the header of the
+ * terms is filled, which is borrowed until then; the transport's peer is the header's source, or the
+ * socket's own peer when the header tells of none.  A peer that says anything but a header, or none
+ * in time, is reset (FAILURE_PROXY_HEADER).  NULL: no memory; the socket is closed. */
 struct transport *proxied_accepted(struct reactor *, int socket, const struct address *peer,
                                    const struct proxied_terms *, transport_ready *, void *owner);
 

@@ -11,8 +11,8 @@ struct address_list;
 
 struct servers {
     size_t count;
-    char
-        text[600]; /* "10.0.0.2:53,[2001:db8::2]:53", as far as whole servers fit; "" without any */
+    /* "10.0.0.2:53,[2001:db8::2]:53", as far as whole servers fit; "" without any. */
+    char text[600];
 };
 
 void servers_set(struct servers *, const struct address_list *);

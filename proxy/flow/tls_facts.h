@@ -26,8 +26,8 @@ struct tls_facts {
     char       *server_name; /* whom the client asks for; at most 255 bytes */
     char       *protocol;    /* chosen by ALPN; at most 255 bytes */
     char       *common_name; /* of the client's certificate, in UTF-8; at most 255 bytes */
-    bool
-        has_certificate; /* the client has shown one, maybe in the session that goes on; it was verified */
+    /* The client has shown one, maybe in the session that goes on; it was verified. */
+    bool        has_certificate;
     bool        was_resumed;
     enum tls_in_kernel in_kernel;
 };

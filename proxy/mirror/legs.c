@@ -1,9 +1,9 @@
 /*
  * legs.c — one turn of a session, always in this order.
  *
- *     client ──fill──▶ request ──┬─cursor─▶ primary           request in, to the primary; response
- *                                └─cursors─▶ shadows          in, to the client; to the shadows
- *     client ◀─cursor── response ◀──fill── primary
+ *     1  client ──fill──▶ request ──cursor──▶ primary
+ *     2  client ◀──cursor── response ◀──fill── primary
+ *     3                      request ──cursors──▶ shadows
  *
  * What a leg's failure means is decided in two places only: lose_client() and lose_primary().  Both
  * keep what had been received before for whoever is still there.  A direction is over when its

@@ -30,14 +30,14 @@ struct bind_request {
 int bind_first(const struct bind_request *, struct address *bound, struct fault *);
 
 /* One more socket that is bound where the first one is (SO_REUSEPORT of socket(7)), and gets no
- * connection before bind_listen(); a unix path has one socket, which is duplicated, and so is one that
- * the service manager has opened.  -1: the fault
- * says why. */
+ * connection before bind_listen(); a unix path has one socket, which is duplicated, and so is one
+ * that the service manager has opened.  -1: the fault says why. */
 int bind_further(const struct bind_request *, int first, const struct address *bound,
                  struct fault *);
 
 /* From now on it takes connections, with the settings of this request (listen(2)); it may have others
- * already.  Backlog and mode of the service manager's sockets are its own business.  False: the fault says why. */
+ * already.  Backlog and mode of the service manager's sockets are its own business.  False: the
+ * fault says why. */
 bool bind_listen(const struct bind_request *, int socket, struct fault *);
 
 /* The permissions of a unix socket's path (chmod(2)); bind_first() has set them, and without

@@ -10,8 +10,8 @@ struct command;
 struct config;
 struct fault;
 
-/* Certificates, keys, authorities and the token that running would use can be used.  False: the fault says
- * which one cannot, and why. */
+/* Certificates, keys, authorities and the token that running would use can be used.  False: the
+ * fault says which one cannot, and why. */
 bool supervisor_check(const struct config *, struct fault *);
 
 /* Binds, starts the workers and serves until it is told to stop; takes the configuration.  The command

@@ -6,7 +6,8 @@
 
 #include <stdio.h>
 
-/* One line each: doppel, libev, c-ares; running and compiled. */
+/* One line each: doppel, libev, c-ares, OpenSSL; of the libraries what runs and what was compiled
+ * with. */
 void version_print(FILE *);
 
 #endif
