@@ -14,6 +14,7 @@
 
 #include "base/address.h"
 #include "base/fault.h"
+#include "base/network.h"
 #include "config/config.h"
 #include "config/options.h"
 #include "config/value.h"

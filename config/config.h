@@ -15,6 +15,8 @@
 #include "base/line.h" /* enum log_format */
 #include "base/log.h"  /* enum log_level */
 
+struct network;
+
 struct text_list {
     char **texts;
     size_t count;

@@ -8,6 +8,7 @@
 
 #include "base/address.h"
 #include "base/fault.h"
+#include "base/network.h"
 #include "config/addresses.h"
 #include "config/config.h"
 

@@ -9,6 +9,7 @@
 #include "base/address.h"
 #include "base/fault.h"
 #include "base/line.h"
+#include "base/network.h"
 #include "config/addresses.h"
 #include "config/config.h"
 #include "config/load.h"

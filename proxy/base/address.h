@@ -1,5 +1,5 @@
 /*
- * address.h — where to listen and where to connect: the address grammar, socket addresses, networks.
+ * address.h — where to listen and where to connect: the address grammar, and socket addresses.
  *
  *     PORT  :PORT  *:PORT   (listen only)      endpoint    what an operator wrote
  *     HOST:PORT  [V6]:PORT  tcp://HOST:PORT       │ names are resolved elsewhere
@@ -74,20 +74,5 @@ bool     address_equal(const struct address *, const struct address *);      /* 
 bool     address_same_host(const struct address *, const struct address *);  /* without it */
 bool     address_is_wildcard(const struct address *);
 bool     address_is_loopback(const struct address *);
-
-/* A network in CIDR notation: 10.0.0.0/8, 2001:db8::/32, or a bare address. */
-struct network {
-    int     family;
-    int     prefix; /* bits */
-    uint8_t bytes[16];
-};
-#define NETWORK_TEXT 64
-
-bool network_parse(struct network *, const char *text, struct fault *);
-void network_print(const struct network *, char text[NETWORK_TEXT]);
-/* Unix addresses are in no network. */
-bool network_contains(const struct network *, const struct address *);
-/* Whether one of these networks contains it; none of none. */
-bool networks_contain(const struct network *, size_t count, const struct address *);
 
 #endif

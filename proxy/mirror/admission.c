@@ -5,6 +5,7 @@
 #include "admission.h"
 
 #include "base/address.h"
+#include "base/network.h"
 #include "base/page.h"
 #include "base/sources.h"
 #include "config/config.h"

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/log.h"
+#include "base/network.h"
 #include "base/page.h"
 #include "config/config.h"
 #include "mirror/mirror.h"

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/network.h"
 #include "config/config.h"
 #include "flow/tls.h"
 #include "flow/transport.h"

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
+#include "base/network.h"
 
 struct accepted {
     const char *text;

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
+#include "base/network.h"
 #include "config/cpus.h"
 #include "config/load.h"
 #include "config/options.h"
