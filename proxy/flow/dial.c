@@ -140,24 +140,6 @@ bool address_is_ours(const struct address *address, const struct address *listen
     return false;
 }
 
-/* Connected, whatever SO_ERROR says. */
-static bool has_peer(int socket)
-{
-    struct sockaddr_storage storage;
-    socklen_t               length = sizeof storage;
-
-    return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
-}
-
-/* TCP may connect a socket to itself when its own port was chosen as the target's. */
-static bool is_connected_to_itself(int socket, const struct address *peer)
-{
-    struct address own;
-
-    return peer->any.sa_family != AF_UNIX && socket_local(socket, &own) &&
-           address_equal(&own, peer);
-}
-
 /* --- one dialling ------------------------------------------------------------------------ */
 
 static void on_connect(struct ev_loop *, ev_io *, int);
@@ -278,7 +260,7 @@ static void succeed(struct dialling *d)
 {
     struct address peer = d->addresses[d->address - 1];
 
-    if (is_connected_to_itself(d->connecting.fd, &peer)) {
+    if (socket_is_its_own_peer(d->connecting.fd, &peer)) {
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
         lose_attempt(d);
         return;
@@ -389,7 +371,7 @@ static bool try_address(struct dialling *d, const struct address *address)
         return false;
     }
     ev_io_set(&d->connecting, fd, EV_WRITE);
-    if (is_done_when_connected(d) && has_peer(fd))
+    if (is_done_when_connected(d) && socket_is_connected(fd))
         succeed(d); /* as on the loopback interface: no event is worth waiting for */
     else
         wait_until_connected(d);
@@ -559,7 +541,7 @@ static enum io header_not_sent(struct dialling *d, int error)
 {
     if (error == EAGAIN || error == EINTR)
         return IO_AGAIN;
-    if (error == ENOBUFS || error == ENOMEM) { /* the socket is writable all the time */
+    if (error_is_shortage(error)) { /* the socket is writable all the time */
         ev_io_stop(loop_of(d), &d->connecting);
         try_again_soon(d);
         return IO_AGAIN;
@@ -624,7 +606,7 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
     socklen_t        length = sizeof error;
 
     (void)loop;
-    if (!(events & EV_ERROR) && has_peer(watcher->fd)) {
+    if (!(events & EV_ERROR) && socket_is_connected(watcher->fd)) {
         go_through(d);
         return;
     }
@@ -647,7 +629,7 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (d->connecting.fd >= 0 && has_peer(d->connecting.fd) && send_header(d) == IO_OK) {
+    if (d->connecting.fd >= 0 && socket_is_connected(d->connecting.fd) && send_header(d) == IO_OK) {
         succeed(d); /* after a pause of the whole process timers ring first */
         return;
     }

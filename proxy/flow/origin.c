@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "config/config.h"
+#include "flow/socket.h"
 
 /* One number for IPv4 and IPv6 (linux/netfilter_ipv4.h, linux/netfilter_ipv6/ip6_tables.h), whose
  * headers do not go together with libc's. */
@@ -20,14 +21,11 @@
 
 bool origin_destination(int socket, struct address *destination)
 {
-    struct sockaddr_storage own = { 0 };
     struct sockaddr_storage original = { 0 };
-    socklen_t               own_length = sizeof own;
     socklen_t               length = sizeof original;
 
-    if (getsockname(socket, (struct sockaddr *)&own, &own_length) != 0)
+    if (!socket_local(socket, destination))
         return false;
-    address_set(destination, (struct sockaddr *)&own, own_length);
     if (destination->any.sa_family != AF_INET && destination->any.sa_family != AF_INET6)
         return false;
     /* Unmapped: an IPv4 connection is IPv4 here, whatever its socket is. */

@@ -47,6 +47,11 @@ enum failure failure_of(int error)
     }
 }
 
+bool error_is_shortage(int error)
+{
+    return error == ENOBUFS || error == ENOMEM;
+}
+
 struct socket_option {
     const char *name;
     int         level;
@@ -132,6 +137,22 @@ bool socket_local(int socket, struct address *address)
         return false;
     address_set(address, (struct sockaddr *)&storage, length);
     return true;
+}
+
+bool socket_is_connected(int socket)
+{
+    struct sockaddr_storage storage;
+    socklen_t               length = sizeof storage;
+
+    return getpeername(socket, (struct sockaddr *)&storage, &length) == 0;
+}
+
+bool socket_is_its_own_peer(int socket, const struct address *peer)
+{
+    struct address own;
+
+    return peer->any.sa_family != AF_UNIX && socket_local(socket, &own) &&
+           address_equal(&own, peer);
 }
 
 size_t socket_unacknowledged(int socket)

@@ -29,6 +29,9 @@ enum failure {
 
 /* The failure that this errno of connect(2), read(2) or write(2) means. */
 enum failure failure_of(int error);
+/* The kernel had no memory for the call (ENOBUFS, ENOMEM).  No event says when it has: the socket is
+ * ready all the time. */
+bool error_is_shortage(int error);
 
 /* 0 leaves the kernel's choice. */
 struct socket_settings {
@@ -54,6 +57,10 @@ void socket_wake_at(int socket, int bytes);
 
 /* Its own address (getsockname(2)). */
 bool socket_local(int socket, struct address *);
+/* It has a peer (getpeername(2)), whatever SO_ERROR says. */
+bool socket_is_connected(int socket);
+/* TCP may connect a socket to itself, when its own port was chosen as the one of this address. */
+bool socket_is_its_own_peer(int socket, const struct address *);
 
 /* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
 size_t socket_unacknowledged(int socket);

@@ -20,14 +20,11 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "flow/socket.h"
+
 #define AHEAD 4096 /* as ENOUGH_SPACE of transport.c: copying more costs what the call saves */
 
 static char scratch[AHEAD];
-
-static bool is_shortage(int error)
-{
-    return error == ENOBUFS || error == ENOMEM;
-}
 
 /* --- the BIO ------------------------------------------------------------------------------- */
 
@@ -36,9 +33,9 @@ static int not_now(BIO *bio, int why)
 {
     struct tls_socket *socket = BIO_get_data(bio);
 
-    if (is_shortage(errno))
+    if (error_is_shortage(errno))
         socket->is_starved = true;
-    if (errno == EAGAIN || errno == EINTR || is_shortage(errno))
+    if (errno == EAGAIN || errno == EINTR || error_is_shortage(errno))
         BIO_set_flags(bio, why | BIO_FLAGS_SHOULD_RETRY);
     return -1;
 }
@@ -174,7 +171,7 @@ static long on_call(BIO *bio, int call, const char *bytes, size_t length, int nu
     struct tls_socket *socket = (void *)BIO_get_callback_arg(bio);
 
     (void)bytes, (void)length, (void)number, (void)other, (void)moved;
-    if (result >= 0 || !is_shortage(errno) || (call != HAS_READ && call != HAS_WRITTEN))
+    if (result >= 0 || !error_is_shortage(errno) || (call != HAS_READ && call != HAS_WRITTEN))
         return result;
     if (call == HAS_READ)
         BIO_set_retry_read(bio);

@@ -338,11 +338,6 @@ static enum io may_try(const struct transport *t, bool ready)
     return ready ? IO_OK : IO_AGAIN;
 }
 
-static bool is_shortage(int error)
-{
-    return error == ENOBUFS || error == ENOMEM;
-}
-
 /* End-of-file: of a peer that reset it is the end of what had arrived before. */
 static enum io read_end(struct transport *t)
 {
@@ -366,7 +361,7 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
         t->readable = errno == EINTR;
         return IO_AGAIN;
     }
-    if (is_shortage(errno)) {
+    if (error_is_shortage(errno)) {
         t->readable = false;
         starve(t);
         return IO_AGAIN;
@@ -466,7 +461,7 @@ static enum io write_result(struct transport *t, ssize_t n, size_t all, size_t *
     }
     if (errno == EINTR)
         return IO_AGAIN;
-    if (errno == EAGAIN || is_shortage(errno)) {
+    if (errno == EAGAIN || error_is_shortage(errno)) {
         t->writable = false;
         if (errno != EAGAIN)
             starve(t);

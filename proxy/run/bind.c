@@ -14,7 +14,7 @@
 
 #include "base/fault.h"
 #include "flow/origin.h"
-#include "flow/transport.h"
+#include "flow/socket.h"
 #include "run/inherit.h"
 #include "run/privileges.h"
 
@@ -63,16 +63,13 @@ static int bound_socket(const struct address *address, bool shared,
  * the address with the real port in it. */
 static bool claim_port(struct address *address, const struct bind_request *request)
 {
-    struct sockaddr_storage storage = { 0 };
-    struct address          bound;
-    socklen_t               length = sizeof storage;
-    int                     probe = bound_socket(address, request->joins, request);
+    struct address bound;
+    int            probe = bound_socket(address, request->joins, request);
 
     if (probe < 0)
         return false;
-    bool known = getsockname(probe, (struct sockaddr *)&storage, &length) == 0;
+    bool known = socket_local(probe, &bound);
     int  error = errno;
-    address_set(&bound, (struct sockaddr *)&storage, length);
     if (known)
         address_set_port(address, address_port(&bound));
     close(probe);

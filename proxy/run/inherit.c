@@ -14,6 +14,7 @@
 #include "base/address.h"
 #include "base/fault.h"
 #include "flow/dial.h"
+#include "flow/socket.h"
 
 #define FIRST_DESCRIPTOR 3   /* SD_LISTEN_FDS_START of sd_listen_fds(3) */
 #define MOST_SOCKETS     300 /* more than there may be listeners, and an admin endpoint */
@@ -56,7 +57,7 @@ static void copy_name(char name[NAME_ROOM], size_t n)
         names = strchr(names, ':');
         names = names != NULL ? names + 1 : NULL;
     }
-    if (names != NULL && names[strcspn(names, ":")] != names[0])
+    if (names != NULL && strcspn(names, ":") > 0)
         snprintf(name, NAME_ROOM, "%.*s", (int)strcspn(names, ":"), names);
 }
 
@@ -84,18 +85,12 @@ static bool prepare(int socket)
 
 static bool take(int socket, struct inherited *taken, struct fault *fault)
 {
-    struct sockaddr_storage storage = { 0 };
-    socklen_t               length = sizeof storage;
-
     taken->socket = socket;
-    if (!is_listening(socket) || getsockname(socket, (struct sockaddr *)&storage, &length) != 0 ||
-        !prepare(socket))
-        return fault_set(fault,
-                         "LISTEN_FDS: descriptor %d (%s) is no listening stream socket; pass one "
-                         "that ListenStream= made",
-                         socket, taken->name);
-    address_set(&taken->address, (struct sockaddr *)&storage, length);
-    return true;
+    return (is_listening(socket) && socket_local(socket, &taken->address) && prepare(socket)) ||
+           fault_set(fault,
+                     "LISTEN_FDS: descriptor %d (%s) is no listening stream socket; pass one that "
+                     "ListenStream= made",
+                     socket, taken->name);
 }
 
 bool inherit_open(struct fault *fault)

@@ -200,7 +200,7 @@ static enum counter counter_of(int error)
 {
     if (error == EMFILE || error == ENFILE)
         return COUNT_ACCEPT_NO_DESCRIPTOR;
-    return error == ENOMEM || error == ENOBUFS ? COUNT_ACCEPT_NO_MEMORY : COUNT_ACCEPT_OTHER;
+    return error_is_shortage(error) ? COUNT_ACCEPT_NO_MEMORY : COUNT_ACCEPT_OTHER;
 }
 
 /* True: there may be more to accept.  accept(2) passes on errors of connections that are already
