@@ -442,3 +442,32 @@ void endpoint_print(const struct endpoint *endpoint, char text[ENDPOINT_TEXT])
     else
         snprintf(text, ENDPOINT_TEXT, "%s%s:%u", scheme, endpoint->host, port);
 }
+
+/* "localhost", and all names below it: they are this machine whatever a server says (RFC 6761,
+ * 6.3). */
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t length = strlen(host);
+    size_t ending = sizeof name - 1;
+
+    length -= length > 0 && host[length - 1] == '.';
+    return length >= ending && strncasecmp(host + length - ending, name, ending) == 0 &&
+           (length == ending || host[length - ending - 1] == '.');
+}
+
+size_t endpoint_known_addresses(const struct endpoint *endpoint, struct address addresses[2])
+{
+    if (endpoint->kind == ENDPOINT_UNIX) {
+        address_of_path(&addresses[0], endpoint->host);
+        return 1;
+    }
+    if (endpoint->kind == ENDPOINT_ORIGINAL)
+        return 0;
+    if (is_localhost(endpoint->host)) {
+        address_parse(&addresses[0], "127.0.0.1", endpoint->port);
+        address_parse(&addresses[1], "::1", endpoint->port);
+        return 2;
+    }
+    return address_parse(&addresses[0], endpoint->host, endpoint->port) ? 1 : 0;
+}

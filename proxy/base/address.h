@@ -75,4 +75,8 @@ bool     address_same_host(const struct address *, const struct address *);  /* 
 bool     address_is_wildcard(const struct address *);
 bool     address_is_loopback(const struct address *);
 
+/* Numeric hosts, "localhost" and unix paths need no resolver: writes at most 2 addresses and answers
+ * how many; 0: a name, or original-dst. */
+size_t endpoint_known_addresses(const struct endpoint *, struct address addresses[2]);
+
 #endif

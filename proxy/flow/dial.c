@@ -28,6 +28,7 @@
 #include "config/config.h"
 #include "flow/avoided.h"
 #include "flow/names.h"
+#include "flow/ours.h"
 #include "flow/proxyproto.h"
 #include "flow/reactor.h"
 
@@ -75,69 +76,6 @@ struct dialer *dialer_new(struct reactor *reactor, struct names *names,
 void dialer_free(struct dialer *dialer)
 {
     free(dialer);
-}
-
-/* --- known addresses and loops ----------------------------------------------------------- */
-
-/* "localhost", and all names below it: they are this machine whatever a server says (RFC 6761, 6.3). */
-static bool is_localhost(const char *host)
-{
-    static const char name[] = "localhost";
-    size_t length = strlen(host);
-    size_t ending = sizeof name - 1;
-
-    length -= length > 0 && host[length - 1] == '.';
-    return length >= ending && strncasecmp(host + length - ending, name, ending) == 0 &&
-           (length == ending || host[length - ending - 1] == '.');
-}
-
-size_t endpoint_known_addresses(const struct endpoint *endpoint, struct address addresses[2])
-{
-    if (endpoint->kind == ENDPOINT_UNIX) {
-        address_of_path(&addresses[0], endpoint->host);
-        return 1;
-    }
-    if (endpoint->kind == ENDPOINT_ORIGINAL)
-        return 0;
-    if (is_localhost(endpoint->host)) {
-        address_parse(&addresses[0], "127.0.0.1", endpoint->port);
-        address_parse(&addresses[1], "::1", endpoint->port);
-        return 2;
-    }
-    return address_parse(&addresses[0], endpoint->host, endpoint->port) ? 1 : 0;
-}
-
-/* An address is this machine's when a socket can be bound to it. */
-static bool is_local(const struct address *address)
-{
-    struct address any_port = *address;
-    int            probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    address_set_port(&any_port, 0);
-    if (probe < 0)
-        return false;
-    bool local = bind(probe, &any_port.any, any_port.length) == 0;
-    close(probe);
-    return local;
-}
-
-bool address_is_ours(const struct address *address, const struct address *listeners, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (address_equal(address, &listeners[i]))
-            return true;
-        if (address->any.sa_family == AF_UNIX || listeners[i].any.sa_family == AF_UNIX ||
-            address_port(address) != address_port(&listeners[i]))
-            continue;
-        bool reaches = listeners[i].any.sa_family == AF_INET6 || address->any.sa_family == AF_INET;
-        if (reaches && address_is_wildcard(&listeners[i]) &&
-            (address_is_wildcard(address) || is_local(address)))
-            return true;
-        /* Connecting to the unspecified address reaches the loopback listener. */
-        if (address_is_wildcard(address) && address_is_loopback(&listeners[i]))
-            return true;
-    }
-    return false;
 }
 
 /* --- one dialling ------------------------------------------------------------------------ */

@@ -59,12 +59,4 @@ struct dial_request {
 struct transport *dial(struct dialer *, const struct dial_request *, transport_ready *,
                        void *owner);
 
-/* Whether connecting there would lead to one of these listeners of ours: the port is the same, and
- * the listener's host is, or is a wildcard and the address is this machine's. */
-bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
-
-/* Numeric hosts, "localhost" and unix paths need no resolver: writes at most 2 addresses and answers
- * how many; 0: a name, or original-dst. */
-size_t endpoint_known_addresses(const struct endpoint *, struct address addresses[2]);
-
 #endif

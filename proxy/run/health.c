@@ -13,7 +13,6 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "flow/dial.h"
 
 #define PATIENCE_SECONDS 3.0 /* below what orchestrators wait for a check */
 #define QUESTION         "GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n"

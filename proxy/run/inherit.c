@@ -13,7 +13,6 @@
 
 #include "base/address.h"
 #include "base/fault.h"
-#include "flow/dial.h"
 #include "flow/socket.h"
 
 #define FIRST_DESCRIPTOR 3   /* SD_LISTEN_FDS_START of sd_listen_fds(3) */

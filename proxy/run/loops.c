@@ -3,9 +3,10 @@
  */
 #include "loops.h"
 
+#include "base/address.h"
 #include "base/fault.h"
 #include "config/config.h"
-#include "flow/dial.h"
+#include "flow/ours.h"
 
 static bool listener_address(const struct endpoint *endpoint, struct address *address)
 {

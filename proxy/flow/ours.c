@@ -1,0 +1,42 @@
+/*
+ * ours.c — an address against our listeners; whose host it is, the kernel is asked.
+ */
+#include "flow/ours.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/address.h"
+
+/* An address is this machine's when a socket can be bound to it. */
+static bool is_local(const struct address *address)
+{
+    struct address any_port = *address;
+    int            probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    address_set_port(&any_port, 0);
+    if (probe < 0)
+        return false;
+    bool local = bind(probe, &any_port.any, any_port.length) == 0;
+    close(probe);
+    return local;
+}
+
+bool address_is_ours(const struct address *address, const struct address *listeners, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (address_equal(address, &listeners[i]))
+            return true;
+        if (address->any.sa_family == AF_UNIX || listeners[i].any.sa_family == AF_UNIX ||
+            address_port(address) != address_port(&listeners[i]))
+            continue;
+        bool reaches = listeners[i].any.sa_family == AF_INET6 || address->any.sa_family == AF_INET;
+        if (reaches && address_is_wildcard(&listeners[i]) &&
+            (address_is_wildcard(address) || is_local(address)))
+            return true;
+        /* Connecting to the unspecified address reaches the loopback listener. */
+        if (address_is_wildcard(address) && address_is_loopback(&listeners[i]))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,18 @@
+/*
+ * ours.h — does an address lead back to ourselves?
+ *
+ *     target ──connect(2)──▶ one of our own listeners ──▶ dialled again ──▶ ...      a loop
+ */
+#ifndef FLOW_OURS_H
+#define FLOW_OURS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct address;
+
+/* Whether connecting there would lead to one of these listeners of ours: the port is the same, and
+ * the listener's host is, or is a wildcard and the address is this machine's. */
+bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
+
+#endif
