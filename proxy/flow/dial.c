@@ -29,7 +29,7 @@
 #include "flow/avoided.h"
 #include "flow/names.h"
 #include "flow/ours.h"
-#include "flow/proxyproto.h"
+#include "flow/preamble.h"
 #include "flow/reactor.h"
 
 #define RETRY_SECONDS 0.01
@@ -54,9 +54,7 @@ struct dialling {
     ev_io               connecting;    /* its fd is -1 while there is no socket */
     ev_timer            timer;         /* for one address, retries included */
     ev_timer            retry;         /* a full backlog, or no memory for the header */
-    uint8_t            *header;        /* the PROXY header of this connection; NULL: not made */
-    size_t              header_length;
-    size_t              header_sent;
+    struct preamble     preamble;      /* of this connection */
     bool                begun;         /* dial() has returned: the owner must be told */
     enum failure        failure;       /* of the latest attempt */
     char                why[200];
@@ -91,9 +89,14 @@ static struct ev_loop *loop_of(const struct dialling *d)
     return reactor_loop(d->dialer->reactor);
 }
 
+static const struct target_config *target_of(const struct dialling *d)
+{
+    return &d->request.targets[d->target - 1];
+}
+
 static const struct endpoint *endpoint_of(const struct dialling *d)
 {
-    return &d->request.targets[d->target - 1].endpoint;
+    return &target_of(d)->endpoint;
 }
 
 /* The socket is the caller's again; -1: there was none. */
@@ -113,8 +116,7 @@ static void drop_socket(struct dialling *d)
 
     if (socket >= 0)
         socket_reset(socket);
-    free(d->header); /* the next connection begins with one of its own */
-    d->header = NULL;
+    preamble_drop(&d->preamble);
 }
 
 static void stop_timers(struct dialling *d)
@@ -125,7 +127,7 @@ static void stop_timers(struct dialling *d)
 
 static void dialling_free(struct dialling *d)
 {
-    drop_socket(d); /* with its header */
+    drop_socket(d);
     stop_timers(d);
     name_wait_cancel(d->wait);
     free(d->addresses);
@@ -179,7 +181,7 @@ static void conclude(struct dialling *d)
 static void hand_over(struct dialling *d, int socket, const struct address *peer)
 {
     struct handshake_request request = {
-        .target = &d->request.targets[d->target - 1],
+        .target = target_of(d),
         .hints = d->request.hints,
         .side = d->request.side,
         .timeout = d->request.timeout,
@@ -249,7 +251,7 @@ static bool bind_source(struct dialling *d, int socket, int family)
 {
     const struct origin_sources sources = {
         .client = &d->request.origin.client,
-        .target = &d->request.targets[d->target - 1].source,
+        .target = &target_of(d)->source,
         .all = &d->dialer->settings.source,
     };
     struct fault why;
@@ -263,8 +265,7 @@ static bool bind_source(struct dialling *d, int socket, int family)
 /* It has nothing to say before its owner does. */
 static bool is_done_when_connected(const struct dialling *d)
 {
-    bool introduces =
-        d->request.header != NULL && d->request.targets[d->target - 1].proxy != PROXY_OFF;
+    bool introduces = d->request.header != NULL && target_of(d)->proxy != PROXY_OFF;
 
     return !introduces && !endpoint_of(d)->tls;
 }
@@ -460,56 +461,26 @@ static void on_name(void *owner, const struct name_answer *answer)
     go_on(d);
 }
 
-/* False: no memory. */
-static bool make_header(struct dialling *d)
+/* Before anything else.  IO_AGAIN: the rest when the socket is writable again; IO_FAILED: d->failure
+ * says why. */
+static enum io introduce(struct dialling *d)
 {
-    enum proxy_version version = d->request.targets[d->target - 1].proxy;
+    enum io io = preamble_send(&d->preamble, d->connecting.fd, target_of(d)->proxy,
+                               d->request.header, d->request.marks);
 
-    d->header_length = d->header_sent = 0;
-    if (d->request.header == NULL || version == PROXY_OFF)
-        return true;
-    d->header = malloc(PROXY_HEADER_WRITTEN);
-    if (d->header != NULL)
-        d->header_length =
-            proxy_header_write(d->header, version, d->request.header, d->request.marks);
-    return d->header != NULL;
-}
-
-static enum io header_not_sent(struct dialling *d, int error)
-{
-    if (error == EAGAIN || error == EINTR)
-        return IO_AGAIN;
-    if (error_is_shortage(error)) { /* the socket is writable all the time */
+    if (io == IO_FAILED)
+        remember_error(d, d->preamble.error);
+    if (io == IO_AGAIN && d->preamble.is_starved) { /* the socket is writable all the time */
         ev_io_stop(loop_of(d), &d->connecting);
         try_again_soon(d);
-        return IO_AGAIN;
     }
-    remember_error(d, error);
-    return IO_FAILED;
-}
-
-/* Before anything else, in one piece or several.  IO_AGAIN: the rest when the socket is writable
- * again; IO_FAILED: d->failure says why. */
-static enum io send_header(struct dialling *d)
-{
-    if (d->header == NULL && !make_header(d)) {
-        remember_error(d, ENOMEM);
-        return IO_FAILED;
-    }
-    size_t left = d->header_length - d->header_sent;
-    if (left == 0)
-        return IO_OK;
-    ssize_t n = send(d->connecting.fd, d->header + d->header_sent, left, MSG_NOSIGNAL);
-    if (n < 0)
-        return header_not_sent(d, errno);
-    d->header_sent += (size_t)n;
-    return d->header_sent == d->header_length ? IO_OK : IO_AGAIN;
+    return io;
 }
 
 /* Connected: introduces the client, if the target wants that, and is done; or tries elsewhere. */
 static void go_through(struct dialling *d)
 {
-    switch (send_header(d)) {
+    switch (introduce(d)) {
     case IO_OK:
         succeed(d);
         return;
@@ -567,7 +538,7 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (d->connecting.fd >= 0 && socket_is_connected(d->connecting.fd) && send_header(d) == IO_OK) {
+    if (d->connecting.fd >= 0 && socket_is_connected(d->connecting.fd) && introduce(d) == IO_OK) {
         succeed(d); /* after a pause of the whole process timers ring first */
         return;
     }
