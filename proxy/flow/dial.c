@@ -276,38 +276,58 @@ static void wait_until_connected(struct dialling *d)
     ev_io_start(loop_of(d), &d->connecting);
 }
 
-/* True: it is connected or may yet be; false: d->failure says why not. */
-static bool try_address(struct dialling *d, const struct address *address)
+static bool leads_back(const struct dialling *d, const struct address *address)
 {
     const struct dial_settings *settings = &d->dialer->settings;
 
-    if (!settings->allow_loop &&
-        address_is_ours(address, settings->listeners, settings->listener_count)) {
+    return !settings->allow_loop &&
+           address_is_ours(address, settings->listeners, settings->listener_count);
+}
+
+/* As it is before connect(2); -1: d->failure says why there is none. */
+static int make_socket(struct dialling *d, int family)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        remember_error(d, errno);
+        return -1;
+    }
+    tune_socket(d, fd, family);
+    if (bind_source(d, fd, family))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* connect(2) has failed at once.  True: it may yet succeed; false: d->failure says why not. */
+static bool may_yet_connect(struct dialling *d, const struct address *address, int error)
+{
+    if (error == EAGAIN && address->any.sa_family == AF_UNIX) { /* a full backlog (unix(7)) */
+        start_timeout(d);
+        try_again_soon(d);
+        return true;
+    }
+    remember_error(d, error);
+    avoid(d);
+    return false;
+}
+
+/* True: it is connected or may yet be; false: d->failure says why not. */
+static bool try_address(struct dialling *d, const struct address *address)
+{
+    if (leads_back(d, address)) {
         remember(d, FAILURE_LOOP, "the address is one of our own listeners");
         return false;
     }
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        remember_error(d, errno);
+    int fd = make_socket(d, address->any.sa_family);
+    if (fd < 0)
         return false;
-    }
-    tune_socket(d, fd, address->any.sa_family);
-    if (!bind_source(d, fd, address->any.sa_family)) {
-        close(fd);
-        return false;
-    }
     if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
         int error = errno;
 
         close(fd);
-        if (error == EAGAIN && address->any.sa_family == AF_UNIX) {
-            start_timeout(d);
-            try_again_soon(d); /* its listener's backlog is full (unix(7)) */
-            return true;
-        }
-        remember_error(d, error);
-        avoid(d);
-        return false;
+        return may_yet_connect(d, address, error);
     }
     ev_io_set(&d->connecting, fd, EV_WRITE);
     if (is_done_when_connected(d) && socket_is_connected(fd))
