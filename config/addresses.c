@@ -281,17 +281,6 @@ static void free_target(struct target_config *target)
 
 /* ---- lists */
 
-/* Room for one more element at the end; the old array is gone. */
-static void *grown(void *array, size_t count, size_t size)
-{
-    char *larger = xcalloc(count + 1, size);
-
-    if (count > 0)
-        memcpy(larger, array, count * size);
-    free(array);
-    return larger;
-}
-
 /* Only a unix socket has a mode. */
 static bool settle_mode(struct listen_config *listen, const struct item *item, struct fault *fault)
 {
@@ -318,7 +307,7 @@ static bool add_listen(struct config *config, const struct item *item, struct fa
     if (!read_query(item, PLACE_LISTEN_QUERY, &listen, fault) || !settle_mode(&listen, item, fault))
         return false;
     listen.name = label_of(item, &listen.endpoint);
-    config->listens = grown(config->listens, config->listen_count, sizeof listen);
+    config->listens = xwidened(config->listens, config->listen_count, sizeof listen);
     config->listens[config->listen_count++] = listen;
     return true;
 }
@@ -338,7 +327,7 @@ static bool add_primary(struct config *config, const struct item *item, struct f
         return false;
     }
     primary.name = label_of(item, &primary.endpoint);
-    config->primaries = grown(config->primaries, config->primary_count, sizeof primary);
+    config->primaries = xwidened(config->primaries, config->primary_count, sizeof primary);
     config->primaries[config->primary_count++] = primary;
     return true;
 }
@@ -370,7 +359,7 @@ struct shadow_config *addresses_add_section(struct config *config,
     }
     if (!is_good_name(name, fault) || !name_is_free(config, name, fault))
         return NULL;
-    config->shadows = grown(config->shadows, config->shadow_count, sizeof config->shadows[0]);
+    config->shadows = xwidened(config->shadows, config->shadow_count, sizeof config->shadows[0]);
     struct shadow_config *shadow = &config->shadows[config->shadow_count++];
     *shadow = *defaults;
     copy_networks(&shadow->from);

@@ -35,17 +35,6 @@ static bool add_items(void *list, const char *text, const char *nothing, add_ite
     return fine;
 }
 
-/* Room for one item more; takes the old items. */
-static void *widened(void *items, size_t count, size_t item_size)
-{
-    void *wider = xcalloc(count + 1, item_size);
-
-    if (count > 0)
-        memcpy(wider, items, count * item_size);
-    free(items);
-    return wider;
-}
-
 static bool add_network(void *networks, const char *text, struct fault *fault)
 {
     struct network_list *list = networks;
@@ -55,7 +44,7 @@ static bool add_network(void *networks, const char *text, struct fault *fault)
         return false;
     if (list->count == MOST_NETWORKS)
         return fault_set(fault, "more than %d networks; write fewer, wider ones", MOST_NETWORKS);
-    list->networks = widened(list->networks, list->count, sizeof network);
+    list->networks = xwidened(list->networks, list->count, sizeof network);
     list->networks[list->count++] = network;
     return true;
 }
@@ -82,7 +71,7 @@ static bool add_server(void *servers, const char *text, struct fault *fault)
                          text);
     if (list->count == MOST_SERVERS)
         return fault_set(fault, "more than %d name servers; write those that answer", MOST_SERVERS);
-    list->addresses = widened(list->addresses, list->count, sizeof server);
+    list->addresses = xwidened(list->addresses, list->count, sizeof server);
     list->addresses[list->count++] = server;
     return true;
 }
@@ -191,7 +180,7 @@ static bool add_text(void *texts, const char *text, struct fault *fault)
         return fault_set(fault, "an item of the list is empty; leave out a comma");
     if (list->count == MOST_TEXTS)
         return fault_set(fault, "more than %d items; leave some out", MOST_TEXTS);
-    list->texts = widened(list->texts, list->count, sizeof list->texts[0]);
+    list->texts = xwidened(list->texts, list->count, sizeof list->texts[0]);
     list->texts[list->count++] = xstrdup(text);
     return true;
 }

@@ -52,13 +52,9 @@ struct setting *settings_add(struct settings *settings, const struct option *opt
 void settings_note_file(struct settings *settings, const char *path)
 {
     struct text_list *files = &settings->files;
-    char **texts = xcalloc(files->count + 1, sizeof texts[0]);
 
-    if (files->count > 0)
-        memcpy(texts, files->texts, files->count * sizeof texts[0]);
-    texts[files->count++] = xstrdup(path);
-    free(files->texts);
-    files->texts = texts;
+    files->texts = xwidened(files->texts, files->count, sizeof files->texts[0]);
+    files->texts[files->count++] = xstrdup(path);
 }
 
 void settings_extend(struct settings *settings, const char *text)
@@ -108,12 +104,8 @@ void settings_warn(struct config_warnings *warnings, const char *format, ...)
     vsnprintf(raw, sizeof raw, format, arguments);
     va_end(arguments);
     fault_set(&sentence, "%s", raw);
-    char **texts = xcalloc(warnings->count + 1, sizeof texts[0]);
-    if (warnings->count > 0)
-        memcpy(texts, warnings->texts, warnings->count * sizeof texts[0]);
-    texts[warnings->count++] = xstrdup(sentence.text);
-    free(warnings->texts);
-    warnings->texts = texts;
+    warnings->texts = xwidened(warnings->texts, warnings->count, sizeof warnings->texts[0]);
+    warnings->texts[warnings->count++] = xstrdup(sentence.text);
 }
 
 void config_warnings_free(struct config_warnings *warnings)

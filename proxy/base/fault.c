@@ -79,3 +79,13 @@ char *xstrdup(const char *text)
         die(1, "no memory for %zu bytes", strlen(text) + 1);
     return copy;
 }
+
+void *xwidened(void *items, size_t count, size_t item_size)
+{
+    void *wider = xcalloc(count + 1, item_size);
+
+    if (count > 0)
+        memcpy(wider, items, count * item_size);
+    free(items);
+    return wider;
+}

@@ -21,8 +21,11 @@ bool fault_set(struct fault *, const char *format, ...) __attribute__((format(pr
 /* Writes "doppel: SENTENCE" to stderr and ends the process with this status. */
 _Noreturn void die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* calloc and strdup that cannot fail: they die.  Only before the first session. */
+/* calloc and strdup that cannot fail: they die.  Only before the first session, and where a
+ * configuration is read. */
 void *xcalloc(size_t count, size_t size);
 char *xstrdup(const char *text);
+/* Moves these items to memory with room for one more behind them, all zero; takes the old memory. */
+void *xwidened(void *items, size_t count, size_t item_size);
 
 #endif
