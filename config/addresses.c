@@ -536,21 +536,13 @@ static void print_value(const struct option *option, const char *value, FILE *to
 static bool print_option(const struct option *option, const struct target_config *target,
                          char separator, FILE *to)
 {
-    char *value = NULL;
-    size_t size;
-    FILE *text = open_memstream(&value, &size);
-
-    if (text == NULL)
-        die(1, "no memory for a query");
-    value_print(option, target, text);
-    fclose(text);
-    bool is_said = strcmp(value, option->initial) != 0;
-    if (is_said) {
-        fprintf(to, "%c%s=", separator, option->key);
-        print_value(option, value, to);
-    }
+    if (value_is_initial(option, target))
+        return false;
+    char *value = value_text(option, target);
+    fprintf(to, "%c%s=", separator, option->key);
+    print_value(option, value, to);
     free(value);
-    return is_said;
+    return true;
 }
 
 void addresses_print_primary(const struct target_config *target, FILE *to)

@@ -42,12 +42,6 @@ static void *base_of(struct build *build, const struct option *option)
     return option->scope == SCOPE_GLOBAL ? build->config : NULL;
 }
 
-static bool is_address_list(const struct option *option)
-{
-    return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
-           option->kind == KIND_SOCKET || option->kind == KIND_SHADOWS;
-}
-
 /* The table's defaults are texts like any other; the table's test reads them all. */
 static void set_defaults(struct build *build)
 {
@@ -56,7 +50,7 @@ static void set_defaults(struct build *build)
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         void *base = base_of(build, option);
-        if (base == NULL || is_address_list(option) || option->initial == NULL)
+        if (base == NULL || option_is_addresses(option) || option->initial == NULL)
             continue;
         if (!value_set(option, base, option->initial, &why))
             die(1, "the default of %s: %s", option->name, why.text);
@@ -102,7 +96,7 @@ static bool apply(struct build *build, const struct setting *setting)
         if (is_first)
             addresses_free_primaries(build->config);
         fine = addresses_add_primaries(build->config, setting->text, &why);
-    } else if (!is_address_list(setting->option)) {
+    } else if (!option_is_addresses(setting->option)) {
         fine = apply_value(build, setting, is_first, &why);
     }
     return fine || blame(build, setting->place, &why);
@@ -317,28 +311,13 @@ static bool listeners_have_certificates(const struct build *build)
     return true;
 }
 
-static bool is_initial(const struct option *option, const void *base)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *to = open_memstream(&text, &size);
-
-    if (to == NULL)
-        die(1, "no memory to look at %s", option->key);
-    value_print(option, base, to);
-    fclose(to);
-    bool same = strcmp(text, option->initial) == 0;
-    free(text);
-    return same;
-}
-
 static bool target_fits(const struct build *build, const struct target_config *target)
 {
     const struct option *option;
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_TARGET && option->group == GROUP_TLS && !target->endpoint.tls &&
-            !is_initial(option, target))
+            !value_is_initial(option, target))
             return fault_set(build->fault,
                              "%s of \"%.200s\" is for tls:// targets only; leave it out, or write "
                              "tls:// in front",
@@ -449,7 +428,7 @@ void config_free(struct config *config)
     addresses_free_primaries(config);
     addresses_free_shadows(config);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
-        if (option->scope == SCOPE_GLOBAL && !is_address_list(option))
+        if (option->scope == SCOPE_GLOBAL && !option_is_addresses(option))
             value_free(option, config);
     lists_free_texts(&config->files);
     free(config);

@@ -533,6 +533,12 @@ bool option_is_list(const struct option *option)
            option->kind == KIND_TEXTS;
 }
 
+bool option_is_addresses(const struct option *option)
+{
+    return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
+           option->kind == KIND_SOCKET || option->kind == KIND_SHADOWS;
+}
+
 bool option_is_bare(const struct option *option)
 {
     return option->kind == KIND_SWITCH || option->kind == KIND_SHORTHAND ||

@@ -110,6 +110,8 @@ const char *option_nearest(enum option_place, const char *name);
 bool option_is_withheld(enum option_place, const char *name);
 /* True: it may be said several times, and each time adds to its list. */
 bool option_is_list(const struct option *);
+/* True: what is said is a list of addresses, which addresses.h reads and prints. */
+bool option_is_addresses(const struct option *);
 /* True: a flag of this kind stands alone. */
 bool option_is_bare(const struct option *);
 

@@ -22,12 +22,6 @@
 
 /* ---- the configuration in effect */
 
-static bool is_printed_apart(const struct option *option)
-{
-    return option->kind == KIND_LISTENS || option->kind == KIND_PRIMARIES ||
-           option->kind == KIND_SOCKET || option->kind == KIND_SHADOWS;
-}
-
 /* One line for each network: a list may be longer than a line of the file. */
 static void print_networks(const char *key, const struct option *option, const void *base, FILE *to)
 {
@@ -55,20 +49,6 @@ static void print_texts(const char *key, const struct option *option, const void
         fprintf(to, "%-*s = %s\n", KEY_WIDTH, key, list->texts[i]);
 }
 
-/* The caller frees it. */
-static char *text_of(const struct option *option, const void *base)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *to = open_memstream(&text, &size);
-
-    if (to == NULL)
-        die(1, "no memory to print %s", option->name);
-    value_print(option, base, to);
-    fclose(to);
-    return text;
-}
-
 static void print_setting(const char *key, const struct option *option, const void *base, FILE *to)
 {
     if (option->kind == KIND_NETWORKS) {
@@ -79,21 +59,9 @@ static void print_setting(const char *key, const struct option *option, const vo
         print_texts(key, option, base, to);
         return;
     }
-    char *text = text_of(option, base);
+    char *text = value_text(option, base);
     fprintf(to, "%-*s =%s%s\n", KEY_WIDTH, key, text[0] != '\0' ? " " : "", text);
     free(text);
-}
-
-/* Hidden options appear when somebody has used them. */
-static bool is_initial(const struct option *option, const struct config *config)
-{
-    char *text = text_of(option, config);
-    bool is_nothing = option->nothing != NULL && strcmp(text, option->nothing) == 0;
-    bool same =
-        strcmp(text, option->initial) == 0 || (is_nothing && strcmp(option->initial, "0") == 0);
-
-    free(text);
-    return same;
 }
 
 static void print_addresses(const struct config *config, FILE *to)
@@ -124,15 +92,16 @@ static void print_shadow(const struct shadow_config *shadow, FILE *to)
             print_setting(option_name(option, PLACE_SECTION), option, &shadow->target, to);
 }
 
+/* Hidden options appear when somebody has used them. */
 void config_print(const struct config *config, FILE *to)
 {
     const struct option *option;
 
     print_addresses(config, to);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
-        if (option->scope != SCOPE_GLOBAL || is_printed_apart(option))
+        if (option->scope != SCOPE_GLOBAL || option_is_addresses(option))
             continue;
-        if (!option->hidden || !is_initial(option, config))
+        if (!option->hidden || !value_is_initial(option, config))
             print_setting(option->name, option, config, to);
     }
     for (size_t i = 0; i < config->shadow_count; i++)
@@ -171,7 +140,7 @@ static void describe_addresses(const struct config *config, struct line *line)
 static void describe_setting(const struct option *option, const struct config *config,
                              struct line *line)
 {
-    char *text = text_of(option, config);
+    char *text = value_text(option, config);
     char *key = xstrdup(option->name);
 
     for (char *dash = strchr(key, '-'); dash != NULL; dash = strchr(dash, '-'))
@@ -187,8 +156,8 @@ void config_describe(const struct config *config, struct line *line)
 
     describe_addresses(config, line);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
-        if (option->scope == SCOPE_GLOBAL && !is_printed_apart(option) &&
-            !is_initial(option, config))
+        if (option->scope == SCOPE_GLOBAL && !option_is_addresses(option) &&
+            !value_is_initial(option, config))
             describe_setting(option, config, line);
     }
 }

@@ -339,6 +339,30 @@ void value_print(const struct option *option, const void *base, FILE *to)
     }
 }
 
+char *value_text(const struct option *option, const void *base)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    if (to == NULL)
+        die(1, "no memory to print %s", option->name != NULL ? option->name : option->key);
+    value_print(option, base, to);
+    fclose(to);
+    return text;
+}
+
+bool value_is_initial(const struct option *option, const void *base)
+{
+    char *text = value_text(option, base);
+    bool is_nothing = option->nothing != NULL && strcmp(text, option->nothing) == 0;
+    bool same =
+        strcmp(text, option->initial) == 0 || (is_nothing && strcmp(option->initial, "0") == 0);
+
+    free(text);
+    return same;
+}
+
 void value_free(const struct option *option, void *base)
 {
     if (option->kind == KIND_TEXT) {

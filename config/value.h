@@ -22,6 +22,10 @@ bool value_set(const struct option *, void *base, const char *text, struct fault
 bool value_add(const struct option *, void *base, const char *text, struct fault *);
 /* In the spelling of the file.  An empty list is the word for none. */
 void value_print(const struct option *, const void *base, FILE *);
+/* The same as a text, which the caller frees. */
+char *value_text(const struct option *, const void *base);
+/* Whether that is the default, in whichever spelling. */
+bool value_is_initial(const struct option *, const void *base);
 /* Frees what the field owns. */
 void value_free(const struct option *, void *base);
 
