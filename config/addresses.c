@@ -1,7 +1,7 @@
 /*
  * addresses.c — names, addresses and queries, taken apart and put together.
  *
- * An item is cut in this order: at the commas, at the first ?, at the first = of what is before it,
+ * An item is cut (config/pieces.h) in this order: at the commas, at the first ?, at the first = of what is before it,
  * at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
  */
 #include "config/addresses.h"
@@ -17,6 +17,7 @@
 #include "base/network.h"
 #include "config/config.h"
 #include "config/options.h"
+#include "config/pieces.h"
 #include "config/value.h"
 
 #define MOST_LISTENS   64
@@ -32,64 +33,7 @@ struct item {
     char *query; /* NULL: none was written */
 };
 
-/* ---- text */
-
-static char *without_blanks(char *text)
-{
-    text += strspn(text, " \t");
-    size_t length = strlen(text);
-    while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
-        length--;
-    text[length] = '\0';
-    return text;
-}
-
-/* Cuts at the first of these characters and steps over it; NULL behind the last piece. */
-static char *next_piece(char **rest, const char *separators)
-{
-    char *piece = *rest;
-
-    if (piece == NULL)
-        return NULL;
-    *rest = strpbrk(piece, separators);
-    if (*rest != NULL)
-        *(*rest)++ = '\0';
-    return without_blanks(piece);
-}
-
-char *addresses_next(char **rest)
-{
-    return next_piece(rest, ",");
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* In place.  A % at the very end stands for itself: sample=10% needs no escape. */
-static bool unescape(char *text, struct fault *fault)
-{
-    char *to = text;
-
-    for (const char *from = text; *from != '\0'; to++) {
-        if (from[0] != '%' || from[1] == '\0') {
-            *to = *from++;
-            continue;
-        }
-        int high = hex_digit(from[1]);
-        int low = high >= 0 ? hex_digit(from[2]) : -1;
-        if (low < 0 || high + low == 0)
-            return fault_set(fault, "\"%.3s\" is no escaped byte; write %%25 for a %%", from);
-        *to = (char)(high * 16 + low);
-        from += 3;
-    }
-    *to = '\0';
-    return true;
-}
+/* ---- paths */
 
 static bool is_unix(const char *text) { return strncasecmp(text, "unix:", strlen("unix:")) == 0; }
 
@@ -97,31 +41,17 @@ char *addresses_unescaped(const char *text, struct fault *fault)
 {
     char *copy = xstrdup(text);
 
-    if (!is_unix(text) || unescape(copy, fault))
+    if (!is_unix(text) || pieces_unescape(copy, fault))
         return copy;
     free(copy);
     return NULL;
 }
 
-static bool needs_escape(char c)
-{
-    return (unsigned char)c <= ' ' || c == 0x7f || strchr("%?&,+;#\"'", c) != NULL;
-}
-
-static void print_escaped(const char *text, FILE *to)
-{
-    for (; *text != '\0'; text++) {
-        if (needs_escape(*text))
-            fprintf(to, "%%%02X", (unsigned char)*text);
-        else
-            fputc(*text, to);
-    }
-}
-
 static void print_path(const char *path, FILE *to)
 {
     fputs("unix:", to);
-    print_escaped(path, to);
+    for (; *path != '\0'; path++)
+        pieces_put(*path, to);
 }
 
 char *addresses_of_path(const char *path)
@@ -162,10 +92,10 @@ static struct item cut_item(char *text)
     /* An = behind one of these is part of a path. */
     if (equals != NULL && strcspn(text, ":/[") > (size_t)(equals - text)) {
         *equals = '\0';
-        item.name = without_blanks(text);
+        item.name = pieces_without_blanks(text);
         item.address = equals + 1;
     }
-    item.address = without_blanks(item.address);
+    item.address = pieces_without_blanks(item.address);
     return item;
 }
 
@@ -240,7 +170,7 @@ static bool read_pair(char *pair, enum option_place place, void *base, const str
             *c = ',';
     if (option->scope == SCOPE_TARGET && place == PLACE_SHADOW_QUERY)
         base = &((struct shadow_config *)base)->target;
-    if (!unescape(value, &why) || !value_set(option, base, value, &why))
+    if (!pieces_unescape(value, &why) || !value_set(option, base, value, &why))
         return fault_set(fault, "%s of " QUOTED ": %s", pair, item->address, why.text);
     return true;
 }
@@ -252,7 +182,7 @@ static bool read_query(const struct item *item, enum option_place place, void *b
     char *rest = item->query;
     char *pair;
 
-    while ((pair = next_piece(&rest, "&")) != NULL)
+    while ((pair = pieces_next(&rest, "&")) != NULL)
         if (!read_pair(pair, place, base, item, seen, fault))
             return false;
     return true;
@@ -412,7 +342,7 @@ bool addresses_add_listens(struct config *config, const char *list, struct fault
     char *text;
     bool fine = true;
 
-    for (char *rest = copy; fine && (text = addresses_next(&rest)) != NULL;) {
+    for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
         fine = add_listen(config, &item, fault);
     }
@@ -426,7 +356,7 @@ bool addresses_add_primaries(struct config *config, const char *list, struct fau
     char *text;
     bool fine = true;
 
-    for (char *rest = copy; fine && (text = addresses_next(&rest)) != NULL;) {
+    for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
         fine = add_primary(config, &item, fault);
     }
@@ -442,7 +372,7 @@ bool addresses_add_shadows(struct config *config, const struct shadow_config *de
     bool fine = true;
     bool none = list[strspn(list, " \t")] == '\0';
 
-    for (char *rest = copy; fine && !none && (text = addresses_next(&rest)) != NULL;) {
+    for (char *rest = copy; fine && !none && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
         fine = add_shadow(config, defaults, &item, fault);
     }
@@ -525,10 +455,8 @@ static void print_value(const struct option *option, const char *value, FILE *to
     for (; *value != '\0'; value++) {
         if (*value == ',' && option_is_list(option))
             fputc('+', to);
-        else if (needs_escape(*value))
-            fprintf(to, "%%%02X", (unsigned char)*value);
         else
-            fputc(*value, to);
+            pieces_put(*value, to);
     }
 }
 

@@ -47,9 +47,6 @@ void addresses_print_target(const struct target_config *, FILE *);
 void addresses_print_primary(const struct target_config *, FILE *);
 void addresses_print(const struct endpoint *, FILE *);
 
-/* The next item of a list with commas, without outer blanks, cut out of the text itself; NULL behind
- * the last.  An empty text has one empty item. */
-char *addresses_next(char **rest);
 /* unix:PATH without its escapes, anything else as it is; the caller frees it.  NULL: the fault. */
 char *addresses_unescaped(const char *text, struct fault *);
 /* "unix:" and this path with escapes; the caller frees it. */

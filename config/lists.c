@@ -9,8 +9,8 @@
 #include "base/address.h"
 #include "base/fault.h"
 #include "base/network.h"
-#include "config/addresses.h"
 #include "config/config.h"
+#include "config/pieces.h"
 
 #define MOST_NETWORKS 1024 /* each session looks at all of them */
 #define MOST_TEXTS    256  /* certificates: each handshake looks at all of them */
@@ -29,7 +29,7 @@ static bool add_items(void *list, const char *text, const char *nothing, add_ite
     if (text[0] == '\0' || strcmp(text, nothing) == 0)
         return true;
     char *copy = xstrdup(text);
-    for (char *rest = copy; fine && (item = addresses_next(&rest)) != NULL;)
+    for (char *rest = copy; fine && (item = pieces_next(&rest, ",")) != NULL;)
         fine = add(list, item, fault);
     free(copy);
     return fine;
