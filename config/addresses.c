@@ -134,13 +134,22 @@ static bool read_endpoint(struct endpoint *endpoint, const char *text, enum endp
     return fine;
 }
 
-static bool refuse_key(enum option_place place, const char *key, const char *address,
-                       struct fault *fault)
+/* What stands behind an address, while it is read. */
+struct query {
+    const char       *address; /* for sentences */
+    enum option_place place;
+    void             *base;    /* the struct that the place's options fill */
+    bool              seen[OPTION_ROOM];
+};
+
+static bool refuse_key(const struct query *query, const char *key, struct fault *fault)
 {
-    if (option_is_withheld(place, key))
+    const char *address = query->address;
+
+    if (option_is_withheld(query->place, key))
         return fault_set(fault, "option " QUOTED " of " QUOTED " is not in this version", key,
                          address);
-    const char *nearest = option_nearest(place, key);
+    const char *nearest = option_nearest(query->place, key);
     if (nearest != NULL)
         return fault_set(fault, "unknown option " QUOTED " of " QUOTED "; did you mean \"%s\"?",
                          key, address, nearest);
@@ -148,42 +157,48 @@ static bool refuse_key(enum option_place place, const char *key, const char *add
                      is_unix(address) ? ", or write %3F for a ? in a path" : "");
 }
 
-static bool read_pair(char *pair, enum option_place place, void *base, const struct item *item,
-                      bool seen[OPTION_ROOM], struct fault *fault)
+/* In a query + separates the items of a list. */
+static bool set_option(const struct query *query, const struct option *option, char *value,
+                       struct fault *fault)
+{
+    bool  is_inside = option->scope == SCOPE_TARGET && query->place == PLACE_SHADOW_QUERY;
+    void *base = is_inside ? &((struct shadow_config *)query->base)->target : query->base;
+
+    for (char *c = value; option_is_list(option) && *c != '\0'; c++)
+        if (*c == '+')
+            *c = ',';
+    return pieces_unescape(value, fault) && value_set(option, base, value, fault);
+}
+
+static bool read_pair(struct query *query, char *pair, struct fault *fault)
 {
     struct fault why;
     char *value = strchr(pair, '=');
 
     if (value != NULL)
         *value++ = '\0';
-    const struct option *option = option_find(place, pair);
+    const struct option *option = option_find(query->place, pair);
     if (option == NULL)
-        return refuse_key(place, pair, item->address, fault);
+        return refuse_key(query, pair, fault);
     if (value == NULL)
-        return fault_set(fault, "%s of " QUOTED " has no value; write %s=%s", pair, item->address,
+        return fault_set(fault, "%s of " QUOTED " has no value; write %s=%s", pair, query->address,
                          pair, option->metavar);
-    if (seen[option_index(option)])
-        return fault_set(fault, "%s of " QUOTED " is said twice; leave one", pair, item->address);
-    seen[option_index(option)] = true;
-    for (char *c = value; option_is_list(option) && *c != '\0'; c++)
-        if (*c == '+')
-            *c = ',';
-    if (option->scope == SCOPE_TARGET && place == PLACE_SHADOW_QUERY)
-        base = &((struct shadow_config *)base)->target;
-    if (!pieces_unescape(value, &why) || !value_set(option, base, value, &why))
-        return fault_set(fault, "%s of " QUOTED ": %s", pair, item->address, why.text);
-    return true;
+    if (query->seen[option_index(option)])
+        return fault_set(fault, "%s of " QUOTED " is said twice; leave one", pair, query->address);
+    query->seen[option_index(option)] = true;
+    return set_option(query, option, value, &why) ||
+           fault_set(fault, "%s of " QUOTED ": %s", pair, query->address, why.text);
 }
 
 static bool read_query(const struct item *item, enum option_place place, void *base,
                        struct fault *fault)
 {
-    bool seen[OPTION_ROOM] = { false };
+    struct query query = { .address = item->address, .place = place, .base = base };
     char *rest = item->query;
     char *pair;
 
     while ((pair = pieces_next(&rest, "&")) != NULL)
-        if (!read_pair(pair, place, base, item, seen, fault))
+        if (!read_pair(&query, pair, fault))
             return false;
     return true;
 }
