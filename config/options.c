@@ -368,7 +368,7 @@ static const struct option options[] = {
 #define OPTION_COUNT (sizeof options / sizeof options[0])
 _Static_assert(OPTION_COUNT <= OPTION_ROOM, "widen OPTION_ROOM");
 
-/* Flags, variables and file keys of later versions; a trailing * stands for any end. */
+/* Flags, variables and file keys of later versions. */
 static const char *const withheld_names[] = {
     "compare",
     "record",
@@ -446,73 +446,10 @@ const struct option *option_of_letter(char letter)
     return NULL;
 }
 
-#define LONGEST_NAME 40 /* nothing longer is like a name of ours */
-
-/* Edits that turn one name into the other: insert, delete, replace (Levenshtein, one row). */
-static size_t distance(const char *from, const char *to)
-{
-    size_t row[LONGEST_NAME + 1];
-    size_t width = strlen(to);
-
-    for (size_t column = 0; column <= width; column++)
-        row[column] = column;
-    for (size_t line = 1; from[line - 1] != '\0'; line++) {
-        size_t diagonal = row[0];
-        row[0] = line;
-        for (size_t column = 1; column <= width; column++) {
-            size_t best = diagonal + (from[line - 1] != to[column - 1]);
-            diagonal = row[column];
-            if (row[column] + 1 < best)
-                best = row[column] + 1;
-            if (row[column - 1] + 1 < best)
-                best = row[column - 1] + 1;
-            row[column] = best;
-        }
-    }
-    return row[width];
-}
-
-/* What an operator from elsewhere calls it counts as well, and leads to our name. */
-static size_t distance_to(const struct option *option, enum option_place place, const char *name)
-{
-    size_t best = distance(name, option_name(option, place));
-    const char *further[] = { option->aliases[0], option->aliases[1],
-                              place == PLACE_FILE ? option->key : NULL,
-                              place == PLACE_FILE ? NULL : option->name };
-
-    for (size_t i = 0; i < sizeof further / sizeof further[0]; i++)
-        if (further[i] != NULL && distance(name, further[i]) < best)
-            best = distance(name, further[i]);
-    return best;
-}
-
-const char *option_nearest(enum option_place place, const char *name)
-{
-    const char *nearest = NULL;
-    size_t length = strlen(name);
-    size_t best = length / 2 + 2; /* further away, a guess would be noise */
-
-    if (length == 0 || length > LONGEST_NAME)
-        return NULL;
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (option_name(&options[i], place) == NULL || options[i].hidden)
-            continue;
-        size_t far = distance_to(&options[i], place, name);
-        /* With every letter replaced, anything is like a short name. */
-        if (far < best && far < strlen(option_name(&options[i], place))) {
-            best = far;
-            nearest = option_name(&options[i], place);
-        }
-    }
-    return nearest;
-}
-
 static bool is_in(const char *const *names, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++) {
-        size_t length = strlen(names[i]);
-        bool open_end = names[i][length - 1] == '*';
-        if (open_end ? strncmp(names[i], name, length - 1) == 0 : strcmp(names[i], name) == 0)
+        if (strcmp(names[i], name) == 0)
             return true;
     }
     return false;

@@ -104,7 +104,7 @@ size_t option_index(const struct option *);
 const char          *option_name(const struct option *, enum option_place);
 const struct option *option_find(enum option_place, const char *name); /* NULL: unknown */
 const struct option *option_of_letter(char letter);                    /* NULL: unknown */
-/* The name there that is most like this one; NULL: none is like it. */
+/* The name there that is most like this one (nearest.c); NULL: none is like it. */
 const char *option_nearest(enum option_place, const char *name);
 /* A later version will know this name: it is refused with a sentence of its own. */
 bool option_is_withheld(enum option_place, const char *name);

@@ -1,0 +1,73 @@
+/*
+ * nearest.c — the option that somebody may have meant who wrote another name.
+ *
+ *     "shadow-bufer" ──one letter too few──▶ "shadow-buffer"      "relay" is our "primary"
+ */
+#include "config/options.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define LONGEST_NAME 40 /* nothing longer is like a name of ours */
+
+/* Edits that turn one name into the other: insert, delete, replace (Levenshtein, one row). */
+static size_t distance(const char *from, const char *to)
+{
+    size_t row[LONGEST_NAME + 1];
+    size_t width = strlen(to);
+
+    assert(width <= LONGEST_NAME);
+    for (size_t column = 0; column <= width; column++)
+        row[column] = column;
+    for (size_t line = 1; from[line - 1] != '\0'; line++) {
+        size_t diagonal = row[0];
+        row[0] = line;
+        for (size_t column = 1; column <= width; column++) {
+            size_t best = diagonal + (from[line - 1] != to[column - 1]);
+            diagonal = row[column];
+            if (row[column] + 1 < best)
+                best = row[column] + 1;
+            if (row[column - 1] + 1 < best)
+                best = row[column - 1] + 1;
+            row[column] = best;
+        }
+    }
+    return row[width];
+}
+
+/* What an operator from elsewhere calls it counts as well, and leads to our name. */
+static size_t distance_to(const struct option *option, enum option_place place, const char *name)
+{
+    size_t best = distance(name, option_name(option, place));
+    const char *further[] = { option->aliases[0], option->aliases[1],
+                              place == PLACE_FILE ? option->key : NULL,
+                              place == PLACE_FILE ? NULL : option->name };
+
+    for (size_t i = 0; i < sizeof further / sizeof further[0]; i++)
+        if (further[i] != NULL && distance(name, further[i]) < best)
+            best = distance(name, further[i]);
+    return best;
+}
+
+const char *option_nearest(enum option_place place, const char *name)
+{
+    const struct option *option;
+    const char *nearest = NULL;
+    size_t length = strlen(name);
+    size_t best = length / 2 + 2; /* further away, a guess would be noise */
+
+    if (length == 0 || length > LONGEST_NAME)
+        return NULL;
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        const char *known = option_name(option, place);
+        if (known == NULL || option->hidden)
+            continue;
+        size_t far = distance_to(option, place, name);
+        /* With every letter replaced, anything is like a short name. */
+        if (far < best && far < strlen(known)) {
+            best = far;
+            nearest = known;
+        }
+    }
+    return nearest;
+}
