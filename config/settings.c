@@ -21,7 +21,6 @@
 #define MOST_FILE_BYTES (1024 * 1024)
 #define PREFIX          "DOPPEL_"
 #define PREFIX_LENGTH   (sizeof PREFIX - 1)
-#define FILE_SUFFIX     "_FILE"
 #define NAME_ROOM       64 /* longer names are unknown */
 #define QUOTED          "\"%.120s\""
 
