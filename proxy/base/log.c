@@ -20,11 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cell.h"
 #include "base/fault.h"
 #include "base/line.h"
 #include "base/members.h"
 #include "base/outlet.h"
-#include "base/page.h"
 
 #define SINK_BYTES (64 * 1024) /* a burst of some hundred lines, as much as a pipe holds */
 
