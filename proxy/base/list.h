@@ -27,6 +27,11 @@ static inline bool list_holds(const struct link *link)
     return link->next != NULL;
 }
 
+static inline bool list_is_empty(const struct link *head)
+{
+    return head->next == head;
+}
+
 static inline void list_add(struct link *head, struct link *link)
 {
     link->next = head->next;

@@ -85,6 +85,6 @@ void closings_add(struct closings *all, int socket)
 
 void closings_cut(struct closings *all)
 {
-    while (all->all.next != &all->all)
+    while (!list_is_empty(&all->all))
         finish(LIST_MEMBER(all->all.next, struct closing, link));
 }

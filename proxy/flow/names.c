@@ -254,13 +254,13 @@ static void tell(struct name *name)
     struct name_answer answer;
     struct link told;
 
-    if (name->waits.next == &name->waits)
+    if (list_is_empty(&name->waits))
         return;
     answer_of(name, &answer);
     told = name->waits;
     told.next->previous = told.previous->next = &told;
     list_start(&name->waits);
-    while (told.next != &told) {
+    while (!list_is_empty(&told)) {
         struct name_wait *wait = LIST_MEMBER(told.next, struct name_wait, link);
         name_done *done = wait->done;
         void *owner = wait->owner;
@@ -403,7 +403,7 @@ static struct name *add(struct names *names, const char *host)
 
 static void end_waits(struct name *name)
 {
-    while (name->waits.next != &name->waits)
+    while (!list_is_empty(&name->waits))
         name_wait_cancel(LIST_MEMBER(name->waits.next, struct name_wait, link));
 }
 

@@ -201,7 +201,7 @@ static void session_close(struct session *s)
     struct account account = account_of(s);
     account_close(&account);
     session_free(s);
-    if (mirror->pipes != NULL && mirror->sessions.next == &mirror->sessions)
+    if (mirror->pipes != NULL && list_is_empty(&mirror->sessions))
         pipes_rest(mirror->pipes); /* a worker without sessions holds none */
 }
 

@@ -17,7 +17,7 @@
 
 void sessions_book(struct mirror *mirror)
 {
-    while (mirror->moved.next != &mirror->moved)
+    while (!list_is_empty(&mirror->moved))
         session_book(LIST_MEMBER(mirror->moved.next, struct session, moved));
 }
 
@@ -112,6 +112,6 @@ static void session_drain(struct session *s)
 
 void sessions_drain(struct mirror *mirror)
 {
-    while (mirror->sessions.next != &mirror->sessions)
+    while (!list_is_empty(&mirror->sessions))
         session_drain(LIST_MEMBER(mirror->sessions.next, struct session, all));
 }

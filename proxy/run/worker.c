@@ -155,7 +155,7 @@ static bool is_past_deadline(const struct worker *w)
 
 static bool is_idle(const struct worker *w)
 {
-    return w->mirror.sessions.next == &w->mirror.sessions && listeners_are_closed(w->listeners) &&
+    return list_is_empty(&w->mirror.sessions) && listeners_are_closed(w->listeners) &&
            reactor_closing(w->mirror.reactor) == 0;
 }
 
