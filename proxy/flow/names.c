@@ -34,6 +34,9 @@
 #define HALF_MOST_SECONDS   30.0 /* for a family that fails while the other answers */
 #define RENEW_SECONDS       1.0  /* resolv.conf is looked at this often, while names are in use */
 
+_Static_assert(RESOLVER_ADDRESSES <= NAME_ADDRESSES && KNOWN_ADDRESSES <= NAME_ADDRESSES,
+               "a branch holds whatever is learnt");
+
 /* What is known of a name in one family, and the question under way. */
 struct branch {
     struct name   *name;
