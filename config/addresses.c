@@ -20,12 +20,9 @@
 #include "config/pieces.h"
 #include "config/value.h"
 
-#define MOST_LISTENS   64
-#define MOST_PRIMARIES 64
-#define MOST_SHADOWS   256 /* names in the shared page */
-#define NAME_LENGTH    32
-#define MODE_UNSAID    UINT_MAX
-#define QUOTED         "\"%.120s\""
+#define NAME_LENGTH 32
+#define MODE_UNSAID UINT_MAX
+#define QUOTED      "\"%.120s\""
 
 struct item {
     char *name; /* NULL: none was written */
@@ -243,8 +240,8 @@ static bool add_listen(struct config *config, const struct item *item, struct fa
 {
     struct listen_config listen = { .mode = MODE_UNSAID };
 
-    if (config->listen_count == MOST_LISTENS)
-        return fault_set(fault, "more than %d listeners; leave some out", MOST_LISTENS);
+    if (config->listen_count == CONFIG_MOST_LISTENS)
+        return fault_set(fault, "more than %d listeners; leave some out", CONFIG_MOST_LISTENS);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     if (!read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
@@ -261,8 +258,8 @@ static bool add_primary(struct config *config, const struct item *item, struct f
 {
     struct target_config primary = { 0 };
 
-    if (config->primary_count == MOST_PRIMARIES)
-        return fault_set(fault, "more than %d primaries; leave some out", MOST_PRIMARIES);
+    if (config->primary_count == CONFIG_MOST_PRIMARIES)
+        return fault_set(fault, "more than %d primaries; leave some out", CONFIG_MOST_PRIMARIES);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     set_target_defaults(&primary);
@@ -298,8 +295,8 @@ struct shadow_config *addresses_add_section(struct config *config,
                                             const struct shadow_config *defaults, const char *name,
                                             struct fault *fault)
 {
-    if (config->shadow_count == MOST_SHADOWS) {
-        fault_set(fault, "more than %d shadows; leave some out", MOST_SHADOWS);
+    if (config->shadow_count == CONFIG_MOST_SHADOWS) {
+        fault_set(fault, "more than %d shadows; leave some out", CONFIG_MOST_SHADOWS);
         return NULL;
     }
     if (!is_good_name(name, fault) || !name_is_free(config, name, fault))

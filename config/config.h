@@ -17,6 +17,11 @@
 
 struct network;
 
+/* More are refused. */
+#define CONFIG_MOST_LISTENS   64
+#define CONFIG_MOST_PRIMARIES 64
+#define CONFIG_MOST_SHADOWS   256
+
 struct text_list {
     char **texts;
     size_t count;

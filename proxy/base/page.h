@@ -32,7 +32,7 @@
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
 #define PAGE_SHADOW_NAME 33
 #define PAGE_PLACES     256 /* workers of one generation */
-#define PAGE_LISTENERS  4096 /* of one generation */
+#define PAGE_LISTENERS  64 /* of one generation */
 #define PAGE_GENERATIONS 16 /* at a time: one serves, the others start or finish */
 #define CACHE_LINE       64
 

@@ -18,6 +18,8 @@
 
 #define WARNING_EVERY 10.0 /* seconds, per reason */
 
+_Static_assert(CONFIG_MOST_LISTENS <= 64, "each listener has a bit of the page's hellos");
+
 void notice_primary_failed(const struct session *s, double now)
 {
     struct log_limit *limit = &s->mirror->primary_limits[s->reason];
@@ -66,7 +68,7 @@ void notice_hello(const struct session *s)
     static const unsigned char handshake = 0x16, version = 3, client_hello = 1; /* RFC 8446, 5.1 */
     size_t                     listener = (size_t)(s->listener - s->mirror->config->listens);
     unsigned char              start[6];
-    uint64_t                   bit = (uint64_t)1 << listener % 64; /* beyond 64 they share */
+    uint64_t                   bit = (uint64_t)1 << listener;
 
     if (s->shadow_count == 0 || s->listener->endpoint.tls ||
         stream_peek(s->request, start, sizeof start) < sizeof start || start[0] != handshake ||

@@ -20,6 +20,9 @@
 
 #define KILL_GRACE_SECONDS 1.0 /* beyond --reload-timeout */
 
+_Static_assert(CONFIG_MOST_LISTENS <= PAGE_LISTENERS && CONFIG_MOST_SHADOWS <= PAGE_SHADOWS,
+               "the page has room for every configuration");
+
 /* --- what can fail ----------------------------------------------------------------------- */
 
 static bool find_roster(struct generation *g, struct fault *fault)
@@ -28,12 +31,6 @@ static bool find_roster(struct generation *g, struct fault *fault)
     return g->roster != NULL ||
            fault_set(fault, "%d generations live already; wait until one has finished",
                      PAGE_GENERATIONS);
-}
-
-static bool count_listeners(const struct config *config, struct fault *fault)
-{
-    return config->listen_count <= PAGE_LISTENERS ||
-           fault_set(fault, "%zu listeners are more than %d", config->listen_count, PAGE_LISTENERS);
 }
 
 static size_t most_sockets(const struct generation *g)
@@ -87,7 +84,7 @@ static bool prepare(struct generation *g, struct fault *fault)
     const struct config *config = g->config;
     struct doors        *doors = g->settings->doors;
 
-    if (!count_listeners(config, fault) || !find_roster(g, fault) || !origin_check(config, fault) ||
+    if (!find_roster(g, fault) || !origin_check(config, fault) ||
         !token_read(&g->token, config->admin_token_file, fault) || !prepare_logs(g, fault))
         return false;
     g->tls = tls_contexts_new(config, fault);
