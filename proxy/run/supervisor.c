@@ -7,8 +7,7 @@
  *                 ║ lifelines (pipes nothing is ever written to)
  *                 ╚══▶ worker 1 .. n
  *
- *     starting ──workers ready──▶ serving ──TERM, INT, QUIT──▶ draining ──no worker left──▶ exit 0
- *                                              └── --drain-delay: serving still, /readyz is red
+ *     starting ──workers ready──▶ serving ──TERM, INT, QUIT──▶ draining (run/drain.h) ──▶ exit
  */
 #include "supervisor.h"
 
@@ -32,6 +31,7 @@
 #include "flow/tls_contexts.h"
 #include "run/admin.h"
 #include "run/bind.h"
+#include "run/drain.h"
 #include "run/gate.h"
 #include "run/generation.h"
 #include "run/inherit.h"
@@ -45,7 +45,6 @@
 
 #define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
-#define KILL_GRACE_SECONDS 1.0 /* beyond the drain deadline */
 #define LEAST_SLOTS        256 /* for the workers of all generations: a reload may bring more */
 
 static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
@@ -59,12 +58,9 @@ struct supervisor {
     struct endpoint    admin_endpoint;
     char              *pid_file; /* written, and removed at the end; NULL: none */
     bool               is_ready;
-    bool               is_draining; /* or is about to, after --drain-delay */
-    bool               is_patient;  /* without --drain-timeout */
     int                status;
     ev_signal          signals[SIGNAL_COUNT];
-    ev_timer           delay;       /* --drain-delay */
-    ev_timer           kill;
+    struct drain       drain;
     ev_prepare         turn_end;
     struct stalls      stalls;
     ev_timer           tick;
@@ -180,7 +176,7 @@ static void on_serving(void *owner)
     struct admin_view  view = view_of(sup);
 
     say_configuration(sup);
-    if (!sup->is_draining) {
+    if (!drain_has_begun(&sup->drain)) {
         sup->is_ready = true;
         notify_ready("serving");
     }
@@ -192,98 +188,21 @@ static void on_ended(void *owner, int status)
 {
     struct supervisor *sup = owner;
 
-    stop_with(sup, status != 0 ? status : sup->status);
+    stop_with(sup, status == 0 && drain_was_cut(&sup->drain) ? 1 : status);
 }
 
-/* --- signals and the end ----------------------------------------------------------------- */
+/* --- signals ----------------------------------------------------------------------------- */
 
-static void on_kill(struct ev_loop *loop, ev_timer *timer, int events)
+static void on_draining(void *owner)
 {
-    struct supervisor *sup = timer->data;
+    struct supervisor *sup = owner;
 
-    (void)loop;
-    (void)events;
-    log_error("supervisor", "workers_killed", "why=%s", "they did not finish in time");
-    succession_kill(sup->succession);
-    sup->status = 1;
-}
-
-/* timeout 0: without limit. */
-static void set_drain_deadline(struct supervisor *sup, double timeout)
-{
-    ev_timer_stop(sup->loop, &sup->kill);
-    atomic_store(&sup->page->drain_deadline, timeout > 0 ? clock_now() + timeout : 0);
-    if (timeout <= 0)
-        return;
-    ev_timer_set(&sup->kill, timeout + KILL_GRACE_SECONDS, 0);
-    ev_timer_start(sup->loop, &sup->kill);
-}
-
-static double drain_timeout(const struct supervisor *sup)
-{
-    return sup->is_patient ? 0 : config_of(sup)->drain_timeout;
-}
-
-static void stop_accepting(struct supervisor *sup)
-{
-    set_drain_deadline(sup, drain_timeout(sup));
-    inherit_close();
-    succession_drain(sup->succession);
-}
-
-static void on_delay(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    (void)loop;
-    (void)events;
-    stop_accepting(timer->data);
-}
-
-static void say_draining(const struct supervisor *sup, int number, double delay)
-{
-    log_info("supervisor", "draining", "signal=%s delay=%.3f timeout=%.3f", sigabbrev_np(number),
-             delay, drain_timeout(sup));
-}
-
-static void start_draining(struct supervisor *sup, int number)
-{
-    double delay = config_of(sup)->drain_delay;
-
-    sup->is_draining = true;
     sup->is_ready = false;
-    sup->is_patient = number == SIGQUIT;
-    succession_end(sup->succession);
-    say_draining(sup, number, delay);
-    notify_stopping("draining");
-    if (delay > 0) {
-        ev_timer_set(&sup->delay, delay, 0);
-        ev_timer_start(sup->loop, &sup->delay);
-    } else {
-        stop_accepting(sup);
-    }
 }
 
-/* The time counts from now on, or from the end of the delay. */
-static void limit_draining(struct supervisor *sup, int number)
+static void on_hurried(void *owner)
 {
-    sup->is_patient = false;
-    say_draining(sup, number, 0);
-    if (!ev_is_active(&sup->delay))
-        set_drain_deadline(sup, drain_timeout(sup));
-}
-
-/* QUIT drains without limit, TERM and INT within --drain-timeout; a TERM or INT after another one
- * hurries. */
-static void on_stop(struct supervisor *sup, int number)
-{
-    if (!sup->is_draining) {
-        start_draining(sup, number);
-    } else if (number != SIGQUIT && sup->is_patient && config_of(sup)->drain_timeout > 0) {
-        limit_draining(sup, number);
-    } else if (number != SIGQUIT) {
-        log_warning("supervisor", "hurried", "signal=%s", sigabbrev_np(number));
-        succession_kill(sup->succession);
-        stop_with(sup, 1);
-    }
+    stop_with(owner, 1);
 }
 
 /* The kill switch. */
@@ -302,17 +221,18 @@ static bool reload_on_request(void *owner)
 {
     struct supervisor *sup = owner;
 
-    if (!sup->is_draining)
-        succession_reload(sup->succession);
-    return !sup->is_draining;
+    if (drain_has_begun(&sup->drain))
+        return false;
+    succession_reload(sup->succession);
+    return true;
 }
 
 static void drain_on_request(void *owner)
 {
     struct supervisor *sup = owner;
 
-    if (!sup->is_draining)
-        start_draining(sup, SIGTERM);
+    if (!drain_has_begun(&sup->drain))
+        drain_signal(&sup->drain, SIGTERM);
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -331,7 +251,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
-        on_stop(sup, watcher->signum);
+        drain_signal(&sup->drain, watcher->signum);
         break;
     case SIGUSR2:
         toggle_mirroring(sup);
@@ -396,9 +316,6 @@ static void watch_signals(struct supervisor *sup)
         sup->signals[i].data = sup;
         ev_signal_start(sup->loop, &sup->signals[i]);
     }
-    ev_timer_init(&sup->kill, on_kill, 0, 0);
-    ev_timer_init(&sup->delay, on_delay, 0, 0);
-    sup->kill.data = sup->delay.data = sup;
     ev_prepare_init(&sup->turn_end, on_turn_end);
     sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
@@ -433,6 +350,20 @@ static void make_succession(struct supervisor *sup, const struct command *comman
     sup->succession = succession_new(&settings);
 }
 
+static void prepare_draining(struct supervisor *sup)
+{
+    struct drain_settings settings = {
+        .loop = sup->loop,
+        .page = sup->page,
+        .succession = sup->succession,
+        .on_begun = on_draining,
+        .on_hurried = on_hurried,
+        .owner = sup,
+    };
+
+    drain_prepare(&sup->drain, &settings);
+}
+
 /* Takes the configuration, also when it fails. */
 static bool make_what_is_shared(struct supervisor *sup, struct config *config,
                                 const struct command *command, struct fault *fault)
@@ -446,6 +377,7 @@ static bool make_what_is_shared(struct supervisor *sup, struct config *config,
         return false;
     }
     make_succession(sup, command);
+    prepare_draining(sup);
     return succession_prepare(sup->succession, config, fault);
 }
 
