@@ -313,34 +313,54 @@ static struct handshakes *make_handshakes(const struct worker *w)
     return handshakes_new(&settings);
 }
 
-static void make_mirror(struct worker *w, struct fault *fault)
+static struct dialer *make_dialer(const struct worker *w)
+{
+    const struct worker_start *start = w->start;
+    const struct config       *config = start->config;
+    struct dial_settings       settings = {
+        .listeners = start->bound,
+        .listener_count = config->listen_count,
+        .allow_loop = config->allow_loop,
+        .family = config->dns_family,
+        .source = config->source,
+        .sockets = { config->tcp_user_timeout, (int)config->sndbuf, (int)config->rcvbuf },
+        .handshakes = w->mirror.handshakes,
+    };
+
+    return dialer_new(w->mirror.reactor, w->names, &settings);
+}
+
+/* The loop, and what moves bytes on it. */
+static void make_flow(struct worker *w)
 {
     const struct worker_start *start = w->start;
     const struct config       *config = start->config;
     struct mirror             *mirror = &w->mirror;
-    struct dial_settings       dialling = {
-        .listeners = start->bound,
-        .listener_count = config->listen_count,
-        .allow_loop = config->allow_loop,
-        .sockets = { config->tcp_user_timeout, (int)config->sndbuf, (int)config->rcvbuf },
-        .family = config->dns_family,
-        .source = config->source,
-    };
+    struct fault               fault;
 
     mirror->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (mirror->loop == NULL)
         die(1, "cannot make an event loop");
-    mirror->reactor = reactor_new(mirror->loop, fault);
+    mirror->reactor = reactor_new(mirror->loop, &fault);
     if (mirror->reactor == NULL)
-        die(1, "%s", fault->text);
-    mirror->handshakes = dialling.handshakes = make_handshakes(w);
-    w->names = names_new(mirror->loop, config, start->slot, &start->page->known, fault);
+        die(1, "%s", fault.text);
+    mirror->handshakes = make_handshakes(w);
+    w->names = names_new(mirror->loop, config, start->slot, &start->page->known, &fault);
     if (w->names == NULL)
-        die(1, "%s", fault->text);
-    mirror->dialer = dialer_new(mirror->reactor, w->names, &dialling);
+        die(1, "%s", fault.text);
+    mirror->dialer = make_dialer(w);
     if (start->limits->pipes_per_worker > 0)
         mirror->pipes =
             pipes_new(start->slot, start->limits->pipes_per_worker, config->io == IO_MODE_SPLICE);
+}
+
+static void make_mirror(struct worker *w)
+{
+    const struct worker_start *start = w->start;
+    const struct config       *config = start->config;
+    struct mirror             *mirror = &w->mirror;
+
+    make_flow(w);
     mirror->config = config;
     mirror->page = start->page;
     mirror->slot = start->slot;
@@ -404,7 +424,6 @@ _Noreturn void worker_run(const struct worker_start *start)
 {
     static struct worker worker; /* reachable until the very end, for the leak checker */
     struct worker       *w = &worker;
-    struct fault         fault;
 
     ignore_signals();
     ev_loop_destroy(start->parents_loop);
@@ -419,7 +438,7 @@ _Noreturn void worker_run(const struct worker_start *start)
     snprintf(w->name, sizeof w->name, "worker %" PRIu64, start->serial);
     snprintf(w->session_prefix, sizeof w->session_prefix, "%" PRIx64 "-%" PRIx64,
              (uint64_t)(start->page->started * 1000), start->serial);
-    make_mirror(w, &fault);
+    make_mirror(w);
     w->listeners = make_listeners(w);
     w->mirror.on_client_gone = listeners_resume;
     w->mirror.on_exhausted = listeners_back_off;
