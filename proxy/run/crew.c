@@ -126,6 +126,22 @@ static bool make_pipes(int lifeline[2], int answers[2])
     return false;
 }
 
+/* There is no process after all; errno stays what it is. */
+static void take_back(struct place *place, const int lifeline[2], const int answers[2])
+{
+    int error = errno;
+
+    for (int end = 0; end < 2; end++) {
+        close(lifeline[end]);
+        close(answers[end]);
+    }
+    page_retire_slot(place->crew->settings.page, place->slot);
+    place->slot = NULL;
+    place->pid = 0;
+    errno = error;
+}
+
+/* False: errno. */
 static bool start_worker(struct place *place)
 {
     struct crew *crew = place->crew;
@@ -145,14 +161,12 @@ static bool start_worker(struct place *place)
     place->pid = fork();
     if (place->pid == 0)
         become_worker(place, lifeline[0], answers[1]);
-    close(lifeline[0]);
-    close(answers[1]);
     if (place->pid < 0) {
-        close(lifeline[1]);
-        close(answers[0]);
-        page_retire_slot(page, place->slot);
+        take_back(place, lifeline, answers);
         return false;
     }
+    close(lifeline[0]);
+    close(answers[1]);
     atomic_store(&place->slot->pid, place->pid);
     place->lifeline = lifeline[1];
     ev_io_set(&place->answers, answers[0], EV_READ);
