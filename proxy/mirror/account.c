@@ -4,9 +4,6 @@
 #include "account.h"
 
 #include <stdbool.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "base/line.h"
 #include "base/log.h"
@@ -16,11 +13,6 @@
 #include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/shadow.h"
-
-void session_name(const struct mirror *mirror, uint64_t number, char name[SESSION_NAME])
-{
-    snprintf(name, SESSION_NAME, "session=%s-%" PRIx64, mirror->session_prefix, number);
-}
 
 static void add(_Atomic uint64_t *cell, uint64_t now, uint64_t *booked)
 {
@@ -143,7 +135,7 @@ static void write_line(const struct account *account)
     session_name(account->mirror, account->number, name);
     line_start(&line, access_log_format());
     line_text(&line, "time", time);
-    line_text(&line, "session", strchr(name, '=') + 1);
+    line_text(&line, "session", session_id(name));
     line_text(&line, "listener", account->listener->name);
     line_address(&line, "client", account->client);
     line_tls(&line, transport_tls(account->client));

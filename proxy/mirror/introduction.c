@@ -3,8 +3,6 @@
  */
 #include "introduction.h"
 
-#include <string.h>
-
 #include "base/network.h"
 #include "config/config.h"
 #include "flow/tls.h"
@@ -40,7 +38,7 @@ void introduction_complete(struct introduction *introduction, const struct mirro
             transport_local(client, &introduction->header.destination);
     }
     session_name(mirror, number, introduction->name);
-    introduction->marks.session = strchr(introduction->name, '=') + 1;
+    introduction->marks.session = session_id(introduction->name);
     introduction->marks.listener = listener->name;
     if (transport_tls(client) != NULL)
         introduction->marks.tls = tls_facts(transport_tls(client));

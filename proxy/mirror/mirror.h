@@ -46,7 +46,7 @@ struct mirror {
     struct slot          *slot;           /* this worker's cells */
     const uint16_t       *rows;           /* of the configuration's shadows in the page */
     struct shadow_limits *shadow_limits;  /* one per shadow */
-    struct log_limit      primary_limits[SESSION_REASON_COUNT];
+    struct log_limit      session_limits[SESSION_REASON_COUNT];
     struct log_limit      client_limit;   /* of lines about TLS with clients */
     const char           *session_prefix; /* of session ids: start time and worker serial */
 
@@ -56,7 +56,7 @@ struct mirror {
     size_t          shadow_memory;        /* this worker's part of the shadow memory */
     uint64_t        random;               /* state of the random numbers */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
-    uint64_t epoch;         /* of the page, when sessions_follow_knobs() last looked */
+    uint64_t        epoch;                /* that sessions_follow_knobs() last saw in the page */
 
     size_t          shadows_open;         /* of this worker */
     size_t          shadows_most;         /* more would take the descriptors of sessions */
@@ -70,6 +70,9 @@ struct mirror {
     void *owner;
 };
 
+/* "session=6b1f2c90-1-2a": whose a log line is. */
 void session_name(const struct mirror *, uint64_t number, char name[SESSION_NAME]);
+/* The id alone, within such a name. */
+const char *session_id(const char *name);
 
 #endif

@@ -22,7 +22,7 @@ _Static_assert(CONFIG_MOST_LISTENS <= 64, "each listener has a bit of the page's
 
 void notice_primary_failed(const struct session *s, double now)
 {
-    struct log_limit *limit = &s->mirror->primary_limits[s->reason];
+    struct log_limit *limit = &s->mirror->session_limits[s->reason];
     char              name[SESSION_NAME];
     uint64_t          suppressed;
 
@@ -48,7 +48,7 @@ void notice_client_failed(const struct session *s, double now)
 
 void notice_header_refused(const struct session *s, const char *why, double now)
 {
-    struct log_limit *limit = &s->mirror->primary_limits[SESSION_PROXY_HEADER];
+    struct log_limit *limit = &s->mirror->session_limits[SESSION_PROXY_HEADER];
     struct address    peer;
     char              text[ADDRESS_TEXT];
     char              name[SESSION_NAME];
