@@ -190,23 +190,25 @@ static void pause_shortly(struct handshake *h)
     ev_timer_start(loop_of(h), &h->retry);
 }
 
-static void shake(struct handshake *h)
+/* True: it goes on; false: it is over, and gone. */
+static bool shake(struct handshake *h)
 {
     switch (tls_handshake(h->tls)) {
     case IO_OK:
         succeed(h);
-        break;
+        return false;
     case IO_AGAIN:
         if (tls_is_starved(h->tls))
             pause_shortly(h);
         else
             wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
-        break;
+        return true;
     case IO_END:
     case IO_FAILED:
-        fail(h, RESULT_FAILED, tls_why(h->tls));
         break;
     }
+    fail(h, RESULT_FAILED, tls_why(h->tls));
+    return false;
 }
 
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
@@ -229,11 +231,15 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     shake(h);
 }
 
+/* After a pause of the whole process timers ring first: what has come meanwhile counts. */
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    struct handshake *h = timer->data;
+
     (void)loop;
     (void)events;
-    fail(timer->data, RESULT_TIMEOUT, "the handshake took too long");
+    if (shake(h))
+        fail(h, RESULT_TIMEOUT, "the handshake took too long");
 }
 
 /* events: what the first step waits for. */

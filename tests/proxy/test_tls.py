@@ -1,6 +1,8 @@
 """
 test_tls.py — clients speak TLS to us: handshakes, certificates, endings, and what shadows see of it.
 """
+import os
+import signal
 import ssl
 import subprocess
 from contextlib import suppress
@@ -11,6 +13,7 @@ from support.checks import assert_same
 from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, Ended, answer, echo, finish_early, greet, hold, sink
 from support.programs import run
+from support.processes import is_stopped
 from support.proxy import SMALL, binary, clean_environment, shadow
 from support.secure import Authority, Handwritten, TlsSocket, secure
 from support.waiting import eventually, let_pass, patient
@@ -402,6 +405,36 @@ def test_T25_handshakes_in_progress_have_a_limit_and_plain_listeners_go_on(doppe
     for client in silent:
         client.drain()
     mirror.expect(identity="none", books=False)
+
+
+def test_R23_a_handshake_that_was_finished_while_the_process_stood_still_is_good(terminating, server,
+                                                                                 authority):
+    mirror = terminating(server(echo), "--handshake-timeout", "3s")
+    worker, = mirror.workers()
+    client = mirror.connect()
+    raw = client.socket
+
+    class Stopping:
+        """The client's last words find a worker that has stopped."""
+        flights = 0
+
+        def __getattr__(self, name):
+            return getattr(raw, name)
+
+        def sendall(self, data):
+            self.flights += 1
+            if self.flights == 2:
+                os.kill(worker, signal.SIGSTOP)
+                eventually(lambda: is_stopped(worker), "the worker stands still")
+            raw.sendall(data)
+
+    client.socket = TlsSocket(Stopping(), authority.client_context(), name="localhost")
+    client.socket.handshake()
+    let_pass(3.2)       # longer than the timeout
+    os.kill(worker, signal.SIGCONT)
+
+    assert client.exchange(b"hello") == b"hello"
+    assert mirror.metric(HANDSHAKES, side="client", result="ok") == 1
 
 
 def test_a_stalled_shadow_costs_a_tls_client_nothing(terminating, server, authority):

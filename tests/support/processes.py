@@ -27,6 +27,12 @@ def is_asleep(pid):
     return bool(fields) and fields[0] == "S"
 
 
+def is_stopped(pid):
+    """By SIGSTOP; the signal may be on its way for a moment."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == "T"
+
+
 def children(pid):
     """Living children, oldest first."""
     found = []
