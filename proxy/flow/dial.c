@@ -1,14 +1,10 @@
 /*
- * dial.c — one dialling at a time goes through targets and addresses until one connects.
+ * dial.c — one address after another, until one connects.
  *
- *     begin_target ──known──▶ try_address ──connect(2)──▶ on_connect ──▶ succeed
- *         │                     ▲   ▲                         │     └── tls:// ──▶ handshake.h
- *         │                     │   └─────── go_on ◀──────────┘ refused, timed out, ...
- *         └──wait──▶ on_name ───┘                 └── no target left ──▶ transport_fail
- *
- * A target that wants a PROXY header has it before the transport is open.
- * Addresses that failed lately come last.  When all have failed and the name was being asked for
- * again meanwhile, the newer answer is worth another try.
+ *     go_on ──candidates──▶ try_address ──connect(2)──▶ on_connect ──[PROXY header]──▶ succeed
+ *       ▲ │                      │                          │                             │
+ *       └─┼──────────────────────┴── refused, timed out ... ┘              tls:// ──▶ handshake.h
+ *         └── none left ──▶ transport_fail
  *
  * The transport tells its owner only from loop callbacks: while dial() itself runs, a failure is
  * just recorded (begun is false).
@@ -23,11 +19,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "config/config.h"
-#include "flow/avoided.h"
-#include "flow/names.h"
+#include "flow/candidates.h"
 #include "flow/ours.h"
 #include "flow/preamble.h"
 #include "flow/reactor.h"
@@ -35,22 +29,16 @@
 #define RETRY_SECONDS 0.01
 
 struct dialer {
-    struct reactor       *reactor;
-    struct names         *names;
-    struct dial_settings  settings;
-    struct avoided        avoided;
+    struct reactor            *reactor;
+    struct dial_settings       settings;
+    struct candidates_settings candidates;
 };
 
 struct dialling {
     struct dialer      *dialer;
     struct transport   *transport;
     struct dial_request request;
-    size_t              target;        /* the next one */
-    struct name_wait   *wait;          /* NULL: for no name */
-    struct address     *addresses;     /* of the target under way */
-    size_t              address_count;
-    size_t              address;       /* the next one */
-    bool                is_renewing;   /* they may be old: the name is being asked for */
+    struct candidates   candidates;
     ev_io               connecting;    /* its fd is -1 while there is no socket */
     ev_timer            timer;         /* for one address, retries included */
     ev_timer            retry;         /* a full backlog, or no memory for the header */
@@ -66,8 +54,9 @@ struct dialer *dialer_new(struct reactor *reactor, struct names *names,
     struct dialer *dialer = xcalloc(1, sizeof *dialer);
 
     dialer->reactor = reactor;
-    dialer->names = names;
     dialer->settings = *settings;
+    dialer->candidates.names = names;
+    dialer->candidates.family = settings->family;
     return dialer;
 }
 
@@ -81,7 +70,6 @@ void dialer_free(struct dialer *dialer)
 static void on_connect(struct ev_loop *, ev_io *, int);
 static void on_timeout(struct ev_loop *, ev_timer *, int);
 static void on_retry(struct ev_loop *, ev_timer *, int);
-static void on_name(void *, const struct name_answer *);
 static void go_on(struct dialling *);
 
 static struct ev_loop *loop_of(const struct dialling *d)
@@ -91,7 +79,7 @@ static struct ev_loop *loop_of(const struct dialling *d)
 
 static const struct target_config *target_of(const struct dialling *d)
 {
-    return &d->request.targets[d->target - 1];
+    return candidates_target(&d->candidates);
 }
 
 static const struct endpoint *endpoint_of(const struct dialling *d)
@@ -129,8 +117,7 @@ static void dialling_free(struct dialling *d)
 {
     drop_socket(d);
     stop_timers(d);
-    name_wait_cancel(d->wait);
-    free(d->addresses);
+    candidates_end(&d->candidates);
     free(d);
 }
 
@@ -145,6 +132,11 @@ static void remember(struct dialling *d, enum failure failure, const char *why)
     snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why);
 }
 
+static void on_failure(void *owner, enum failure failure, const char *why)
+{
+    remember(owner, failure, why);
+}
+
 static void remember_error(struct dialling *d, int error)
 {
     remember(d, failure_of(error), strerrordesc_np(error));
@@ -155,7 +147,7 @@ static void avoid(struct dialling *d)
 {
     if (d->failure == FAILURE_REFUSED || d->failure == FAILURE_UNREACHABLE ||
         d->failure == FAILURE_CONNECT_TIMEOUT)
-        avoided_add(&d->dialer->avoided, &d->addresses[d->address - 1], clock_now());
+        candidates_avoid(&d->candidates);
 }
 
 /* The attempt under way has failed; d->failure says why. */
@@ -198,7 +190,7 @@ static void hand_over(struct dialling *d, int socket, const struct address *peer
 
 static void succeed(struct dialling *d)
 {
-    struct address peer = d->addresses[d->address - 1];
+    struct address peer = *candidates_address(&d->candidates);
 
     if (socket_is_its_own_peer(d->connecting.fd, &peer)) {
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
@@ -206,7 +198,7 @@ static void succeed(struct dialling *d)
         return;
     }
     int socket = release_socket(d);
-    avoided_forget(&d->dialer->avoided, &peer);
+    candidates_welcome(&d->candidates);
     if (endpoint_of(d)->tls) {
         hand_over(d, socket, &peer);
         return;
@@ -314,8 +306,10 @@ static bool may_yet_connect(struct dialling *d, const struct address *address, i
 }
 
 /* True: it is connected or may yet be; false: d->failure says why not. */
-static bool try_address(struct dialling *d, const struct address *address)
+static bool try_address(struct dialling *d)
 {
+    const struct address *address = candidates_address(&d->candidates);
+
     if (leads_back(d, address)) {
         remember(d, FAILURE_LOOP, "the address is one of our own listeners");
         return false;
@@ -337,132 +331,20 @@ static bool try_address(struct dialling *d, const struct address *address)
     return true;
 }
 
-static bool was_tried(const struct dialling *d, const struct address *address)
-{
-    for (size_t i = 0; i < d->address_count; i++) {
-        if (address_equal(&d->addresses[i], address))
-            return true;
-    }
-    return false;
-}
-
-/* Puts the addresses behind those of the same target that have been tried; a new target has none. */
-static void add_addresses(struct dialling *d, const struct address *addresses, size_t count)
-{
-    size_t room = d->address_count + count;
-    struct address *wider = realloc(d->addresses, room * sizeof addresses[0]);
-    size_t tried = d->address_count;
-
-    if (wider == NULL) {
-        remember(d, FAILURE_NO_MEMORY, "no memory");
-        return;
-    }
-    d->addresses = wider;
-    for (size_t i = 0; i < count; i++) {
-        struct address address = addresses[i];
-        if (endpoint_of(d)->kind == ENDPOINT_TCP)
-            address_set_port(&address, endpoint_of(d)->port);
-        if (!was_tried(d, &address))
-            d->addresses[d->address_count++] = address;
-    }
-    avoided_put_last(&d->dialer->avoided, &d->addresses[tried], d->address_count - tried,
-                     clock_now());
-}
-
-static void take_answer(struct dialling *d, const struct name_answer *answer)
-{
-    if (answer->count > 0)
-        add_addresses(d, answer->addresses, answer->count);
-    else
-        remember(d, FAILURE_NAME, answer->why_not);
-}
-
-/* What is known of the name serves; otherwise there is a wait, or d->failure says why not. */
-static void ask_name(struct dialling *d)
-{
-    const char *host = endpoint_of(d)->host;
-    struct name_answer answer;
-
-    if (names_know(d->dialer->names, host, &answer)) {
-        d->is_renewing = answer.renewing;
-        take_answer(d, &answer);
-        return;
-    }
-    d->wait = names_wait(d->dialer->names, host, on_name, d);
-    if (d->wait == NULL)
-        remember(d, FAILURE_NO_MEMORY, "no memory");
-}
-
-/* All addresses have failed, but they were old: what is known now, or once the question is answered,
- * may be better. */
-static void ask_again(struct dialling *d)
-{
-    const char *host = endpoint_of(d)->host;
-    struct name_answer answer;
-
-    d->is_renewing = false;
-    if (names_know(d->dialer->names, host, &answer) && !answer.renewing) {
-        if (answer.count > 0)
-            add_addresses(d, answer.addresses, answer.count);
-        return;
-    }
-    d->wait = names_wait(d->dialer->names, host, on_name, d);
-}
-
-/* "localhost" has both families, unless one of them is not wanted. */
-static size_t known_addresses(const struct dialling *d, struct address known[2])
-{
-    size_t count = endpoint_known_addresses(endpoint_of(d), known);
-    enum dns_family family = d->dialer->settings.family;
-
-    if (count < 2 || family == DNS_ANY)
-        return count;
-    if (family == DNS_IPV6)
-        known[0] = known[1];
-    return 1;
-}
-
-/* The client came by a rule that we can look behind, or else by no address that we know. */
-static void take_original(struct dialling *d)
-{
-    if (d->request.origin.destination.length > 0)
-        add_addresses(d, &d->request.origin.destination, 1);
-    else
-        remember(d, FAILURE_LOCAL, "where the client was going is not known");
-}
-
-/* Numeric and local targets have their addresses at once, names are asked for. */
-static void begin_target(struct dialling *d)
-{
-    struct address known[2];
-
-    d->target++;
-    d->address = d->address_count = 0;
-    d->is_renewing = false;
-    size_t count = known_addresses(d, known);
-    if (endpoint_of(d)->kind == ENDPOINT_ORIGINAL)
-        take_original(d);
-    else if (count > 0)
-        add_addresses(d, known, count);
-    else
-        ask_name(d);
-}
-
 /* Goes on until something is under way, or nothing is left to try. */
 static void go_on(struct dialling *d)
 {
     stop_timers(d);
-    while (d->wait == NULL) {
-        while (d->address < d->address_count) {
-            if (try_address(d, &d->addresses[d->address++]))
+    for (;;) {
+        switch (candidates_next(&d->candidates)) {
+        case CANDIDATE_FOUND:
+            if (try_address(d))
                 return;
             stop_timers(d);
-        }
-        if (d->is_renewing) {
-            ask_again(d);
-        } else if (d->target < d->request.target_count) {
-            begin_target(d);
-        } else {
+            break;
+        case CANDIDATE_AWAITED:
+            return;
+        case CANDIDATE_NONE:
             transport_fail(d->transport, d->failure, d->why);
             conclude(d);
             return;
@@ -470,15 +352,9 @@ static void go_on(struct dialling *d)
     }
 }
 
-/* A newer answer without addresses says nothing about those that have failed. */
-static void on_name(void *owner, const struct name_answer *answer)
+static void on_more(void *owner)
 {
-    struct dialling *d = owner;
-
-    d->wait = NULL;
-    if (answer->count > 0 || d->address_count == 0)
-        take_answer(d, answer);
-    go_on(d);
+    go_on(owner);
 }
 
 /* Before anything else.  IO_AGAIN: the rest when the socket is writable again; IO_FAILED: d->failure
@@ -522,7 +398,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     if (d->connecting.fd >= 0) {
         ev_io_start(loop, &d->connecting);
         go_through(d);
-    } else if (!try_address(d, &d->addresses[d->address - 1])) {
+    } else if (!try_address(d)) {
         go_on(d);
     }
 }
@@ -566,6 +442,21 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     lose_attempt(d);
 }
 
+static void start_candidates(struct dialling *d)
+{
+    const struct candidates_terms terms = {
+        .settings = &d->dialer->candidates,
+        .targets = d->request.targets,
+        .target_count = d->request.target_count,
+        .original = &d->request.origin.destination,
+        .on_failure = on_failure,
+        .on_more = on_more,
+        .owner = d,
+    };
+
+    candidates_start(&d->candidates, &terms);
+}
+
 struct transport *dial(struct dialer *dialer, const struct dial_request *request,
                        transport_ready *ready, void *owner)
 {
@@ -580,6 +471,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->dialer = dialer;
     d->transport = transport;
     d->request = *request;
+    start_candidates(d);
     transport_keep_alive(transport);
     transport_aim(transport, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
