@@ -21,7 +21,6 @@
 #include "flow/reactor.h"
 
 struct welcome {
-    struct reactor      *reactor;
     struct transport    *transport;
     struct proxied_terms terms;
     struct address       peer;
@@ -31,10 +30,15 @@ struct welcome {
     uint8_t              bytes[PROXY_HEADER_MOST];
 };
 
+static struct ev_loop *loop_of(const struct welcome *w)
+{
+    return reactor_loop(w->terms.reactor);
+}
+
 static void stop_watching(struct welcome *w)
 {
-    ev_io_stop(reactor_loop(w->reactor), &w->io);
-    ev_timer_stop(reactor_loop(w->reactor), &w->timer);
+    ev_io_stop(loop_of(w), &w->io);
+    ev_timer_stop(loop_of(w), &w->timer);
 }
 
 static void on_cancel(void *opening)
@@ -159,13 +163,12 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
         give_up(w, FAILURE_PROXY_HEADER, "no whole header in time");
 }
 
-struct transport *proxied_accepted(struct reactor *reactor, int socket, const struct address *peer,
-                                   const struct proxied_terms *terms, transport_ready *ready,
-                                   void *owner)
+struct transport *proxied_accepted(const struct proxied_terms *terms, int socket,
+                                   const struct address *peer, transport_ready *ready, void *owner)
 {
     struct welcome   *w = calloc(1, sizeof *w);
     struct transport *transport =
-        w != NULL ? transport_opening(reactor, on_cancel, w, ready, owner) : NULL;
+        w != NULL ? transport_opening(terms->reactor, on_cancel, w, ready, owner) : NULL;
 
     if (transport == NULL) {
         free(w);
@@ -173,14 +176,13 @@ struct transport *proxied_accepted(struct reactor *reactor, int socket, const st
         return NULL;
     }
     transport_aim(transport, peer);
-    w->reactor = reactor;
     w->transport = transport;
     w->terms = *terms;
     w->peer = *peer;
     ev_io_init(&w->io, on_bytes, socket, EV_READ);
     ev_timer_init(&w->timer, on_timeout, terms->timeout, 0);
     w->io.data = w->timer.data = w;
-    ev_io_start(reactor_loop(reactor), &w->io);
-    ev_timer_start(reactor_loop(reactor), &w->timer);
+    ev_io_start(loop_of(w), &w->io);
+    ev_timer_start(loop_of(w), &w->timer);
     return transport;
 }

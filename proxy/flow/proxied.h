@@ -13,6 +13,7 @@ struct handshakes;
 struct proxy_header;
 
 struct proxied_terms {
+    struct reactor      *reactor;
     double               timeout; /* seconds, for the header */
     struct proxy_header *header;
     struct handshakes   *tls;     /* behind the header the client speaks TLS; NULL: it does not */
@@ -22,7 +23,7 @@ struct proxied_terms {
  * terms is filled, which is borrowed until then; the transport's peer is the header's source, or the
  * socket's own peer when the header tells of none.  A peer that says anything but a header, or none
  * in time, is reset (FAILURE_PROXY_HEADER).  NULL: no memory; the socket is closed. */
-struct transport *proxied_accepted(struct reactor *, int socket, const struct address *peer,
-                                   const struct proxied_terms *, transport_ready *, void *owner);
+struct transport *proxied_accepted(const struct proxied_terms *, int socket,
+                                   const struct address *peer, transport_ready *, void *owner);
 
 #endif

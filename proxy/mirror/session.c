@@ -265,11 +265,12 @@ static struct transport *open_client(struct session *s, int socket, const struct
 
     if (s->listener->accept_proxy && introduction_is_believed(config, client)) {
         const struct proxied_terms terms = {
+            .reactor = s->mirror->reactor,
             .timeout = config->handshake_timeout,
             .header = &s->introduction->header,
             .tls = s->listener->endpoint.tls ? s->mirror->handshakes : NULL,
         };
-        return proxied_accepted(s->mirror->reactor, socket, client, &terms, session_on_ready, s);
+        return proxied_accepted(&terms, socket, client, session_on_ready, s);
     }
     if (s->listener->endpoint.tls && !s->listener->accept_proxy)
         return handshake_accept(s->mirror->handshakes, socket, client, session_on_ready, s);
