@@ -92,20 +92,20 @@ static double back_off(const struct breaker_terms *terms, uint64_t openings, uin
     return seconds * (LEAST_SHARE + (1 - LEAST_SHARE) * ldexp((double)(random >> 11), -53));
 }
 
-static struct state opened(struct state state, const struct breaker_terms *terms, double now,
-                           uint64_t random)
+static struct state opened(struct state state, const struct breaker_terms *terms,
+                           const struct breaker_failure *failure)
 {
     uint64_t openings = state.openings < MOST_OPENINGS ? state.openings + 1 : state.openings;
 
     return (struct state){
         .state = BREAKER_OPEN,
         .openings = openings,
-        .until = milliseconds(now + back_off(terms, openings, random)),
+        .until = milliseconds(failure->now + back_off(terms, openings, failure->random)),
     };
 }
 
 bool breaker_failed(struct breaker *breaker, const struct breaker_terms *terms, uint64_t probe,
-                    int cause, double now, uint64_t random)
+                    const struct breaker_failure *failure)
 {
     uint64_t word = atomic_load(&breaker->word);
 
@@ -118,8 +118,8 @@ bool breaker_failed(struct breaker *breaker, const struct breaker_terms *terms, 
         if (was_closed && next.failures < MOST_FAILURES)
             next.failures++;
         if (!was_closed || next.failures >= terms->failures) {
-            next = opened(next, terms, now, random);
-            atomic_store(&breaker->cause, cause);
+            next = opened(next, terms, failure);
+            atomic_store(&breaker->cause, failure->cause);
         }
         if (change(breaker, &word, next))
             return was_closed && next.state == BREAKER_OPEN;

@@ -31,7 +31,7 @@ enum breaker_state {
 /* In shared memory; all zero is closed. */
 struct breaker {
     _Atomic uint64_t word;
-    _Atomic int      cause; /* the caller's word for the last failure that opened it */
+    _Atomic int      cause; /* of the last failure that opened it */
 };
 
 struct breaker_terms {
@@ -47,10 +47,16 @@ bool breaker_admits(const struct breaker *, double now);
  * gets a number other than 0, and patience seconds until another one may take its place. */
 bool breaker_enter(struct breaker *, double now, double patience, uint64_t *probe);
 
+struct breaker_failure {
+    int      cause;  /* the caller's word for it */
+    double   now;
+    uint64_t random; /* bits, for the jitter */
+};
+
 /* How that connection went, with the number it got.  Each answers whether the breaker has changed
  * from closed to open, or from half-open to closed. */
-bool breaker_failed(struct breaker *, const struct breaker_terms *, uint64_t probe, int cause,
-                    double now, uint64_t random);
+bool breaker_failed(struct breaker *, const struct breaker_terms *, uint64_t probe,
+                    const struct breaker_failure *);
 bool breaker_succeeded(struct breaker *, uint64_t probe);
 /* Nothing was learned; a probe's place is free again. */
 void breaker_unknown(struct breaker *, uint64_t probe, double now);

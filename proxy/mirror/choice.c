@@ -155,7 +155,10 @@ void choice_failed(struct mirror *mirror, size_t shadow, uint64_t probe, enum sh
         return;
     if (!is_a_failure(reason)) {
         breaker_unknown(breaker, probe, now);
-    } else if (breaker_failed(breaker, &terms, probe, reason, now, random_bits(mirror))) {
+        return;
+    }
+    const struct breaker_failure failure = { reason, now, random_bits(mirror) };
+    if (breaker_failed(breaker, &terms, probe, &failure)) {
         log_warning("breaker", "breaker_opened",
                     "shadow=%s failures=%" PRIu64 " reason=%s seconds=%.3f", config->name,
                     terms.failures, shadow_reason_name(reason), breaker_until(breaker) - now);

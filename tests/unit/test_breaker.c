@@ -26,7 +26,8 @@ static bool enter(struct breaker *breaker, double now, uint64_t *probe)
 
 static bool fails(struct breaker *breaker, uint64_t probe, double now)
 {
-    return breaker_failed(breaker, &terms, probe, REFUSED, now, longest);
+    return breaker_failed(breaker, &terms, probe,
+                          &(struct breaker_failure){ REFUSED, now, longest });
 }
 
 static void open_it(struct breaker *breaker, double now)
@@ -163,7 +164,7 @@ static void jitter_takes_at_most_a_quarter_of_the_time(void **state)
 
     (void)state;
     for (uint64_t i = 0; i < terms.failures; i++)
-        breaker_failed(&breaker, &terms, 0, REFUSED, 100, shortest);
+        breaker_failed(&breaker, &terms, 0, &(struct breaker_failure){ REFUSED, 100, shortest });
     assert_true(breaker_until(&breaker) >= 107.5 && breaker_until(&breaker) < 107.6);
 }
 
@@ -173,7 +174,8 @@ static void a_time_beyond_the_most_stays_as_it_was_said(void **state)
     struct breaker             breaker = { 0 };
 
     (void)state;
-    assert_true(breaker_failed(&breaker, &patient, 0, REFUSED, 0, longest));
+    assert_true(
+        breaker_failed(&breaker, &patient, 0, &(struct breaker_failure){ REFUSED, 0, longest }));
     assert_true(breaker_until(&breaker) > 3599 && breaker_until(&breaker) < 3601);
 }
 

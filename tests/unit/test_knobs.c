@@ -173,7 +173,7 @@ static void a_file_without_a_breaker_closes_the_one_that_is_open(void **state)
     struct shadow_config       config = { .breaker = { .failures = 1, .seconds = 10 } };
 
     (void)state;
-    breaker_failed(breaker, &terms, 0, 0, now, 0);
+    breaker_failed(breaker, &terms, 0, &(struct breaker_failure){ 0, now, 0 });
     knobs_offer(page, row, &config, now);
     assert_int_equal(breaker_state(breaker), BREAKER_OPEN);
     config.breaker.failures = 0;
