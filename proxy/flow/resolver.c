@@ -36,6 +36,7 @@
 #define SYSTEM_RESOLV_CONF "/etc/resolv.conf"
 #define TRIES              2     /* of each server; c-ares gives the second twice the time */
 #define SHARES             3     /* so both together take three times the first */
+#define SOCKETS_MOST       32    /* that are looked at: UDP and TCP of each server, and some more */
 #define ROUNDING_SECONDS   0.001 /* ares_timeout() has cut off fractions: waking early would spin */
 
 /* A socket of c-ares, between its first and its last word about it. */
@@ -124,10 +125,24 @@ static void channel_turn(struct channel *channel, ares_socket_t readable, ares_s
     remove_if_finished(channel);
 }
 
+/* After a pause of the whole process timers ring first: what has come meanwhile counts.  c-ares may
+ * close sockets in here, and takes no notice of one that is not its own. */
+static void read_what_came(struct channel *channel)
+{
+    ares_socket_t sockets[SOCKETS_MOST];
+    size_t        count = 0;
+
+    for (struct dns_socket *s = channel->sockets; s != NULL && count < SOCKETS_MOST; s = s->next)
+        sockets[count++] = s->io.fd;
+    for (size_t i = 0; i < count; i++)
+        ares_process_fd(channel->ares, sockets[i], ARES_SOCKET_BAD);
+}
+
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
+    read_what_came(timer->data);
     channel_turn(timer->data, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 

@@ -2,6 +2,9 @@
 test_names.py — a primary or a shadow may be a name; while it is asked for, everything else goes on,
 and what name servers do wrong does not take a good address away.
 """
+import os
+import signal
+
 import pytest
 
 from support.checks import assert_same
@@ -721,3 +724,19 @@ def test_a_shadow_without_an_address_costs_nobody_else_anything(dns, resolver, d
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"]) == ("detached", "dns")
     assert "address" not in entry and "connect_ms" not in entry
+
+
+def test_R23_an_answer_that_came_while_the_process_stood_still_counts(doppel, server, dns, resolver):
+    primary = server(echo)
+    dns.table["primary.test"] = Name(a=["127.0.0.1"], delay=0.5)
+    mirror = doppel(f"primary.test:{primary.port}", *resolver, "-4")
+    serves(mirror, primary)
+    worker, = mirror.workers()
+
+    client = mirror.connect()
+    dns.wait_for("primary.test")
+    os.kill(worker, signal.SIGSTOP)
+    let_pass(2.5)           # longer than --dns-timeout
+    os.kill(worker, signal.SIGCONT)
+
+    assert client.exchange(b"hello") == b"hello"
