@@ -176,7 +176,7 @@ bool bind_mode(const struct bind_request *request, struct fault *fault)
            chmod(endpoint->host, request->mode) == 0 || refuse(endpoint, fault, errno);
 }
 
-/* Takes the socket when it fails. */
+/* Takes the socket when it fails, and the path that it was bound to. */
 static bool begin(const struct bind_request *request, int socket, struct fault *fault)
 {
     const struct endpoint *endpoint = request->endpoint;
@@ -186,6 +186,7 @@ static bool begin(const struct bind_request *request, int socket, struct fault *
         bind_mode(request, fault) && bind_listen(request, socket, fault))
         return true;
     close(socket);
+    bind_remove(endpoint);
     return false;
 }
 

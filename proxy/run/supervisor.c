@@ -114,8 +114,10 @@ static bool start_admin(struct supervisor *sup, struct fault *fault)
         return false;
     sup->admin_endpoint = endpoint;
     sup->admin = admin_start(sup->loop, socket, &view, fault);
-    if (sup->admin == NULL)
+    if (sup->admin == NULL) {
+        bind_remove(&endpoint);
         return false;
+    }
 
     char text[ADDRESS_TEXT];
     address_print(&bound, text);
