@@ -300,10 +300,10 @@ static bool environment_asks_to_run(char *const environment[])
            settings_have_variable(environment, "DOPPEL_CONFIG");
 }
 
-static bool gather(struct settings *settings, int argc, char *const argv[],
+static bool gather(struct settings *settings, const struct command *command,
                    enum config_action *action, struct fault *fault)
 {
-    return settings_read_flags(settings, argc, argv, action, fault) &&
+    return settings_read_flags(settings, command->argc, command->argv, action, fault) &&
            (*action == CONFIG_RUN || *action == CONFIG_CHECK);
 }
 
@@ -331,21 +331,20 @@ static bool gather_file(struct settings *settings, struct fault *fault)
     return said == NULL || said->text[0] == '\0' || read_file(settings, said, fault);
 }
 
-struct config *config_load(int argc, char *const argv[], char *const environment[],
-                           enum config_action *action, struct config_warnings *warnings,
-                           struct fault *fault)
+struct config *config_load(const struct command *command, enum config_action *action,
+                           struct config_warnings *warnings, struct fault *fault)
 {
     struct settings settings = { 0 };
     struct config *config = NULL;
 
     fault_set(fault, "%s", "");
     *action = CONFIG_RUN;
-    if (argc <= 1 && !environment_asks_to_run(environment)) {
+    if (command->argc <= 1 && !environment_asks_to_run(command->environment)) {
         *action = CONFIG_NOTHING;
         return NULL;
     }
-    if (gather(&settings, argc, argv, action, fault) &&
-        settings_read_environment(&settings, environment, warnings, fault) &&
+    if (gather(&settings, command, action, fault) &&
+        settings_read_environment(&settings, command->environment, warnings, fault) &&
         gather_file(&settings, fault))
         config = config_build(&settings, warnings, fault);
     else if (*action == CONFIG_HEALTH)

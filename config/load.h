@@ -32,11 +32,18 @@ struct config_warnings {
     size_t count;
 };
 
+/* How we were called. */
+struct command {
+    int          argc;
+    char *const *argv;        /* ends with NULL */
+    char *const *environment; /* like environ */
+};
+
 /* NULL: the fault names the flag, the variable or FILE:LINE, what was wrong and what would be
  * right.  With CONFIG_HELP and all below it the answer is NULL as well and the fault stays empty.
- * argv ends with NULL, environment is like environ.  The caller owns the result: config_free(). */
-struct config *config_load(int argc, char *const argv[], char *const environment[],
-                           enum config_action *, struct config_warnings *, struct fault *);
+ * The caller owns the result: config_free(). */
+struct config *config_load(const struct command *, enum config_action *, struct config_warnings *,
+                           struct fault *);
 void           config_warnings_free(struct config_warnings *);
 
 /* The whole configuration in the file's own format; loading it again gives the same configuration. */

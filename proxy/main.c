@@ -10,7 +10,6 @@
 #include "config/load.h"
 #include "run/health.h"
 #include "run/loops.h"
-#include "run/reload.h"
 #include "run/supervisor.h"
 #include "run/version.h"
 
@@ -107,7 +106,7 @@ int main(int argc, char *argv[])
     struct config         *config;
 
     occupy_standard_streams();
-    config = config_load(argc, argv, environ, &action, &warnings, &fault);
+    config = config_load(&command, &action, &warnings, &fault);
     print_warnings(&warnings);
     config_warnings_free(&warnings);
     if (config == NULL)

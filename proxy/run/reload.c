@@ -91,8 +91,7 @@ struct config *reload_config(const struct command *command, const struct config 
 {
     enum config_action     action;
     struct config_warnings warnings = { 0 };
-    struct config *fresh =
-        config_load(command->argc, command->argv, command->environment, &action, &warnings, fault);
+    struct config *fresh = config_load(command, &action, &warnings, fault);
 
     log_warnings(&warnings);
     config_warnings_free(&warnings);

@@ -77,10 +77,9 @@ static struct loaded load_with(const char *flags, const char *variables)
     char *environment[MOST_WORDS];
 
     assert_true(asprintf(&line, "doppel %s", flags) > 0);
-    int argc = cut_words(line, argv);
+    const struct command command = { cut_words(line, argv), argv, environment };
     cut_words(surroundings, environment);
-    loaded.config =
-        config_load(argc, argv, environment, &loaded.action, &loaded.warnings, &loaded.fault);
+    loaded.config = config_load(&command, &loaded.action, &loaded.warnings, &loaded.fault);
     free(line);
     free(surroundings);
     return loaded;
