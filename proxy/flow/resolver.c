@@ -126,8 +126,9 @@ static void channel_turn(struct channel *channel, ares_socket_t readable, ares_s
 }
 
 /* After a pause of the whole process timers ring first: what has come meanwhile counts.  c-ares may
- * close sockets in here, and takes no notice of one that is not its own. */
-static void read_what_came(struct channel *channel)
+ * close sockets in here, and takes no notice of one that is not its own.  Afterwards the channel may
+ * be gone. */
+static void channel_time_passed(struct channel *channel)
 {
     ares_socket_t sockets[SOCKETS_MOST];
     size_t        count = 0;
@@ -136,14 +137,14 @@ static void read_what_came(struct channel *channel)
         sockets[count++] = s->io.fd;
     for (size_t i = 0; i < count; i++)
         ares_process_fd(channel->ares, sockets[i], ARES_SOCKET_BAD);
+    channel_turn(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
-    read_what_came(timer->data);
-    channel_turn(timer->data, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    channel_time_passed(timer->data);
 }
 
 /* c-ares may close the socket in here, and the watcher is gone then. */
@@ -428,9 +429,13 @@ static void lookup_finish(struct lookup *lookup)
 /* The answer is there, or the deadline has passed. */
 static void on_wake(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    struct lookup *lookup = timer->data;
+
     (void)loop;
     (void)events;
-    lookup_finish(timer->data);
+    if (lookup->channel != NULL)
+        channel_time_passed(lookup->channel);
+    lookup_finish(lookup);
 }
 
 struct lookup *resolver_lookup(struct resolver *resolver, const char *host, int family,

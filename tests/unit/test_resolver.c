@@ -355,6 +355,24 @@ static void test_N4_silence_ends_in_time(void **state)
     assert_int_equal(server.questions, 2);
 }
 
+/* The question of the other lookup gives c-ares a new time, so the deadline rings before it. */
+static void test_R23_an_answer_that_lies_there_at_the_deadline_counts(void **state)
+{
+    struct heard heard = { .times = 0 };
+    struct heard other = { .times = 0 };
+
+    (void)state;
+    resolver_lookup(resolver, "both.test", AF_INET, on_done, &heard);
+    on_question(loop, &server.io, EV_READ);
+    usleep(400000); /* longer than --dns-timeout */
+    resolver_lookup(resolver, "both.test", AF_INET, on_done, &other);
+    run_until_heard(&heard);
+    assert_int_equal(heard.count, 1);
+    run_until_heard(&other);
+    assert_int_equal(other.count, 1);
+    assert_int_equal(heard.times, 1);
+}
+
 static void test_N18_a_cancelled_lookup_stays_silent(void **state)
 {
     struct heard cancelled = { .times = 0 };
@@ -524,6 +542,7 @@ int main(void)
         TEST(test_a_broken_server_says_so),
         TEST(test_N17_odd_names_are_answered),
         TEST(test_N4_silence_ends_in_time),
+        TEST(test_R23_an_answer_that_lies_there_at_the_deadline_counts),
         TEST(test_N18_a_cancelled_lookup_stays_silent),
         TEST(test_N18_the_resolver_may_go_with_lookups_in_flight),
         TEST(test_an_owner_may_look_up_from_its_callback),
