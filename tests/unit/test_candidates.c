@@ -220,14 +220,20 @@ static void test_an_unknown_name_is_waited_for(void **state)
     expect_none();
 }
 
-static void test_when_old_addresses_have_failed_a_newer_answer_is_tried_once(void **state)
+/* The only address has failed, and a lookup goes on. */
+static void await_a_newer_answer(void)
 {
-    (void)state;
     learn("1");
     known.renewing = true;
     start("primary.test:80", NULL);
     expect_next("10.0.0.1:80");
     assert_int_equal(candidates_next(&candidates), CANDIDATE_AWAITED);
+}
+
+static void test_when_old_addresses_have_failed_a_newer_answer_is_tried_once(void **state)
+{
+    (void)state;
+    await_a_newer_answer();
     learn("12");
     tell();
     expect_next("10.0.0.2:80"); /* the other one was tried */
@@ -237,11 +243,7 @@ static void test_when_old_addresses_have_failed_a_newer_answer_is_tried_once(voi
 static void test_a_newer_answer_without_addresses_changes_nothing(void **state)
 {
     (void)state;
-    learn("1");
-    known.renewing = true;
-    start("primary.test:80", NULL);
-    expect_next("10.0.0.1:80");
-    assert_int_equal(candidates_next(&candidates), CANDIDATE_AWAITED);
+    await_a_newer_answer();
     learn("");
     tell();
     expect_none();
