@@ -22,7 +22,7 @@
 
 #include "flow/socket.h"
 
-#define AHEAD 4096 /* as ENOUGH_SPACE of transport_bytes.c: copying more costs what a call does */
+#define AHEAD 4096 /* copying more costs what the call saves */
 
 static char scratch[AHEAD];
 
