@@ -386,6 +386,35 @@ def test_L07_fewer_and_more_workers_lose_nobody_who_waits_at_one_that_stands_sti
         assert mirror.metric("doppel_workers") == workers
 
 
+def sockets(pid):
+    return {link for link in processes.descriptors(pid).values() if link.startswith("socket:")}
+
+
+def test_L07_who_waits_at_a_listener_that_stays_is_left_to_the_new_configuration(doppel, server, file):
+    """A worker of the former one that has stood still takes the one it was about to take, no more."""
+    old, new = server(echo), server(echo)
+    file.write(old, workers=2)
+    mirror = doppel([old, new], config=file.path)
+    former = mirror.workers()
+    for pid in former:
+        os.kill(pid, signal.SIGSTOP)
+    file.write(new, workers=2)
+    mirror.reload()
+    serving = set(mirror.workers()) - set(former)
+    for pid in serving:
+        os.kill(pid, signal.SIGSTOP)
+    clients = queue_up(mirror, 20)
+
+    for pid in former:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: not any(sockets(pid) & sockets(mirror.pid()) for pid in former), "they let go")
+    for pid in serving:
+        os.kill(pid, signal.SIGCONT)
+
+    all_are_served(clients)
+    assert len(old.connections) <= len(former)
+
+
 def test_L07_a_session_goes_on_as_it_began_through_many_reloads(doppel, server, file):
     """Its primary and its shadow are those of its own configuration."""
     old, new = server(echo), server(echo)
