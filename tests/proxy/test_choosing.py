@@ -200,6 +200,7 @@ def test_a_shadow_switches_itself_off_when_its_time_is_over(doppel, server):
 
 # How much of a session.
 
+@pytest.mark.path
 @pytest.mark.parametrize("steps", [1, 7], ids=["at once", "in pieces"])
 def test_max_bytes_ends_the_session_for_the_shadow_alone(doppel, server, steps):
     primary, one = server(echo), server(sink, keep=True)
@@ -225,6 +226,7 @@ def test_max_bytes_ends_the_session_for_the_shadow_alone(doppel, server, steps):
     assert mirror.metric("doppel_shadow_bytes_total", fate="lost") == 0
 
 
+@pytest.mark.path
 def test_what_lies_behind_max_bytes_costs_no_memory(doppel, server):
     one = server(sink)
     mirror = doppel(server(sink), shadows=[shadow(one, max_bytes="1k")])
@@ -239,6 +241,7 @@ def test_what_lies_behind_max_bytes_costs_no_memory(doppel, server):
     client.close()
 
 
+@pytest.mark.path
 def test_a_session_shorter_than_max_bytes_is_mirrored_as_ever(doppel, server):
     one = server(sink)
     mirror = doppel(server(echo), shadows=[shadow(one, max_bytes="10k")])
@@ -254,6 +257,7 @@ def test_a_session_shorter_than_max_bytes_is_mirrored_as_ever(doppel, server):
     assert mirror.metric("doppel_shadow_bytes_total", fate="skipped") == 0
 
 
+@pytest.mark.path
 def test_a_shadow_that_is_gone_before_max_bytes_loses_only_its_share(doppel, server):
     mirror = doppel(server(echo), shadows=[shadow(server(state="refusing"), max_bytes="10k")])
     client = mirror.connect()

@@ -130,6 +130,22 @@ def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel
             exchange(mirror, listener)
 
 
+def test_a_reload_does_not_make_anybody_else_of_it_and_says_so(doppel, server, place):
+    configuration = place / "doppel.conf"
+    configuration.write_text("user = nobody\n")
+    configuration.chmod(0o644)
+    mirror = doppel(server(echo), "-c", str(configuration))
+
+    configuration.write_text(f"user = {UNKNOWN}\ngroup = {UNKNOWN}\n")
+    mirror.reload()
+
+    assert [line.fields["setting"] for line in mirror.log(" needs_restart ", level="warning")] == [
+        "user", "group"]
+    assert str(UNKNOWN) not in mirror.status()["configuration"]
+    eventually(lambda: len(mirror.workers()) == 1, "the former worker has gone")
+    assert_dropped(mirror, NOBODY.pw_uid, NOBODY.pw_gid, {NOBODY.pw_gid})
+
+
 def test_a_path_that_the_user_may_not_make_is_refused_without_a_word_of_ports(doppel, server, place,
                                                                               tmp_path):
     tmp_path.chmod(0o700)

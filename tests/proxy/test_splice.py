@@ -143,6 +143,21 @@ def test_Z05_what_the_kernel_refuses_to_splice_is_copied(doppel, server, faults,
     assert mirror.shadow(0, "shadow1")["sent_bytes"] == 4 * MIB
 
 
+@pytest.mark.parametrize("error, again", [("ENOSYS", 0), ("EPERM", 0), ("EINVAL", 1)])
+@pytest.mark.parametrize("call", ["splice_in", "splice_out"])
+def test_Z05_what_no_socket_may_is_not_tried_again_in_that_process(doppel, server, faults, call, error,
+                                                                    again):
+    """EINVAL is about one socket; without such a call, or with a filter before it, no other fares better."""
+    fault = faults(f"{call}:errno={error}")
+    mirror = doppel(server(echo), shadows=[server(sink)], env=fault.env, release=True, io="splice")
+    end(upload(mirror, 4 * MIB, 0))
+    struck = fault.struck()
+    assert struck == 1 or again
+    end(upload(mirror, 4 * MIB, 1))
+
+    assert (fault.struck() > struck) == again
+
+
 @pytest.mark.parametrize("io", ["splice", "auto"])
 @pytest.mark.parametrize("not_first", [False, True])
 def test_C12_an_urgent_byte_among_many_holds_nothing_up_and_ends_nothing(doppel, server, io, not_first):
