@@ -448,6 +448,8 @@ def test_R04_shadows_never_take_the_descriptors_of_sessions(doppel, server):
 
     detached = mirror.wait_metric("doppel_shadow_closed_total", 1, reason="no_descriptor")
     assert mirror.metric("doppel_shadow_active") == 90 - detached
+    said, = mirror.log(" shadows_lowered ", level="warning")
+    assert int(said.fields["shadows_per_worker"]) == 90 - detached
     assert mirror.metric("doppel_accept_errors_total") == 0
     assert mirror.metric("doppel_sessions_active") == 30
     mirror.assert_log_count("reason=no_descriptor", 1, 3, level="warning")

@@ -5,6 +5,7 @@ nothing, what is right loses nobody, and sessions end as they began.
 import json
 import os
 import signal
+import socket
 import ssl
 import stat
 import threading
@@ -206,6 +207,15 @@ def test_L06_after_reloads_that_failed_a_good_one_succeeds(setup):
     assert (reloads(setup.mirror, "ok"), reloads(setup.mirror, "failed")) == (1, 3)
 
 
+def is_free(address):
+    with socket.socket() as another:
+        try:
+            another.bind(address)
+        except OSError:
+            return False
+        return True
+
+
 @pytest.mark.release
 @pytest.mark.parametrize("call", ["fork:errno=EAGAIN:n=1..1", "fork:errno=ENOMEM:n=2..2",
                                   "pipe2:errno=EMFILE:n=1..1", "pipe2:errno=EMFILE:n=3..3"])
@@ -217,6 +227,8 @@ def test_L06_workers_that_cannot_start_leave_the_old_ones_alone(doppel, server, 
     client = mirror.connect()
     talk(client)
     workers = mirror.workers()
+    elsewhere = "127.0.0.2", mirror.addresses[0][1]
+    file.write(primary, ["127.0.0.1:0", "{}:{}".format(*elsewhere)], workers=2)
 
     fault.on()
     refused(mirror)
@@ -226,6 +238,8 @@ def test_L06_workers_that_cannot_start_leave_the_old_ones_alone(doppel, server, 
     talk(client, 1)
     only_workers(mirror, 2)
     assert mirror.workers() == workers
+    eventually(lambda: is_free(elsewhere), "the new listener's port has been given back")
+    file.write(primary, workers=2)
     mirror.reload()
     talk(mirror.connect(), 2)
     talk(client, 3)
