@@ -394,6 +394,23 @@ def test_L04_the_soft_limit_is_raised_to_the_hard_one(doppel, server):
     assert int(starting(mirror)["max_sessions"]) > 200
 
 
+def test_L04_the_sockets_of_workers_that_are_no_more_count(doppel, server, tmp_path):
+    """They stay open, so that nobody who waits there is lost; fewer sessions fit beside them."""
+    primary, configuration = server(echo), tmp_path / "doppel.conf"
+
+    def places(*counts):
+        """How many sessions the last of these numbers of workers may have."""
+        configuration.write_text(f"workers = {counts[0]}\nmax-sessions = 10000\n")
+        mirror = doppel(primary, "-c", str(configuration), workers=None, prefix=few_descriptors(512))
+        mirror.expect(identity="none", descriptors=False)
+        for workers in counts[1:]:
+            configuration.write_text(f"workers = {workers}\nmax-sessions = 10000\n")
+            mirror.reload()
+        return int(mirror.log(" max_sessions_lowered ")[-1].fields["max_sessions"])
+
+    assert places(5, 1) == places(1) - 2        # four sockets less, and each session has two
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_L04_more_sessions_than_descriptors_are_lowered_with_a_warning(doppel, server, workers):
     """And as many as it says it can have it really can, each with its shadow or without."""

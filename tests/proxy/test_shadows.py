@@ -324,6 +324,7 @@ def test_S10_a_shadow_that_has_not_acknowledged_all_by_then_has_stalled(doppel, 
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"]) == ("detached", "stall")
     assert entry["unacked_bytes"] > 0
+    assert mirror.metric("doppel_shadow_bytes_total", fate="unacked") == entry["unacked_bytes"]
     stalled.connection().wait_reset()
 
 
@@ -554,6 +555,7 @@ def test_a_client_that_resets_ends_its_shadow_with_a_reset(doppel, server):
     assert one.connection().received.count == len(ROUND)
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"]) == ("detached", "session_aborted")
+    assert mirror.log(" shadow_detached ") == []        # nothing is wrong with the shadow
 
 
 # Memory.
