@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -369,7 +370,7 @@ def test_R08_allocations_that_fail_at_random_cost_their_sessions_only(doppel, se
 def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
     """Never a FIN, which would look like a complete and empty answer (D3)."""
     fault = faults(f"{MEMORY}:n=1", on=False)
-    mirror = doppel(server(echo), env=fault.env)
+    mirror = doppel(server(echo), "--max-sessions", "1", env=fault.env)
     mirror.expect(identity="prefix", access_log=False)
 
     fault.on()
@@ -377,6 +378,8 @@ def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
 
     assert client.drain() == "rst"
     assert mirror.wait_metric("doppel_sessions_closed_total", 1, reason="no_memory") == 1
+    fault.off()
+    assert mirror.connect().exchange(b"its place is free") == b"its place is free"
 
 
 @pytest.mark.release
@@ -550,6 +553,57 @@ def test_R23_a_process_that_was_stopped_serves_what_has_come_before_it_looks_at_
     assert mirror.pids() == pids
     quiet.drain()
     assert mirror.metric("doppel_worker_restarts_total") == 0
+
+
+@contextmanager
+def stopped(pids, seconds):
+    """They stand still for so long at least, and meanwhile the rest happens."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    let_pass(seconds)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("speaks", ["client", "primary"])
+def test_R23_what_has_come_meanwhile_counts_before_the_clock_does(doppel, server, speaks):
+    primary = server()
+    mirror = doppel(primary, "--idle-timeout", "2s")
+    clients = [mirror.connect() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(b"go")
+        primary.connection(number).recv_exact(2)
+
+    ends = [(client, primary.connection(number)) for number, client in enumerate(clients)]
+
+    with stopped(mirror.workers(), 2.2):
+        for number, (client, connection) in enumerate(ends):
+            (client if speaks == "client" else connection).send(pattern(KIB, number))
+
+    for number, (client, connection) in enumerate(ends):
+        reads = connection if speaks == "client" else client
+        assert reads.recv_exact(KIB) == pattern(KIB, number)
+
+
+def test_R23_a_shadow_that_reads_meanwhile_has_not_stalled(doppel, server):
+    slow = server(hold, rcvbuf=4096)
+    mirror = doppel(server(echo), "--sndbuf", "64k", shadows=[shadow(slow, stall_timeout="2s")])
+    client = mirror.connect()
+    client.exchange(pattern(2 * MIB))
+
+    def has_all():
+        """What the kernel held for it."""
+        before = slow.connection().received.count
+        let_pass(0.2)
+        return slow.connection().received.count == before > 0
+
+    with stopped(mirror.workers(), 2.2):
+        slow.release()
+        eventually(has_all, "the shadow reads")
+    client.close()
+
+    assert mirror.shadow(0, "shadow0")["reason"] == "fin"
 
 
 @pytest.mark.release

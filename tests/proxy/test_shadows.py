@@ -423,6 +423,7 @@ def test_S14_a_shadow_that_connects_after_its_limit_gets_nothing(doppel, server)
 
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"], entry["sent_bytes"]) == ("detached", "lag", 0)
+    assert entry["max_lag_bytes"] > 64 * KIB
     assert sum(connection.received.count for connection in late.connections) == 0
 
 

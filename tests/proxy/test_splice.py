@@ -255,6 +255,20 @@ def test_three_shadows_of_different_speed_get_every_byte(doppel, server, workers
             assert (entry["reason"], entry["sent_bytes"]) == ("fin", 20 * MIB)
 
 
+def test_a_laggard_that_finds_few_pipes_gets_every_byte(doppel, server):
+    """So few that they are read out all the time, each with as much as may be in one."""
+    waiting = server(hold, rcvbuf=4096)
+    slow = shadow(waiting, buffer="64m", linger="60s")
+    mirror = doppel(server(echo), "--sndbuf", "64k", shadows=[slow], io="splice",
+                    prefix=["prlimit", "--nofile=1024"])
+    client = upload(mirror, 20 * MIB)
+    end(client)
+    waiting.release()
+
+    entry = mirror.shadow(0, "shadow0")
+    assert (entry["reason"], entry["sent_bytes"]) == ("fin", 20 * MIB)
+
+
 @pytest.mark.parametrize("stalled", [0, 1, 2])
 def test_S13_a_stalled_shadow_is_cut_at_its_limit_and_the_others_get_all(doppel, server, stalled):
     copies = [server(hold if number == stalled else sink, rcvbuf=4096) for number in range(3)]
