@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from support import processes
+from support.headers import introduced, v1
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, echo, hold, sink, unanswered
 from support.proxy import SMALL, shadow
@@ -34,11 +35,11 @@ def label(error):
     return "no_descriptor" if error in FULL_TABLES else "no_memory"
 
 
-def answered_or_reset(mirror, data):
+def answered_or_reset(mirror, data, header=b""):
     """One session: True when the client got its answer and a good end, False when it was reset."""
     client = mirror.connect()
     try:
-        client.send(data)
+        client.send(header + data)
         assert client.recv_exact(len(data)) == data
         client.finish()
         answered = client.drain() == "fin"
@@ -364,6 +365,36 @@ def test_R08_allocations_that_fail_at_random_cost_their_sessions_only(doppel, se
     assert mirror.metric("doppel_sessions_closed_total", reason="no_memory") == 200 - sum(answered)
     assert mirror.metric("doppel_worker_restarts_total") == 0
     assert_all_is_well(mirror)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("query, listen, header", [
+    ("", "127.0.0.1:0", b""),
+    ("?proxy=v2", "127.0.0.1:0?accept-proxy=on", v1(("10.0.0.9", 51312), ("10.0.1.5", 443)))],
+    ids=["plain", "with headers"])
+def test_R07_a_socket_that_cannot_be_watched_costs_its_session_at_most(doppel, server, faults, query, listen,
+                                                                       header):
+    """Never a FIN, which would look like an end that nobody has said."""
+    script = introduced if query else (lambda behaviour: behaviour)
+    primary, copy = server(script(echo), query=query), server(script(sink), query=query)
+    fault = faults("epoll_ctl:errno=ENOMEM:n=told", on=False)
+    mirror = doppel(primary, "--proxy-trust", "127.0.0.1", shadows=[copy], listens=[listen], env=fault.env)
+    mirror.expect(identity="none")
+    failed = 0
+
+    for call in range(1, 50):
+        struck = fault.struck()
+        fault.strike_call(call)
+        failed += not answered_or_reset(mirror, pattern(64 * KIB, call), header)
+        eventually(lambda: mirror.metric("doppel_sessions_active") == 0, "the session ends")
+        if fault.struck() == struck:
+            break
+    fault.off()
+
+    assert call > 2 and failed > 0
+    assert mirror.metric("doppel_sessions_closed_total", reason="no_memory") == failed
+    assert mirror.metric("doppel_worker_restarts_total") == 0
+    assert answered_or_reset(mirror, b"all is well", header)
 
 
 @pytest.mark.release
