@@ -171,6 +171,7 @@ def test_R01_an_error_of_a_connection_that_has_gone_is_not_ours(doppel, server, 
     pytest.param("socket", "ENOBUFS", "no_memory", id="R07_socket_ENOBUFS"),
     pytest.param("connect", "ENOBUFS", "no_memory", id="R07_connect_ENOBUFS"),
     pytest.param("connect", "ENOMEM", "no_memory", id="R07_connect_ENOMEM"),
+    pytest.param("connect", "EPERM", "primary_unreachable", id="P14_connect_EPERM"),
     pytest.param("connect", "EADDRNOTAVAIL", "no_port", id="P13_connect_EADDRNOTAVAIL")])
 def test_R03_R07_a_client_whose_primary_cannot_be_dialled_is_reset(doppel, server, faults,
                                                                    call, error, reason):
@@ -615,6 +616,20 @@ def test_R23_what_has_come_meanwhile_counts_before_the_clock_does(doppel, server
     for number, (client, connection) in enumerate(ends):
         reads = connection if speaks == "client" else client
         assert reads.recv_exact(KIB) == pattern(KIB, number)
+
+
+def test_R23_a_primary_that_accepts_meanwhile_is_connected(doppel, server):
+    """Its connect timeout is over, but it has answered."""
+    primary = server(echo, state="black hole")
+    mirror = doppel(primary, "--connect-timeout", "2s")
+    client = mirror.connect()
+    mirror.wait_metric("doppel_sessions_active", 1)
+
+    with stopped(mirror.workers(), 2.2):
+        primary.open()
+        primary.connection(0)
+
+    assert client.exchange(pattern(KIB)) == pattern(KIB)
 
 
 def test_R23_a_shadow_that_reads_meanwhile_has_not_stalled(doppel, server):

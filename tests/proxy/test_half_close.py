@@ -205,6 +205,20 @@ def test_P18_stuck_bytes_are_dropped_when_the_primary_resets_after_its_end(doppe
     assert mirror.session(0)["reason"] == "primary_rst"
 
 
+def test_P18_a_reset_after_the_end_reaches_a_client_that_says_nothing(doppel, server):
+    primary = server()
+    mirror = doppel(primary)
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+    primary.connection().finish()
+    assert client.drain() == "fin"
+
+    primary.connection().reset()
+
+    client.wait_reset()
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+
 def test_P18_stuck_bytes_are_dropped_at_the_half_close_timeout(doppel, server):
     primary = server(rcvbuf=TINY)
     mirror = doppel(primary, *SMALL, "--half-close-timeout", "300ms")

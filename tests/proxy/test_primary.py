@@ -11,7 +11,7 @@ import pytest
 from support.checks import assert_prefix, assert_same
 from support.dns import Name, NameServer
 from support.pattern import KIB, MIB, pattern
-from support.peers import Ended, close_at_once, echo, flood, greet, hold, read_slowly, sink
+from support.peers import ANSWER, Ended, close_at_once, echo, flood, greet, hold, read_slowly, sink
 from support.proxy import SMALL
 from support.waiting import eventually, let_pass
 
@@ -237,6 +237,28 @@ def test_P04_a_reset_is_noticed_while_the_client_reads_nothing(doppel, server):
     mirror.assert_not_spinning()
     assert client.drain() == "rst"
     assert mirror.session(0)["reason"] == "primary_rst"
+
+
+def test_P04_a_client_that_resets_while_its_answer_is_on_its_way_disturbs_nobody(doppel, server):
+    """Its socket is nobody's any more, and was watched for a reset while nobody read it."""
+    primary = server(rcvbuf=TINY)
+    mirror = doppel(primary)
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY, rcvbuf=TINY)
+    client.send_until_blocked(pattern(16 * MIB))
+    primary.connection().send(pattern(32 * KIB, ANSWER))
+    mirror.wait_metric("doppel_bytes_total", 32 * KIB, direction="response")
+    primary.connection().reset()
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+    client.reset()
+
+    other = mirror.connect()
+    talk = primary.connection(1)
+    other.send(b"hello")
+    assert talk.recv_exact(5) == b"hello"
+    mirror.assert_not_spinning(0.5)
+    assert mirror.metric("doppel_worker_restarts_total") == 0
 
 
 def test_P04_an_early_answer_arrives_although_the_request_was_not_read(doppel, server):
