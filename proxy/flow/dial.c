@@ -508,7 +508,6 @@ static void go_on(struct dialling *d)
         while (d->address < d->address_count) {
             if (try_address(d, &d->addresses[d->address++]))
                 return;
-            stop_timers(d);
         }
         if (d->is_renewing) {
             ask_again(d);
