@@ -399,6 +399,23 @@ def test_R07_a_socket_that_cannot_be_watched_costs_its_session_at_most(doppel, s
 
 
 @pytest.mark.release
+@pytest.mark.parametrize("listen", ["127.0.0.1:0?accept-proxy=on", "tls://127.0.0.1:0"], ids=["proxy", "tls"])
+def test_R07_a_client_that_cannot_be_watched_before_it_says_a_word_is_reset(doppel, server, faults, authority,
+                                                                            listen):
+    """At once: nothing would ever be heard of it."""
+    fault = faults("epoll_ctl:errno=ENOMEM:n=1", on=False)
+    mirror = doppel(server(echo), "--proxy-trust", "127.0.0.1", "--handshake-timeout", "1h", "--tls-cert",
+                    authority.certificate("localhost"), listens=[listen], env=fault.env)
+    mirror.expect(identity="none")
+
+    fault.on()
+    client = mirror.connect()
+
+    assert client.drain() == "rst"
+    assert mirror.session(0)["reason"] == "no_memory"
+
+
+@pytest.mark.release
 def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
     """Never a FIN, which would look like a complete and empty answer (D3)."""
     fault = faults(f"{MEMORY}:n=1", on=False)
