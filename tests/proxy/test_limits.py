@@ -310,16 +310,16 @@ def test_L03_a_shadow_that_must_get_everything_is_never_cut_for_memory(doppel, s
 def test_L03_in_one_session_the_shadow_that_must_get_everything_is_passed_over(doppel, server, tmp_path):
     """Though it lags furthest: what it has in pipes is not what there is too much of."""
     held, stalled = server(hold, unix=f"{tmp_path}/held"), server(hold)
-    mirror = doppel(server(echo_patiently), "--shadow-memory", "512k", "--sndbuf", "64k", io="splice", shadows=[
-        shadow(held, "blocking", overflow="block", buffer="4m"), shadow(stalled, "detaching")])
+    mirror = doppel(server(echo_patiently), "--shadow-memory", "512k", io="splice", shadows=[
+        shadow(held, "blocking", overflow="block", buffer="16m"), shadow(stalled, "detaching")])
     client = mirror.connect()
-    sending = client.start(client.exchange, pattern(8 * MIB))
+    sending = client.start(client.exchange, pattern(24 * MIB))
 
     mirror.wait_metric("doppel_shadow_closed_total", 1, shadow="detaching", reason="memory")
     mirror.assert_not_spinning(0.5)
     assert mirror.metric("doppel_shadow_active", shadow="blocking") == 1
     held.release()
-    assert sending.result() == pattern(8 * MIB)
+    assert sending.result() == pattern(24 * MIB)
 
 
 def one_client_at_each_worker(mirror):

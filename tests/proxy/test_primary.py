@@ -3,6 +3,7 @@ test_primary.py — whatever happens to the primary, the client sees what it wou
 us: every byte that came, then the end that came.
 """
 import fcntl
+import socket
 import struct
 import termios
 
@@ -13,7 +14,7 @@ from support.dns import Name, NameServer
 from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, Ended, close_at_once, echo, flood, greet, hold, read_slowly, sink
 from support.proxy import SMALL
-from support.waiting import eventually, let_pass
+from support.waiting import eventually, let_pass, patient
 
 pytestmark = pytest.mark.path
 
@@ -104,6 +105,32 @@ def test_several_primaries_are_tried_in_order(doppel, server):
         client.close()
         assert mirror.session(number)["primary"] == third.address
     assert fourth.connections == []
+
+
+def test_a_primary_on_a_unix_socket_whose_queue_is_full_is_waited_for(doppel, tmp_path):
+    path = str(tmp_path / "primary")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        filler = socket.socket(socket.AF_UNIX)
+        filler.connect(path)
+        mirror = doppel(f"unix:{path}", "--connect-timeout", "1h")
+        mirror.expect(identity="none")
+        client = mirror.connect()
+        client.send(b"hello")
+        mirror.wait_metric("doppel_sessions_active", 1)
+        mirror.assert_not_spinning(0.5)
+
+        listener.settimeout(patient())
+        listener.accept()[0].close()
+        connection, _ = listener.accept()
+        with connection, filler:
+            connection.settimeout(patient())
+            assert connection.recv(5) == b"hello"
+            connection.sendall(b"world")
+            assert client.recv_exact(5) == b"world"
+    client.close()
+    assert mirror.session(0)["reason"] == "client_fin"
 
 
 def test_when_no_primary_connects_the_last_reason_counts(doppel, server):
