@@ -242,6 +242,33 @@ def test_what_a_reload_could_not_read_is_named(doppel, server, authority, place)
     assert client.exchange(b"hello") == b"hello"
 
 
+def test_every_file_that_a_reload_would_read_is_tried(doppel, server, authority, place):
+    """Certificates, keys and authorities of all sides, and the token."""
+    def only_root(name):
+        path = place / name
+        path.write_bytes(Path(authority.certificate("127.0.0.1")).read_bytes())
+        path.chmod(0o600)
+        return str(path)
+    names = ("token", "clients", "primary-ca", "primary", "primary-key", "shadow-ca", "shadow", "shadow-key")
+    files = {name: only_root(name) for name in names}
+    Path(files["token"]).write_text("s3cret\n")
+
+    def target(one, whose):
+        return (f"tls://{one.address}?ca={files[whose + '-ca']}&cert={files[whose]}"
+                f"&key={files[whose + '-key']}")
+    primary, copy = server(echo), server(sink)
+    for one in "primary", "shadow":
+        certificate, key = authority.pair("127.0.0.1")
+        Path(files[one]).write_bytes(Path(certificate).read_bytes())
+        Path(files[one + "-key"]).write_bytes(Path(key).read_bytes())
+    mirror = doppel(target(primary, "primary"), "--user", "nobody", "--admin-token-file", files["token"],
+                    "--tls-client-ca", files["clients"], "--tls-cert", authority.certificate("127.0.0.1"),
+                    shadows=[target(copy, "shadow")], listens=["tls://127.0.0.1:0"])
+
+    said = {line.fields["file"] for line in mirror.log(" not_readable ", level="warning")}
+    assert set(files.values()) <= said
+
+
 def test_what_everybody_may_read_is_not_named(doppel, server, place):
     configuration = place / "doppel.conf"
     configuration.write_text("backlog = 16\n")
