@@ -13,12 +13,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "flow/socket.h"
+#include "tests/unit/told_clock.h"
 
 #define TINY       4096  /* what a peer has room for, about */
 #define PLENTY     32768 /* what we have room for */
@@ -32,20 +32,9 @@ struct pair {
     size_t sent;
 };
 
-static double          now;
 static struct ev_loop *loop;
 static struct closings closings;
 static struct pair     pairs[ALL + 1];
-
-/* Of this program; the loop's own clock goes on. */
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
-{
-    (void)clock;
-    time->tv_sec = (time_t)now;
-    time->tv_nsec = (long)((now - (double)time->tv_sec) * 1e9);
-    return 0;
-}
 
 static int start(void **state)
 {
