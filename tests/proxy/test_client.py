@@ -42,6 +42,7 @@ def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_on
     primary.release()
     assert primary.connection().wait_end() == "rst"
 
+
 def test_C02_a_reset_in_the_middle_follows_the_bytes_before_it(doppel, server):
     primary, mirrored = server(sink), server(sink)
     mirror = doppel(primary, shadows=[mirrored])

@@ -533,6 +533,20 @@ def test_two_listeners_without_a_port_keep_theirs(doppel, server, file):
         talk(mirror.connect(listener), listener)
 
 
+def test_of_two_listeners_without_a_port_the_one_for_tls_stays_it(doppel, server, authority, file):
+    """Whatever their order is: a client in TLS must not meet the other."""
+    primary, both = server(echo), ["127.0.0.1:0", "tls://127.0.0.1:0"]
+    settings = {"tls_cert": authority.certificate("localhost")}
+    file.write(primary, both, **settings)
+    mirror = doppel(primary, listens=both, config=file.path)
+
+    file.write(primary, both[::-1], **settings)
+    mirror.reload()
+
+    assert addresses(mirror) == mirror.addresses[::-1]
+    talk(mirror.connect(0))
+
+
 def test_unix_listeners_stay_go_and_change_their_mode(doppel, server, file, tmp_path):
     primary = server(echo)
     kept, removed = tmp_path / "kept", tmp_path / "removed"

@@ -145,8 +145,7 @@ def test_Z05_what_the_kernel_refuses_to_splice_is_copied(doppel, server, faults,
 
 @pytest.mark.parametrize("error, again", [("ENOSYS", 0), ("EPERM", 0), ("EINVAL", 1)])
 @pytest.mark.parametrize("call", ["splice_in", "splice_out"])
-def test_Z05_what_no_socket_may_is_not_tried_again_in_that_process(doppel, server, faults, call, error,
-                                                                    again):
+def test_Z05_what_no_socket_may_is_not_tried_by_another_one(doppel, server, faults, call, error, again):
     """EINVAL is about one socket; without such a call, or with a filter before it, no other fares better."""
     fault = faults(f"{call}:errno={error}")
     mirror = doppel(server(echo), shadows=[server(sink)], env=fault.env, release=True, io="splice")
