@@ -43,6 +43,26 @@ def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_on
     assert primary.connection().wait_end() == "rst"
 
 
+def test_C02_a_request_that_broke_off_never_ends_with_a_fin(doppel, server):
+    """Not even when its last byte that was read finds room at the moment when patience is over."""
+    primary = server(hold, rcvbuf=TINY)
+    mirror = doppel(primary, *SMALL)
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY)
+    client.send_until_blocked(pattern(4 * MIB), quiet=0.1)
+    client.reset()
+    let_pass(0.5)       # it is noticed
+
+    worker, = mirror.workers()
+    os.kill(worker, signal.SIGSTOP)
+    primary.release()
+    let_pass(5)
+    os.kill(worker, signal.SIGCONT)
+
+    assert primary.connection().wait_end() == "rst"
+    assert mirror.session(0)["reason"] == "client_rst"
+
+
 def test_C02_a_reset_in_the_middle_follows_the_bytes_before_it(doppel, server):
     primary, mirrored = server(sink), server(sink)
     mirror = doppel(primary, shadows=[mirrored])
