@@ -280,6 +280,20 @@ def test_L09_who_still_waits_for_a_place_at_the_drain_timeout_is_not_let_in(dopp
     assert mirror.log(" totals ")[0].fields["sessions"] == "1" and len(primary.connections) == 1
 
 
+def test_L09_a_worker_that_stands_still_is_killed_some_time_after_the_drain_timeout(doppel, server):
+    primary = server(hold)
+    mirror = doppel(primary, "--drain-timeout", "300ms", workers=2)
+    mirror.expect(identity="prefix", access_log=False, exit_status=1)
+    client = unanswered(mirror, primary)
+    stop_workers(mirror)
+
+    mirror.signal(signal.SIGTERM)
+
+    assert mirror.wait_exit() == 1
+    assert len(mirror.log(" workers_killed ", level="error")) == 1
+    assert client.drain() in ("fin", "rst")
+
+
 # L10: once more.
 
 @pytest.mark.parametrize("first, second", [(a, b) for a in TERM_AND_INT for b in TERM_AND_INT],

@@ -527,6 +527,16 @@ def test_R04_shadows_never_take_the_descriptors_of_sessions(doppel, server):
     eventually(lambda: mirror.metric("doppel_shadow_active") == 3, "its shadows find room")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_backlog_of_each_listener_is_the_one_that_was_said(doppel, server, workers):
+    mirror = doppel(server(echo), "--backlog", "7", workers=workers)
+
+    rows = subprocess.run(["ss", "-ltnH", "sport", "=", f":{mirror.addresses[0][1]}"],
+                          capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert [row.split()[2] for row in rows] == ["7"] * workers      # Send-Q, of those that listen
+
+
 # L25, L27: what a great many sessions leave behind.
 
 @pytest.mark.release

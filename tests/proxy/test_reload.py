@@ -836,6 +836,8 @@ def test_an_old_worker_that_dies_is_not_replaced_and_its_sessions_are_booked(dop
 
     assert lost.drain() in ("fin", "rst")
     only_workers(mirror, 1)
+    said, = mirror.wait_log(" worker_died ", level="error")
+    assert said.fields["signal"] == "KILL"
     assert mirror.metric("doppel_sessions_closed_total", reason="internal") == 1
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
@@ -883,6 +885,20 @@ def test_there_are_at_most_sixteen_generations_and_one_more_is_refused(doppel, s
     eventually(lambda: mirror.metric("doppel_workers") < MOST_GENERATIONS, "one has finished")
     mirror.reload()
     talk(mirror.connect(), 99)
+
+
+def test_more_workers_than_there_is_room_for_are_refused(doppel, server, file):
+    """The shared page is made once, at the start."""
+    primary = server(echo)
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    before = mirror.workers()
+
+    file.write(primary, workers=256)
+    assert "257 workers at a time are more than 256" in refused(mirror)
+
+    assert mirror.workers() == before
+    talk(mirror.connect())
 
 
 def test_limits_count_the_sessions_of_all_generations(doppel, server, file):
