@@ -340,7 +340,6 @@ static void go_on(struct dialling *d)
         case CANDIDATE_FOUND:
             if (try_address(d))
                 return;
-            stop_timers(d);
             break;
         case CANDIDATE_AWAITED:
             return;

@@ -173,6 +173,16 @@ static void fail(struct handshake *h, enum result result, const char *why)
     transport_tell(transport);
 }
 
+/* Not the peer's fault. */
+static void run_out(struct handshake *h)
+{
+    struct transport *transport = h->transport;
+
+    transport_fail(transport, FAILURE_NO_MEMORY, "no memory");
+    on_cancel(h);
+    transport_tell(transport);
+}
+
 static void wait_for(struct handshake *h, int events)
 {
     if (events == (h->io.events & (EV_READ | EV_WRITE)))
@@ -217,7 +227,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 
     (void)loop;
     if (events & EV_ERROR) /* epoll_ctl(2) failed: libev has stopped the watcher */
-        fail(h, RESULT_FAILED, "no memory");
+        run_out(h);
     else
         shake(h);
 }

@@ -134,15 +134,20 @@ void transport_has_more(struct link *more)
 
 /* --- transports -------------------------------------------------------------------------- */
 
+/* epoll_ctl(2) failed: libev has stopped the watcher, and nothing will ever be heard of the socket. */
+static void lose_watcher(struct transport *t)
+{
+    transport_failed(t, ENOMEM);
+    t->at_end = true;
+}
+
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct transport *t = watcher->data;
 
     (void)loop;
-    if (events & EV_ERROR) { /* epoll_ctl(2) failed: libev has stopped the watcher */
-        transport_failed(t, ENOMEM);
-        t->at_end = true;
-    }
+    if (events & EV_ERROR)
+        lose_watcher(t);
     t->readable |= (events & event_for_reading(t)) != 0;
     t->writable |= (events & event_for_writing(t)) != 0;
     tell_ready(t);
@@ -338,10 +343,24 @@ void transport_free(struct transport *t)
     free(t);
 }
 
+/* Wakes the owner in a turn of its own. */
+static void wake_soon(struct transport *t)
+{
+    if (!list_holds(&t->waking))
+        reactor_turn(t->reactor, &t->waking);
+}
+
+/* Stopping a watcher takes the event back that it waits to be told, so that a lost one would be started
+ * anew; but libev, which takes the socket for watched, would not even try. */
 static void watch_for(struct transport *t, int events)
 {
     if (events == (t->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&t->io) == (events != 0))
         return;
+    if (ev_clear_pending(reactor_loop(t->reactor), &t->io) & EV_ERROR) {
+        lose_watcher(t);
+        wake_soon(t);
+        return;
+    }
     ev_io_stop(reactor_loop(t->reactor), &t->io);
     ev_io_modify(&t->io, events);
     if (events != 0)
@@ -360,8 +379,8 @@ void transport_want(struct transport *t, bool read, bool write)
     t->is_paused = !read;
     await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
-    if (read && t->tls != NULL && tls_has_pending(t->tls) && !list_holds(&t->waking))
-        reactor_turn(t->reactor, &t->waking);
+    if (read && t->tls != NULL && tls_has_pending(t->tls))
+        wake_soon(t);
 }
 
 void transport_wake_at(struct transport *t, int bytes)

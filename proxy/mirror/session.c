@@ -123,12 +123,13 @@ static void note_progress(struct session *s, double now)
 
 /* --- the end ----------------------------------------------------------------------------- */
 
+/* Who has had everything sees a good end; but a request that broke off must not look complete. */
 void session_cut(struct session *s, enum session_reason reason)
 {
     session_remember(s, reason);
     if (cursor_lag(&s->to_client) == 0)
         transport_end(s->client);
-    if (s->primary != NULL && cursor_lag(&s->to_primary) == 0)
+    if (s->primary != NULL && cursor_lag(&s->to_primary) == 0 && s->lost_at == 0)
         transport_end(s->primary);
     s->request_is_over = true;
     s->response_is_over = true;

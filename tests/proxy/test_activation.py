@@ -163,6 +163,24 @@ def test_what_waits_at_a_passed_socket_survives_the_end_of_doppel(manager, doppe
         client.close()
 
 
+def test_a_passed_socket_is_let_go_when_draining_begins(manager, doppel, server):
+    """As long as somebody had it, whoever connects would wait there for nobody."""
+    manager.listen()
+    opened, _ = manager._listening[0]
+    mirror = doppel(server(echo), "--drain-timeout", "1h", listens=manager.addresses, **manager.start())
+    client = mirror.connect()
+    client.exchange(b"before")
+
+    mirror.signal(signal.SIGTERM)
+
+    eventually(lambda: not any(inode(opened) in processes.descriptors(pid).values() for pid in mirror.pids()),
+               "nobody has it")
+    assert client.exchange(b"after") == b"after"
+    client.finish()
+    assert client.drain() == "fin"
+    assert mirror.wait_exit() == 0
+
+
 # What it says.
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])

@@ -8,6 +8,8 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -16,7 +18,7 @@ from support.pattern import KIB, pattern
 from support.peers import echo, hold, sink, unanswered
 from support.prometheus import Page, page_of
 from support.proxy import binary, clean_environment, shadow
-from support.waiting import eventually, patient
+from support.waiting import eventually, let_pass, patient
 
 PATHS = ("/metrics", "/status", "/healthz", "/readyz")
 CHANGES = ("/drain", "/reload", "/mirroring/on", "/mirroring/off", "/shadows/shadow0/pause",
@@ -266,6 +268,8 @@ def test_it_answers_over_tcp(doppel, server, address):
     assert json.loads(answers["/status"][2])["pid"] == mirror.pid()
     assert answers["/metrics"][1]["Content-Type"].startswith("text/plain; version=0.0.4")
     assert answers["/status"][1]["Content-Type"] == "application/json"
+    for _, headers, _ in answers.values():
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
     assert ask(where, "/metrics", method="POST")[1]["Allow"].startswith("GET")
 
 
@@ -501,6 +505,34 @@ def test_L20_in_a_crowd_a_connection_gets_one_answer(doppel, server):
 
     assert last_answers(where, 16) == 0
     eventually(lambda: last_answers(where, 60) > 0, "an answer that is the last")
+
+
+def test_L20_who_asks_without_a_pause_gets_a_tenth_of_a_processor(doppel, server):
+    """And what is asked for is work: the pages of fifty shadows."""
+    mirror = with_tcp_admin(doppel, server, "127.0.0.1:0", *fifty_shadows(server(sink).address))
+    where = tcp_admin(mirror)
+    is_over = threading.Event()
+
+    def ask_and_ask():
+        while not is_over.is_set():
+            ask(where, "/metrics")
+    asking = [threading.Thread(target=ask_and_ask) for _ in range(4)]
+    for one in asking:
+        one.start()
+    before, began = processes.cpu_ticks(mirror.pid()), time.monotonic()
+    let_pass(2)
+    spent = (processes.cpu_ticks(mirror.pid()) - before) / os.sysconf("SC_CLK_TCK")
+    share = spent / (time.monotonic() - began)
+    is_over.set()
+    for one in asking:
+        one.join(patient())
+
+    assert share < 0.25
+    assert mirror.connect().exchange(b"hello") == b"hello"
+
+
+def fifty_shadows(address):
+    return [word for number in range(50) for word in ("-d", f"number{number}={address}")]
 
 
 def test_L20_connections_that_ask_nothing_disturb_nobody(doppel, server):

@@ -168,14 +168,19 @@ def test_the_books_balance_after_a_worker_was_killed_in_the_middle(doppel, serve
     primary, copy, stalled = server(echo), server(sink), server(hold, rcvbuf=4096)
     names = ("shadow0", "stalled", "resetting", "none", "filtered")
     mirror = doppel(primary, "--sndbuf", "16k", workers=2, shadows=[
-        copy, shadow(stalled, "stalled"), shadow(server(reset_after(1)), "resetting"),
+        copy, shadow(stalled, "stalled", linger="200ms"), shadow(server(reset_after(1)), "resetting"),
         shadow(copy.address, "none", sample=0), shadow(copy.address, "filtered", from_="10.0.0.0/8")])
     mirror.expect(identity="prefix", access_log=False)
+    for _ in range(6):              # they are in the books already
+        client = mirror.connect()
+        client.exchange(b"hello")
+        client.close()
+    mirror.wait_metric("doppel_sessions_closed_total", 6)
     clients = [mirror.connect() for _ in range(20)]
     transfers = [client.start(client.exchange, pattern(2 * MIB, number))
                  for number, client in enumerate(clients)]
     mirror.wait_metric("doppel_sessions_active", 20)
-    mirror.wait_metric("doppel_shadow_closed_total", 20, shadow="resetting", reason="rst")
+    mirror.wait_metric("doppel_shadow_closed_total", 26, shadow="resetting", reason="rst")
 
     for victim in mirror.workers():
         os.kill(victim, signal.SIGKILL)
@@ -188,11 +193,12 @@ def test_the_books_balance_after_a_worker_was_killed_in_the_middle(doppel, serve
         except Ended:
             pass
     samples = mirror.metrics()
-    assert metric_of(samples, "doppel_sessions_total") == 20
+    assert metric_of(samples, "doppel_sessions_total") == 26
     for name in names:
         assert_balanced(samples, name)
     assert metric_of(samples, "doppel_sessions_closed_total", reason="internal") == 20
-    assert results(samples, "none")["sampled_out"] == results(samples, "filtered")["filtered"] == 20
+    assert results(samples, "none")["sampled_out"] == results(samples, "filtered")["filtered"] == 26
+    assert (results(samples, "shadow0")["mirrored"], results(samples, "shadow0")["detached"]) == (6, 20)
     assert metric_of(samples, "doppel_sessions_active") == 0
 
 

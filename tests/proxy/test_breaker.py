@@ -197,6 +197,21 @@ def test_a_probe_whose_client_breaks_off_makes_room_for_the_next(doppel, server)
     eventually(lambda: talk(mirror) and state(mirror) == CLOSED, "the next one closes it")
 
 
+def test_a_probe_that_is_cut_before_it_learns_anything_makes_room_for_the_next(doppel, server):
+    """At once, and not only when it would have timed out."""
+    one = server(sink, state="refusing")
+    mirror = doppel(server(echo), shadows=[
+        shadow(one, breaker="1/10ms", connect_timeout="1h", buffer="64k")])
+    visit_until(mirror, "breaker")
+    one.fall_silent()
+    probe = eventually(lambda: half_open(mirror), "a probe is under way")
+    probe.exchange(pattern(512 * KIB))
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="lag")
+    one.open()
+
+    eventually(lambda: talk(mirror) and state(mirror) == CLOSED, "the next one closes it")
+
+
 def test_all_workers_share_one_breaker(doppel, server):
     gone = server(state="refusing")
     mirror = doppel(server(echo), workers=4, shadows=[shadow(gone, breaker=f"8/{LONG}")])

@@ -8,7 +8,7 @@ from support import crowd as crowds
 from support.pattern import KIB, MIB, pattern
 from support.peers import echo, finish_early, greet, sink
 from support.proxy import metric_of, shadow
-from support.waiting import eventually
+from support.waiting import eventually, let_pass
 
 
 def results(mirror, name="shadow0"):
@@ -200,6 +200,7 @@ def test_a_shadow_switches_itself_off_when_its_time_is_over(doppel, server):
 
 # How much of a session.
 
+@pytest.mark.path
 @pytest.mark.parametrize("steps", [1, 7], ids=["at once", "in pieces"])
 def test_max_bytes_ends_the_session_for_the_shadow_alone(doppel, server, steps):
     primary, one = server(echo), server(sink, keep=True)
@@ -225,6 +226,7 @@ def test_max_bytes_ends_the_session_for_the_shadow_alone(doppel, server, steps):
     assert mirror.metric("doppel_shadow_bytes_total", fate="lost") == 0
 
 
+@pytest.mark.path
 def test_what_lies_behind_max_bytes_costs_no_memory(doppel, server):
     one = server(sink)
     mirror = doppel(server(sink), shadows=[shadow(one, max_bytes="1k")])
@@ -239,6 +241,7 @@ def test_what_lies_behind_max_bytes_costs_no_memory(doppel, server):
     client.close()
 
 
+@pytest.mark.path
 def test_a_session_shorter_than_max_bytes_is_mirrored_as_ever(doppel, server):
     one = server(sink)
     mirror = doppel(server(echo), shadows=[shadow(one, max_bytes="10k")])
@@ -254,6 +257,7 @@ def test_a_session_shorter_than_max_bytes_is_mirrored_as_ever(doppel, server):
     assert mirror.metric("doppel_shadow_bytes_total", fate="skipped") == 0
 
 
+@pytest.mark.path
 def test_a_shadow_that_is_gone_before_max_bytes_loses_only_its_share(doppel, server):
     mirror = doppel(server(echo), shadows=[shadow(server(state="refusing"), max_bytes="10k")])
     client = mirror.connect()
@@ -298,6 +302,30 @@ def test_a_shadow_that_does_not_speak_gets_its_bytes_after_the_greeting_time(dop
     one.connection().wait_received(KIB)
     client.close()
 
+    assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
+
+
+def test_a_shadow_that_is_waited_for_has_not_stalled(doppel, server, faults):
+    """Nor has it when it has spoken and the kernel has no memory just then: its time begins anew."""
+    fault = faults("send,writev,splice_out:errno=ENOBUFS", on=False)
+    one = server()
+    mirror = doppel(server(echo), env=fault.env, release=True,
+                    shadows=[shadow(one, greeting="20s", stall_timeout="2s")])
+    client = mirror.connect()
+    client.exchange(pattern(KIB))
+    late = one.connection()
+    let_pass(2.2)
+    assert mirror.metric("doppel_shadow_active") == 1
+
+    fault.on()
+    late.send(b"220 shadow\r\n")
+    eventually(lambda: fault.struck() > 0, "it cannot be sent to")
+    fault.off()
+
+    assert late.recv_exact(KIB) == pattern(KIB)
+    client.finish()
+    assert late.drain() == "fin"
+    late.close()
     assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
 
 

@@ -2,6 +2,8 @@
 test_client.py — whatever a client does costs that client alone; the primary and the shadows see
 what it did, and no more than that.
 """
+import os
+import signal
 import socket
 import ssl
 
@@ -24,6 +26,42 @@ def closed(mirror, reason):
 
 
 # C2, C3: the client resets.
+
+def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_only(doppel, server):
+    """However long a session may be idle: there is nobody any more whom it could serve."""
+    primary = server(hold, rcvbuf=TINY)
+    mirror = doppel(primary, *SMALL)
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY)
+    client.send_until_blocked(pattern(4 * MIB), quiet=0.1)
+
+    client.reset()
+
+    eventually(lambda: mirror.access_lines, "the session ends", timeout=30)
+    assert mirror.session(0)["reason"] == "client_rst"
+    primary.release()
+    assert primary.connection().wait_end() == "rst"
+
+
+def test_C02_a_request_that_broke_off_never_ends_with_a_fin(doppel, server):
+    """Not even when its last byte that was read finds room at the moment when patience is over."""
+    primary = server(hold, rcvbuf=TINY)
+    mirror = doppel(primary, *SMALL)
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY)
+    client.send_until_blocked(pattern(4 * MIB), quiet=0.1)
+    client.reset()
+    let_pass(0.5)       # it is noticed
+
+    worker, = mirror.workers()
+    os.kill(worker, signal.SIGSTOP)
+    primary.release()
+    let_pass(5)
+    os.kill(worker, signal.SIGCONT)
+
+    assert primary.connection().wait_end() == "rst"
+    assert mirror.session(0)["reason"] == "client_rst"
+
 
 def test_C02_a_reset_in_the_middle_follows_the_bytes_before_it(doppel, server):
     primary, mirrored = server(sink), server(sink)
@@ -190,6 +228,20 @@ def test_C07_a_port_scan_costs_no_shadow_and_no_error(doppel, server, leave):
     assert {session["reason"] for session in mirror.access_log(300)} <= {"client_fin", "client_rst"}
 
 
+def test_C07_a_client_that_was_gone_before_it_was_accepted_costs_the_primary_nothing(doppel, server):
+    primary = server(sink)
+    mirror = doppel(primary)
+    mirror.expect(identity="prefix")
+    worker, = mirror.workers()
+    os.kill(worker, signal.SIGSTOP)
+    for _ in range(10):
+        mirror.connect().reset()
+    os.kill(worker, signal.SIGCONT)
+
+    assert {session["reason"] for session in mirror.access_log(10)} == {"client_rst"}
+    assert primary.connections == []
+
+
 def client_hello():
     """The first bytes of a TLS client."""
     outgoing = ssl.MemoryBIO()
@@ -335,6 +387,12 @@ def test_C13_a_client_that_gave_up_waiting_costs_nobody_anything(doppel, server)
 
 
 # Who may come.
+
+def test_who_may_open_the_socket_of_a_path_is_allowed_by_its_mode(doppel, server, tmp_path):
+    mirror = doppel(server(echo), "--allow", "10.0.0.0/8", listens=[f"unix:{tmp_path}/listener"])
+
+    assert mirror.connect().exchange(b"hello") == b"hello"
+
 
 def test_a_client_that_is_not_allowed_is_reset_and_nobody_hears_of_it(doppel, server):
     primary, mirrored = server(echo), server(sink)

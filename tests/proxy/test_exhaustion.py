@@ -11,10 +11,12 @@ import resource
 import signal
 import socket
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from support import processes
+from support.headers import introduced, v1
 from support.pattern import KIB, MIB, pattern
 from support.peers import Ended, echo, hold, sink, unanswered
 from support.proxy import SMALL, shadow
@@ -33,11 +35,11 @@ def label(error):
     return "no_descriptor" if error in FULL_TABLES else "no_memory"
 
 
-def answered_or_reset(mirror, data):
+def answered_or_reset(mirror, data, header=b""):
     """One session: True when the client got its answer and a good end, False when it was reset."""
     client = mirror.connect()
     try:
-        client.send(data)
+        client.send(header + data)
         assert client.recv_exact(len(data)) == data
         client.finish()
         answered = client.drain() == "fin"
@@ -169,6 +171,7 @@ def test_R01_an_error_of_a_connection_that_has_gone_is_not_ours(doppel, server, 
     pytest.param("socket", "ENOBUFS", "no_memory", id="R07_socket_ENOBUFS"),
     pytest.param("connect", "ENOBUFS", "no_memory", id="R07_connect_ENOBUFS"),
     pytest.param("connect", "ENOMEM", "no_memory", id="R07_connect_ENOMEM"),
+    pytest.param("connect", "EPERM", "primary_unreachable", id="P14_connect_EPERM"),
     pytest.param("connect", "EADDRNOTAVAIL", "no_port", id="P13_connect_EADDRNOTAVAIL")])
 def test_R03_R07_a_client_whose_primary_cannot_be_dialled_is_reset(doppel, server, faults,
                                                                    call, error, reason):
@@ -366,10 +369,57 @@ def test_R08_allocations_that_fail_at_random_cost_their_sessions_only(doppel, se
 
 
 @pytest.mark.release
+@pytest.mark.parametrize("query, listen, header", [
+    ("", "127.0.0.1:0", b""),
+    ("?proxy=v2", "127.0.0.1:0?accept-proxy=on", v1(("10.0.0.9", 51312), ("10.0.1.5", 443)))],
+    ids=["plain", "with headers"])
+def test_R07_a_socket_that_cannot_be_watched_costs_its_session_at_most(doppel, server, faults, query, listen,
+                                                                       header):
+    """Never a FIN, which would look like an end that nobody has said."""
+    script = introduced if query else (lambda behaviour: behaviour)
+    primary, copy = server(script(echo), query=query), server(script(sink), query=query)
+    fault = faults("epoll_ctl:errno=ENOMEM:n=told", on=False)
+    mirror = doppel(primary, "--proxy-trust", "127.0.0.1", shadows=[copy], listens=[listen], env=fault.env)
+    mirror.expect(identity="none")
+    failed = 0
+
+    for call in range(1, 50):
+        struck = fault.struck()
+        fault.strike_call(call)
+        failed += not answered_or_reset(mirror, pattern(64 * KIB, call), header)
+        eventually(lambda: mirror.metric("doppel_sessions_active") == 0, "the session ends")
+        if fault.struck() == struck:
+            break
+    fault.off()
+
+    assert call > 2 and failed > 0
+    assert mirror.metric("doppel_sessions_closed_total", reason="no_memory") == failed
+    assert mirror.metric("doppel_worker_restarts_total") == 0
+    assert answered_or_reset(mirror, b"all is well", header)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("listen", ["127.0.0.1:0?accept-proxy=on", "tls://127.0.0.1:0"], ids=["proxy", "tls"])
+def test_R07_a_client_that_cannot_be_watched_before_it_says_a_word_is_reset(doppel, server, faults, authority,
+                                                                            listen):
+    """At once: nothing would ever be heard of it."""
+    fault = faults("epoll_ctl:errno=ENOMEM:n=1", on=False)
+    mirror = doppel(server(echo), "--proxy-trust", "127.0.0.1", "--handshake-timeout", "1h", "--tls-cert",
+                    authority.certificate("localhost"), listens=[listen], env=fault.env)
+    mirror.expect(identity="none")
+
+    fault.on()
+    client = mirror.connect()
+
+    assert client.drain() == "rst"
+    assert mirror.session(0)["reason"] == "no_memory"
+
+
+@pytest.mark.release
 def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
     """Never a FIN, which would look like a complete and empty answer (D3)."""
     fault = faults(f"{MEMORY}:n=1", on=False)
-    mirror = doppel(server(echo), env=fault.env)
+    mirror = doppel(server(echo), "--max-sessions", "1", env=fault.env)
     mirror.expect(identity="prefix", access_log=False)
 
     fault.on()
@@ -377,6 +427,8 @@ def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
 
     assert client.drain() == "rst"
     assert mirror.wait_metric("doppel_sessions_closed_total", 1, reason="no_memory") == 1
+    fault.off()
+    assert mirror.connect().exchange(b"its place is free") == b"its place is free"
 
 
 @pytest.mark.release
@@ -550,6 +602,72 @@ def test_R23_a_process_that_was_stopped_serves_what_has_come_before_it_looks_at_
     assert mirror.pids() == pids
     quiet.drain()
     assert mirror.metric("doppel_worker_restarts_total") == 0
+
+
+@contextmanager
+def stopped(pids, seconds):
+    """They stand still for so long at least, and meanwhile the rest happens."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    let_pass(seconds)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("speaks", ["client", "primary"])
+def test_R23_what_has_come_meanwhile_counts_before_the_clock_does(doppel, server, speaks):
+    primary = server()
+    mirror = doppel(primary, "--idle-timeout", "2s")
+    clients = [mirror.connect() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(b"go")
+        primary.connection(number).recv_exact(2)
+
+    ends = [(client, primary.connection(number)) for number, client in enumerate(clients)]
+
+    with stopped(mirror.workers(), 2.2):
+        for number, (client, connection) in enumerate(ends):
+            (client if speaks == "client" else connection).send(pattern(KIB, number))
+
+    for number, (client, connection) in enumerate(ends):
+        reads = connection if speaks == "client" else client
+        assert reads.recv_exact(KIB) == pattern(KIB, number)
+
+
+def test_R23_a_primary_that_accepts_meanwhile_is_connected(doppel, server):
+    """Its connect timeout is over, but it has answered."""
+    primary = server(echo, state="black hole")
+    mirror = doppel(primary, "--connect-timeout", "2s")
+    client = mirror.connect()
+    mirror.wait_metric("doppel_sessions_active", 1)
+
+    with stopped(mirror.workers(), 2.2):
+        primary.open()
+        primary.connection(0)
+
+    assert client.exchange(pattern(KIB)) == pattern(KIB)
+
+
+def test_R23_a_shadow_that_reads_meanwhile_has_not_stalled(doppel, server):
+    slow = server(hold, rcvbuf=4096)
+    mirror = doppel(server(echo), "--sndbuf", "64k", shadows=[shadow(slow, stall_timeout="2s")])
+    client = mirror.connect()
+    client.exchange(pattern(2 * MIB))
+
+    def has_all():
+        """What the kernel held for it."""
+        before = slow.connection().received.count
+        let_pass(0.2)
+        return slow.connection().received.count == before > 0
+
+    with stopped(mirror.workers(), 0):
+        slow.release()          # before the kernel gives it up (TCP_USER_TIMEOUT)
+        eventually(has_all, "the shadow reads")
+        let_pass(2)
+    client.close()
+
+    assert mirror.shadow(0, "shadow0")["reason"] == "fin"
 
 
 @pytest.mark.release

@@ -205,6 +205,20 @@ def test_P18_stuck_bytes_are_dropped_when_the_primary_resets_after_its_end(doppe
     assert mirror.session(0)["reason"] == "primary_rst"
 
 
+def test_P18_a_reset_after_the_end_reaches_a_client_that_says_nothing(doppel, server):
+    primary = server()
+    mirror = doppel(primary)
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+    primary.connection().finish()
+    assert client.drain() == "fin"
+
+    primary.connection().reset()
+
+    client.wait_reset()
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+
 def test_P18_stuck_bytes_are_dropped_at_the_half_close_timeout(doppel, server):
     primary = server(rcvbuf=TINY)
     mirror = doppel(primary, *SMALL, "--half-close-timeout", "300ms")
@@ -217,3 +231,19 @@ def test_P18_stuck_bytes_are_dropped_at_the_half_close_timeout(doppel, server):
     assert client.drain() == "fin"
     primary.connection().wait_reset()   # not a FIN: bytes are missing
     assert mirror.session(0)["reason"] == "half_close"
+
+
+def test_P18_an_answer_that_is_on_its_way_arrives_although_the_client_is_not_read(doppel, server):
+    """Its unread bytes would make close(2) reset it at once, and discard the answer."""
+    primary = server(rcvbuf=TINY)
+    mirror = doppel(primary, "--buffer", "4k", "--rcvbuf", "4k", "--half-close-timeout", "300ms")
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY, rcvbuf=TINY)
+    client.send_until_blocked(pattern(16 * MIB), quiet=0.1)
+    primary.connection().send(pattern(32 * KIB, ANSWER))
+    primary.connection().finish()
+
+    assert mirror.session(0)["reason"] == "half_close"
+
+    assert client.recv_exact(32 * KIB) == pattern(32 * KIB, ANSWER)
+    assert client.drain() in ("fin", "rst")

@@ -263,6 +263,37 @@ def test_L09_what_is_still_buffered_at_the_drain_timeout_ends_with_a_reset(doppe
     assert mirror.session(0)["response_bytes"] < 8 * MIB
 
 
+def test_L09_who_still_waits_for_a_place_at_the_drain_timeout_is_not_let_in(doppel, server):
+    """Each session that is closed makes room for one more; but it is too late."""
+    primary = server(hold)
+    mirror = doppel(primary, "--max-sessions", "1", "--drain-timeout", "300ms")
+    mirror.expect(identity="prefix")
+    inside = unanswered(mirror, primary)
+    waiting = [mirror.connect() for _ in range(5)]
+
+    mirror.signal(signal.SIGTERM)
+
+    assert mirror.wait_exit() == 0
+    assert [client.drain() for client in waiting] == ["rst"] * 5
+    assert inside.drain() in ("fin", "rst")
+    assert [line["reason"] for line in mirror.access_log(1)] == ["drain"]
+    assert mirror.log(" totals ")[0].fields["sessions"] == "1" and len(primary.connections) == 1
+
+
+def test_L09_a_worker_that_stands_still_is_killed_some_time_after_the_drain_timeout(doppel, server):
+    primary = server(hold)
+    mirror = doppel(primary, "--drain-timeout", "300ms", workers=2)
+    mirror.expect(identity="prefix", access_log=False, exit_status=1)
+    client = unanswered(mirror, primary)
+    stop_workers(mirror)
+
+    mirror.signal(signal.SIGTERM)
+
+    assert mirror.wait_exit() == 1
+    assert len(mirror.log(" workers_killed ", level="error")) == 1
+    assert client.drain() in ("fin", "rst")
+
+
 # L10: once more.
 
 @pytest.mark.parametrize("first, second", [(a, b) for a in TERM_AND_INT for b in TERM_AND_INT],

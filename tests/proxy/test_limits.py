@@ -307,14 +307,62 @@ def test_L03_a_shadow_that_must_get_everything_is_never_cut_for_memory(doppel, s
     assert sending.result() == pattern(8 * MIB)
 
 
+def test_L03_in_one_session_the_shadow_that_must_get_everything_is_passed_over(doppel, server, tmp_path):
+    """Though it lags furthest: what it has in pipes is not what there is too much of."""
+    held, stalled = server(hold, unix=f"{tmp_path}/held"), server(hold)
+    mirror = doppel(server(echo_patiently), "--shadow-memory", "512k", io="splice", shadows=[
+        shadow(held, "blocking", overflow="block", buffer="16m"), shadow(stalled, "detaching")])
+    client = mirror.connect()
+    sending = client.start(client.exchange, pattern(24 * MIB))
+
+    mirror.wait_metric("doppel_shadow_closed_total", 1, shadow="detaching", reason="memory")
+    mirror.assert_not_spinning(0.5)
+    assert mirror.metric("doppel_shadow_active", shadow="blocking") == 1
+    held.release()
+    assert sending.result() == pattern(24 * MIB)
+
+
+def one_client_at_each_worker(mirror):
+    """Of two workers: two clients whose sessions are not at the same one."""
+    first = mirror.connect()
+    first.exchange(b"here")
+    while True:
+        second = mirror.connect()
+        second.exchange(b"there")
+        if sorted(worker["sessions"] for worker in mirror.status()["workers"]) == [1, 1]:
+            return first, second
+        second.close()
+        eventually(lambda: mirror.metric("doppel_sessions_active") == 1, "it has gone")
+
+
+def test_L03_a_worker_below_its_share_cuts_nobody_for_the_others(doppel, server, stalled):
+    """Whoever came last made it too much, but the other one has more than its half of the budget."""
+    mirror = doppel(server(echo), "--shadow-memory", "2m", workers=2, io="copy",
+                    shadows=[shadow(stalled, linger="10ms")])
+    much, little = one_client_at_each_worker(mirror)
+
+    upload(much, MIB + 768 * KIB, 1)
+    assert mirror.shadow_closed("memory") == 0
+    upload(little, 768 * KIB, 2)
+
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="memory")
+    mirror.assert_not_spinning(1.0)
+    assert mirror.metric("doppel_shadow_active") == 1
+    ended = len(mirror.access_lines)
+    much.close()
+    assert mirror.access_log(ended + 1)[ended]["shadows"][0]["reason"] == "memory"
+
+
 def test_L03_a_killed_worker_gives_back_its_share_of_the_memory(doppel, server, stalled):
-    mirror = doppel(server(echo), "--shadow-memory", "8m", shadows=[stalled])
+    mirror = doppel(server(echo), "--shadow-memory", "8m", shadows=[stalled], workers=2)
     mirror.expect(identity="prefix", access_log=False)
     upload(mirror.connect(), 6 * MIB, 1)
     mirror.wait_metric("doppel_shadow_buffered_bytes", 5 * MIB)
-    os.kill(mirror.workers()[0], signal.SIGKILL)
-    mirror.wait_metric("doppel_worker_restarts_total", 1)
-    assert shadow_bytes(mirror) == 0
+    assert mirror.status()["memory"]["shadow_memory_bytes"] > 5 * MIB
+    for victim in mirror.workers():
+        os.kill(victim, signal.SIGKILL)
+    mirror.wait_metric("doppel_worker_restarts_total", 2)
+    assert shadow_bytes(mirror) == mirror.status()["memory"]["shadow_memory_bytes"] == 0
 
     client = mirror.connect()
     upload(client, 6 * MIB, 2)
@@ -394,6 +442,23 @@ def test_L04_the_soft_limit_is_raised_to_the_hard_one(doppel, server):
     assert int(starting(mirror)["max_sessions"]) > 200
 
 
+def test_L04_the_sockets_of_workers_that_are_no_more_count(doppel, server, tmp_path):
+    """They stay open, so that nobody who waits there is lost; fewer sessions fit beside them."""
+    primary, configuration = server(echo), tmp_path / "doppel.conf"
+
+    def places(*counts):
+        """How many sessions the last of these numbers of workers may have."""
+        configuration.write_text(f"workers = {counts[0]}\nmax-sessions = 10000\n")
+        mirror = doppel(primary, "-c", str(configuration), workers=None, prefix=few_descriptors(512))
+        mirror.expect(identity="none", descriptors=False)
+        for workers in counts[1:]:
+            configuration.write_text(f"workers = {workers}\nmax-sessions = 10000\n")
+            mirror.reload()
+        return int(mirror.log(" max_sessions_lowered ")[-1].fields["max_sessions"])
+
+    assert places(5, 1) == places(1) - 2        # four sockets less, and each session has two
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_L04_more_sessions_than_descriptors_are_lowered_with_a_warning(doppel, server, workers):
     """And as many as it says it can have it really can, each with its shadow or without."""
@@ -448,6 +513,8 @@ def test_R04_shadows_never_take_the_descriptors_of_sessions(doppel, server):
 
     detached = mirror.wait_metric("doppel_shadow_closed_total", 1, reason="no_descriptor")
     assert mirror.metric("doppel_shadow_active") == 90 - detached
+    said, = mirror.log(" shadows_lowered ", level="warning")
+    assert int(said.fields["shadows_per_worker"]) == 90 - detached
     assert mirror.metric("doppel_accept_errors_total") == 0
     assert mirror.metric("doppel_sessions_active") == 30
     mirror.assert_log_count("reason=no_descriptor", 1, 3, level="warning")
@@ -458,6 +525,16 @@ def test_R04_shadows_never_take_the_descriptors_of_sessions(doppel, server):
     again = mirror.connect()
     again.exchange(b"room again")
     eventually(lambda: mirror.metric("doppel_shadow_active") == 3, "its shadows find room")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_backlog_of_each_listener_is_the_one_that_was_said(doppel, server, workers):
+    mirror = doppel(server(echo), "--backlog", "7", workers=workers)
+
+    rows = subprocess.run(["ss", "-ltnH", "sport", "=", f":{mirror.addresses[0][1]}"],
+                          capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert [row.split()[2] for row in rows] == ["7"] * workers      # Send-Q, of those that listen
 
 
 # L25, L27: what a great many sessions leave behind.

@@ -76,6 +76,24 @@ def test_a_session_that_was_not_dialled_yet_is_paused_as_a_whole(doppel, server)
     assert not one.connections
 
 
+def test_a_session_that_has_not_spoken_is_paused_for_good(doppel, server):
+    """Although mirroring is on again by the time of its first byte."""
+    one = server(sink)
+    mirror = doppel(server(echo), shadows=[one])
+    speaking, silent = mirror.connect(), mirror.connect()
+    speaking.exchange(b"hello")
+    mirror.wait_metric("doppel_sessions_active", 2)
+
+    toggle(mirror, "off")
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="admin")     # its worker has heard of it
+    toggle(mirror, "on")
+    silent.exchange(b"first byte")
+    silent.close()
+
+    assert mirror.shadow(0, "shadow0")["result"] == "paused"
+    assert len(one.connections) == 1
+
+
 def test_a_session_that_began_while_mirroring_was_off_stays_without_shadows(doppel, server):
     one = server(sink)
     mirror = doppel(server(echo), shadows=[one])

@@ -17,7 +17,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 def test_S18_a_shadow_that_is_our_own_listener_is_refused_at_start(doppel, server, host):
     port = free_port()
     mirror = doppel(server(echo), listens=[f"127.0.0.1:{port}"], shadows=[f"{host}:{port}"], wait=False)

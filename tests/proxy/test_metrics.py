@@ -91,6 +91,7 @@ def test_the_metrics_page_has_every_name_of_the_contract(doppel, server):
             "doppel_breaker_state", "doppel_dns_stale", "doppel_tls_handshakes_total",
             "doppel_loop_stalls_total", "doppel_reloads_total",
             "doppel_worker_restarts_total", "doppel_workers", "doppel_buffered_bytes",
+            "doppel_splice_fallback_total", "doppel_ktls_total", "doppel_tls_eof_total",
             "doppel_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes",
             "process_open_fds", "process_start_time_seconds"} <= names
 

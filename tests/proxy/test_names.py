@@ -511,6 +511,40 @@ def test_N10_a_refused_address_is_remembered(dns, resolver, doppel, server):
     assert refused.connections == []
 
 
+def test_N10_an_unreachable_address_is_remembered(dns, resolver, doppel, server, faults):
+    dns.table["primary.test"] = Name(a=["127.0.0.2", "127.0.0.1"])
+    fault = faults("connect:errno=ENETUNREACH:n=1", on=False)
+    live = server(echo)
+    unreachable = beside(server, live)
+    mirror = doppel(f"primary.test:{live.port}", *resolver, env=fault.env, release=True)
+    serves(mirror, live, unreachable)
+    assert ask(mirror) == unreachable.address
+
+    fault.on()
+    assert ask(mirror) == live.address
+    fault.off()
+
+    assert ask(mirror) == live.address
+    assert fault.struck() == 1
+
+
+def test_N10_an_address_that_serves_again_is_as_good_as_ever(dns, resolver, doppel, server):
+    dns.table["primary.test"] = Name(a=["127.0.0.2", "127.0.0.1"])
+    live = server(echo)
+    second = beside(server, live, state="refusing")
+    mirror = doppel(f"primary.test:{live.port}", *resolver, *SHORT_TTL)
+    serves(mirror, live, second)
+    assert ask(mirror) == live.address
+
+    second.listen()
+    dns.table["primary.test"] = Name(a=["127.0.0.2"])
+    eventually(lambda: ask(mirror) == second.address, "there is no other")
+    dns.table["primary.test"] = Name(a=["127.0.0.2", "127.0.0.1"])
+    for _ in range(5):
+        let_pass(0.1)       # the TTL
+        assert ask(mirror) == second.address
+
+
 def test_of_several_primaries_one_that_does_not_resolve_is_passed_over(dns, resolver, doppel, server):
     primary = server(echo)
     mirror = doppel(["nobody.test:80", primary], *resolver)

@@ -3,6 +3,7 @@ test_primary.py — whatever happens to the primary, the client sees what it wou
 us: every byte that came, then the end that came.
 """
 import fcntl
+import socket
 import struct
 import termios
 
@@ -11,9 +12,9 @@ import pytest
 from support.checks import assert_prefix, assert_same
 from support.dns import Name, NameServer
 from support.pattern import KIB, MIB, pattern
-from support.peers import Ended, close_at_once, echo, flood, greet, hold, read_slowly, sink
+from support.peers import ANSWER, Ended, close_at_once, echo, flood, greet, hold, read_slowly, sink
 from support.proxy import SMALL
-from support.waiting import eventually, let_pass
+from support.waiting import eventually, let_pass, patient
 
 pytestmark = pytest.mark.path
 
@@ -104,6 +105,32 @@ def test_several_primaries_are_tried_in_order(doppel, server):
         client.close()
         assert mirror.session(number)["primary"] == third.address
     assert fourth.connections == []
+
+
+def test_a_primary_on_a_unix_socket_whose_queue_is_full_is_waited_for(doppel, tmp_path):
+    path = str(tmp_path / "primary")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        filler = socket.socket(socket.AF_UNIX)
+        filler.connect(path)
+        mirror = doppel(f"unix:{path}", "--connect-timeout", "1h")
+        mirror.expect(identity="none")
+        client = mirror.connect()
+        client.send(b"hello")
+        mirror.wait_metric("doppel_sessions_active", 1)
+        mirror.assert_not_spinning(0.5)
+
+        listener.settimeout(patient())
+        listener.accept()[0].close()
+        connection, _ = listener.accept()
+        with connection, filler:
+            connection.settimeout(patient())
+            assert connection.recv(5) == b"hello"
+            connection.sendall(b"world")
+            assert client.recv_exact(5) == b"world"
+    client.close()
+    assert mirror.session(0)["response_bytes"] == 5
 
 
 def test_when_no_primary_connects_the_last_reason_counts(doppel, server):
@@ -237,6 +264,28 @@ def test_P04_a_reset_is_noticed_while_the_client_reads_nothing(doppel, server):
     mirror.assert_not_spinning()
     assert client.drain() == "rst"
     assert mirror.session(0)["reason"] == "primary_rst"
+
+
+def test_P04_a_client_that_resets_while_its_answer_is_on_its_way_disturbs_nobody(doppel, server):
+    """Its socket is nobody's any more, and was watched for a reset while nobody read it."""
+    primary = server(rcvbuf=TINY)
+    mirror = doppel(primary)
+    mirror.expect(identity="prefix")
+    client = mirror.connect(sndbuf=TINY, rcvbuf=TINY)
+    client.send_until_blocked(pattern(16 * MIB))
+    primary.connection().send(pattern(32 * KIB, ANSWER))
+    mirror.wait_metric("doppel_bytes_total", 32 * KIB, direction="response")
+    primary.connection().reset()
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+    client.reset()
+
+    other = mirror.connect()
+    talk = primary.connection(1)
+    other.send(b"hello")
+    assert talk.recv_exact(5) == b"hello"
+    mirror.assert_not_spinning(0.5)
+    assert mirror.metric("doppel_worker_restarts_total") == 0
 
 
 def test_P04_an_early_answer_arrives_although_the_request_was_not_read(doppel, server):

@@ -130,6 +130,22 @@ def test_a_reload_without_root_may_add_workers_and_ports_of_root(network, doppel
             exchange(mirror, listener)
 
 
+def test_a_reload_does_not_make_anybody_else_of_it_and_says_so(doppel, server, place):
+    configuration = place / "doppel.conf"
+    configuration.write_text("user = nobody\n")
+    configuration.chmod(0o644)
+    mirror = doppel(server(echo), "-c", str(configuration))
+
+    configuration.write_text(f"user = {UNKNOWN}\ngroup = {UNKNOWN}\n")
+    mirror.reload()
+
+    assert [line.fields["setting"] for line in mirror.log(" needs_restart ", level="warning")] == [
+        "user", "group"]
+    assert str(UNKNOWN) not in mirror.status()["configuration"]
+    eventually(lambda: len(mirror.workers()) == 1, "the former worker has gone")
+    assert_dropped(mirror, NOBODY.pw_uid, NOBODY.pw_gid, {NOBODY.pw_gid})
+
+
 def test_a_path_that_the_user_may_not_make_is_refused_without_a_word_of_ports(doppel, server, place,
                                                                               tmp_path):
     tmp_path.chmod(0o700)
@@ -224,6 +240,33 @@ def test_what_a_reload_could_not_read_is_named(doppel, server, authority, place)
     client = mirror.connect()
     secure(client, authority.client_context(), "127.0.0.1")
     assert client.exchange(b"hello") == b"hello"
+
+
+def test_every_file_that_a_reload_would_read_is_tried(doppel, server, authority, place):
+    """Certificates, keys and authorities of all sides, and the token."""
+    def only_root(name):
+        path = place / name
+        path.write_bytes(Path(authority.certificate("127.0.0.1")).read_bytes())
+        path.chmod(0o600)
+        return str(path)
+    names = ("token", "clients", "primary-ca", "primary", "primary-key", "shadow-ca", "shadow", "shadow-key")
+    files = {name: only_root(name) for name in names}
+    Path(files["token"]).write_text("s3cret\n")
+
+    def target(one, whose):
+        return (f"tls://{one.address}?ca={files[whose + '-ca']}&cert={files[whose]}"
+                f"&key={files[whose + '-key']}")
+    primary, copy = server(echo), server(sink)
+    for one in "primary", "shadow":
+        certificate, key = authority.pair("127.0.0.1")
+        Path(files[one]).write_bytes(Path(certificate).read_bytes())
+        Path(files[one + "-key"]).write_bytes(Path(key).read_bytes())
+    mirror = doppel(target(primary, "primary"), "--user", "nobody", "--admin-token-file", files["token"],
+                    "--tls-client-ca", files["clients"], "--tls-cert", authority.certificate("127.0.0.1"),
+                    shadows=[target(copy, "shadow")], listens=["tls://127.0.0.1:0"])
+
+    said = {line.fields["file"] for line in mirror.log(" not_readable ", level="warning")}
+    assert set(files.values()) <= said
 
 
 def test_what_everybody_may_read_is_not_named(doppel, server, place):

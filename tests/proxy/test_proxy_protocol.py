@@ -619,6 +619,21 @@ def test_a_header_that_finds_no_room_waits_for_it(doppel, server):
     mirror.expect(identity="none")     # what it got begins with a header
 
 
+def test_a_header_that_the_kernel_has_no_memory_for_is_tried_again_at_rest(doppel, server, faults):
+    """The socket is writable all the time: no event says when."""
+    fault = faults("send:errno=ENOBUFS", on=False)
+    primary = server(introduced(echo))
+    mirror = doppel(f"{primary.address}?proxy=v2", "--connect-timeout", "1h", env=fault.env, release=True)
+    fault.on()
+    client = mirror.connect()
+    eventually(lambda: fault.struck() > 2, "it is tried again and again")
+
+    mirror.assert_not_spinning(0.5)
+    fault.off()
+
+    assert client.exchange(b"word") == b"word"
+
+
 def test_the_unacknowledged_bytes_of_a_shadow_are_the_clients(doppel, server):
     """A header that is never read must not look like the client's bytes."""
     copy = server(state="black hole")

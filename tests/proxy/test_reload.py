@@ -5,6 +5,7 @@ nothing, what is right loses nobody, and sessions end as they began.
 import json
 import os
 import signal
+import socket
 import ssl
 import stat
 import threading
@@ -206,6 +207,15 @@ def test_L06_after_reloads_that_failed_a_good_one_succeeds(setup):
     assert (reloads(setup.mirror, "ok"), reloads(setup.mirror, "failed")) == (1, 3)
 
 
+def is_free(address):
+    with socket.socket() as another:
+        try:
+            another.bind(address)
+        except OSError:
+            return False
+        return True
+
+
 @pytest.mark.release
 @pytest.mark.parametrize("call", ["fork:errno=EAGAIN:n=1..1", "fork:errno=ENOMEM:n=2..2",
                                   "pipe2:errno=EMFILE:n=1..1", "pipe2:errno=EMFILE:n=3..3"])
@@ -217,6 +227,8 @@ def test_L06_workers_that_cannot_start_leave_the_old_ones_alone(doppel, server, 
     client = mirror.connect()
     talk(client)
     workers = mirror.workers()
+    elsewhere = "127.0.0.2", mirror.addresses[0][1]
+    file.write(primary, ["127.0.0.1:0", "{}:{}".format(*elsewhere)], workers=2)
 
     fault.on()
     refused(mirror)
@@ -226,6 +238,8 @@ def test_L06_workers_that_cannot_start_leave_the_old_ones_alone(doppel, server, 
     talk(client, 1)
     only_workers(mirror, 2)
     assert mirror.workers() == workers
+    eventually(lambda: is_free(elsewhere), "the new listener's port has been given back")
+    file.write(primary, workers=2)
     mirror.reload()
     talk(mirror.connect(), 2)
     talk(client, 3)
@@ -386,6 +400,35 @@ def test_L07_fewer_and_more_workers_lose_nobody_who_waits_at_one_that_stands_sti
         assert mirror.metric("doppel_workers") == workers
 
 
+def sockets(pid):
+    return {link for link in processes.descriptors(pid).values() if link.startswith("socket:")}
+
+
+def test_L07_who_waits_at_a_listener_that_stays_is_left_to_the_new_configuration(doppel, server, file):
+    """A worker of the former one that has stood still takes the one it was about to take, no more."""
+    old, new = server(echo), server(echo)
+    file.write(old, workers=2)
+    mirror = doppel([old, new], config=file.path)
+    former = mirror.workers()
+    for pid in former:
+        os.kill(pid, signal.SIGSTOP)
+    file.write(new, workers=2)
+    mirror.reload()
+    serving = set(mirror.workers()) - set(former)
+    for pid in serving:
+        os.kill(pid, signal.SIGSTOP)
+    clients = queue_up(mirror, 20)
+
+    for pid in former:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: not any(sockets(pid) & sockets(mirror.pid()) for pid in former), "they let go")
+    for pid in serving:
+        os.kill(pid, signal.SIGCONT)
+
+    all_are_served(clients)
+    assert len(old.connections) <= len(former)
+
+
 def test_L07_a_session_goes_on_as_it_began_through_many_reloads(doppel, server, file):
     """Its primary and its shadow are those of its own configuration."""
     old, new = server(echo), server(echo)
@@ -488,6 +531,20 @@ def test_two_listeners_without_a_port_keep_theirs(doppel, server, file):
     assert addresses(mirror) == mirror.addresses
     for listener in (0, 1):
         talk(mirror.connect(listener), listener)
+
+
+def test_of_two_listeners_without_a_port_the_one_for_tls_stays_it(doppel, server, authority, file):
+    """Whatever their order is: a client in TLS must not meet the other."""
+    primary, both = server(echo), ["127.0.0.1:0", "tls://127.0.0.1:0"]
+    settings = {"tls_cert": authority.certificate("localhost")}
+    file.write(primary, both, **settings)
+    mirror = doppel(primary, listens=both, config=file.path)
+
+    file.write(primary, both[::-1], **settings)
+    mirror.reload()
+
+    assert addresses(mirror) == mirror.addresses[::-1]
+    talk(mirror.connect(0))
 
 
 def test_unix_listeners_stay_go_and_change_their_mode(doppel, server, file, tmp_path):
@@ -779,6 +836,8 @@ def test_an_old_worker_that_dies_is_not_replaced_and_its_sessions_are_booked(dop
 
     assert lost.drain() in ("fin", "rst")
     only_workers(mirror, 1)
+    said, = mirror.wait_log(" worker_died ", level="error")
+    assert said.fields["signal"] == "KILL"
     assert mirror.metric("doppel_sessions_closed_total", reason="internal") == 1
     assert mirror.metric("doppel_worker_restarts_total") == 0
 
@@ -826,6 +885,20 @@ def test_there_are_at_most_sixteen_generations_and_one_more_is_refused(doppel, s
     eventually(lambda: mirror.metric("doppel_workers") < MOST_GENERATIONS, "one has finished")
     mirror.reload()
     talk(mirror.connect(), 99)
+
+
+def test_more_workers_than_there_is_room_for_are_refused(doppel, server, file):
+    """The shared page is made once, at the start."""
+    primary = server(echo)
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    before = mirror.workers()
+
+    file.write(primary, workers=256)
+    assert "257 workers at a time are more than 256" in refused(mirror)
+
+    assert mirror.workers() == before
+    talk(mirror.connect())
 
 
 def test_limits_count_the_sessions_of_all_generations(doppel, server, file):

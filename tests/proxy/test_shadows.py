@@ -145,7 +145,8 @@ def test_S04_what_a_black_holed_shadow_misses_is_kept_meanwhile(doppel, server):
     eventually(lambda: mirror.metric("doppel_buffered_bytes") >= MIB, "the bytes are kept")
     mirror.assert_not_spinning()
     client.close()
-    assert mirror.shadow(0, "shadow0")["result"] == "detached"
+    entry = mirror.shadow(0, "shadow0")     # it has not stalled: it was never connected
+    assert (entry["reason"], entry["lost_bytes"]) == ("connect_timeout", MIB)
 
 
 # S5, S6, S7: the shadow ends early.
@@ -323,6 +324,7 @@ def test_S10_a_shadow_that_has_not_acknowledged_all_by_then_has_stalled(doppel, 
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"]) == ("detached", "stall")
     assert entry["unacked_bytes"] > 0
+    assert mirror.metric("doppel_shadow_bytes_total", fate="unacked") == entry["unacked_bytes"]
     stalled.connection().wait_reset()
 
 
@@ -421,6 +423,7 @@ def test_S14_a_shadow_that_connects_after_its_limit_gets_nothing(doppel, server)
 
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"], entry["sent_bytes"]) == ("detached", "lag", 0)
+    assert entry["max_lag_bytes"] > 64 * KIB
     assert sum(connection.received.count for connection in late.connections) == 0
 
 
@@ -553,6 +556,7 @@ def test_a_client_that_resets_ends_its_shadow_with_a_reset(doppel, server):
     assert one.connection().received.count == len(ROUND)
     entry = mirror.shadow(0, "shadow0")
     assert (entry["result"], entry["reason"]) == ("detached", "session_aborted")
+    assert mirror.log(" shadow_detached ") == []        # nothing is wrong with the shadow
 
 
 # Memory.

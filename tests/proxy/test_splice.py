@@ -143,6 +143,20 @@ def test_Z05_what_the_kernel_refuses_to_splice_is_copied(doppel, server, faults,
     assert mirror.shadow(0, "shadow1")["sent_bytes"] == 4 * MIB
 
 
+@pytest.mark.parametrize("error, again", [("ENOSYS", 0), ("EPERM", 0), ("EINVAL", 1)])
+@pytest.mark.parametrize("call", ["splice_in", "splice_out"])
+def test_Z05_what_no_socket_may_is_not_tried_by_another_one(doppel, server, faults, call, error, again):
+    """EINVAL is about one socket; without such a call, or with a filter before it, no other fares better."""
+    fault = faults(f"{call}:errno={error}")
+    mirror = doppel(server(echo), shadows=[server(sink)], env=fault.env, release=True, io="splice")
+    end(upload(mirror, 4 * MIB, 0))
+    struck = fault.struck()
+    assert struck == 1 or again
+    end(upload(mirror, 4 * MIB, 1))
+
+    assert (fault.struck() > struck) == again
+
+
 @pytest.mark.parametrize("io", ["splice", "auto"])
 @pytest.mark.parametrize("not_first", [False, True])
 def test_C12_an_urgent_byte_among_many_holds_nothing_up_and_ends_nothing(doppel, server, io, not_first):
@@ -238,6 +252,20 @@ def test_three_shadows_of_different_speed_get_every_byte(doppel, server, workers
         for number in range(3):
             entry = mirror.shadow(session, f"shadow{number}")
             assert (entry["reason"], entry["sent_bytes"]) == ("fin", 20 * MIB)
+
+
+def test_a_laggard_that_finds_few_pipes_gets_every_byte(doppel, server):
+    """So few that they are read out all the time, each with as much as may be in one."""
+    waiting = server(hold, rcvbuf=4096)
+    slow = shadow(waiting, buffer="64m", linger="60s")
+    mirror = doppel(server(echo), "--sndbuf", "64k", shadows=[slow], io="splice",
+                    prefix=["prlimit", "--nofile=1024"])
+    client = upload(mirror, 20 * MIB)
+    end(client)
+    waiting.release()
+
+    entry = mirror.shadow(0, "shadow0")
+    assert (entry["reason"], entry["sent_bytes"]) == ("fin", 20 * MIB)
 
 
 @pytest.mark.parametrize("stalled", [0, 1, 2])

@@ -197,6 +197,21 @@ def test_the_last_error_of_a_shadow_has_its_time(doppel, server):
     assert "last_error" not in shadow_of(mirror, "fine")
 
 
+def test_what_others_did_to_a_session_is_no_error_of_its_shadow(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "fine")])
+    mirror.expect(identity="prefix")
+    aborted, paused = mirror.connect(), mirror.connect()
+    for client in aborted, paused:
+        client.exchange(b"hello")
+
+    aborted.reset()
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="session_aborted")
+    mirror.get("/shadows/fine/pause", method="POST")
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="admin")
+
+    assert "last_error" not in shadow_of(mirror, "fine")
+
+
 def test_the_percentiles_are_those_of_the_leg(doppel, server):
     mirror = doppel(server(echo), shadows=[shadow(server(echo), "canary")])
     for _ in range(5):

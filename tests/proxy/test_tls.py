@@ -437,6 +437,25 @@ def test_R23_a_handshake_that_was_finished_while_the_process_stood_still_is_good
     assert mirror.metric(HANDSHAKES, side="client", result="ok") == 1
 
 
+def test_T25_who_waits_for_another_handshake_is_served_by_a_drain_too(terminating, server, authority):
+    mirror = terminating(server(echo), "--max-handshakes", "1", "--drain-timeout", "1h")
+    mirror.expect(identity="none")
+    silent = mirror.connect()
+    mirror.wait_metric("doppel_sessions_active", 1)
+    waiting = mirror.connect()
+    shaking = waiting.start(secure, waiting, authority.client_context(), "localhost")
+
+    mirror.signal(signal.SIGTERM)
+    mirror.wait_log(" draining ")
+    silent.close()
+
+    shaking.result()
+    assert waiting.exchange(b"hello") == b"hello"
+    waiting.finish()
+    assert waiting.drain() == "fin"
+    assert mirror.wait_exit() == 0
+
+
 def test_a_stalled_shadow_costs_a_tls_client_nothing(terminating, server, authority):
     mirror = terminating(server(echo), *SMALL, shadows=[shadow(server(hold), "slow", buffer="64k")])
     client = client_of(mirror, authority)
@@ -461,12 +480,14 @@ def test_a_client_that_resets_in_tls_resets_the_primary(terminating, server, aut
 def test_C08_tls_that_passes_through_a_listener_with_shadows_is_warned_of_once(doppel, server, authority):
     primary = server(echo, tls=authority.server_context("localhost"))
     plain = primary.address.removeprefix("tls://")
-    mirror = doppel(plain, shadows=[server(sink)], workers=2)
-    for _ in range(6):
-        client = mirror.connect()
+    listens = ["127.0.0.1:0", "127.0.0.2:0"]
+    mirror = doppel(plain, shadows=[server(sink)], workers=2, listens=listens)
+    for number in range(8):
+        client = mirror.connect(listener=number % 2)
         client_hello = secure(client, authority.client_context(), "localhost")
         assert client_hello.exchange(b"hello") == b"hello"
-    mirror.assert_log_count("tls_passes_through", 1, 1, level="warning")
+    said = mirror.wait_log("tls_passes_through", 2, level="warning")
+    assert sorted(line.fields["listener"] for line in said) == listens
     mirror.expect(identity="none", books=False)
 
 

@@ -13,7 +13,7 @@
  *                   option only                  answer=N     getsockopt: that value, unasked
  *     jump=S        clock_gettime: the wall clock is S seconds off, gettimeofday, too
  *
- * "*" names all calls but those for memory, time, processes and pipes; EINTR strikes only those that can be interrupted
+ * "*" names all calls but those for memory, time, readiness, processes and pipes; EINTR strikes only those that can be interrupted
  * (signal(7)).  Memory is refused to the program itself, never to a library on its behalf: libev aborts
  * without memory.
  *
@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -583,6 +584,17 @@ ssize_t tee(int from, int to, size_t size, unsigned flags)
     REAL(ssize_t, "tee", int, int, size_t, unsigned);
     const struct rule *rule = strike("tee", NOT_ON_FILES);
     return fails(rule) ? -1 : real(from, to, at_most(rule, size), flags);
+}
+
+/* --- readiness: what watches a socket, or comes to watch something else of it --- */
+
+int epoll_ctl(int set, int what, int fd, struct epoll_event *event)
+{
+    REAL(int, "epoll_ctl", int, int, int, struct epoll_event *);
+    struct stat kind;
+    const bool counts = what != EPOLL_CTL_DEL && fstat(fd, &kind) == 0 && S_ISSOCK(kind.st_mode);
+
+    return counts && fails(strike("epoll_ctl", NOT_ON_FILES)) ? -1 : real(set, what, fd, event);
 }
 
 /* --- processes and pipes --- */

@@ -282,6 +282,7 @@ struct consumer {
     struct transport sink;
     bool attached;
     uint64_t position;
+    uint64_t last; /* the end of its share; UINT64_MAX: everything */
     size_t limit;
     enum overflow overflow;
 };
@@ -320,6 +321,12 @@ static int start_clean(void **state)
 static size_t lag_of(const struct scene *s, const struct consumer *c)
 {
     return c->attached ? s->end - c->position : 0;
+}
+
+/* How far it may go now. */
+static uint64_t reach_of(const struct scene *s, const struct consumer *c)
+{
+    return c->last < s->end ? c->last : s->end;
 }
 
 /* The chunks that the bytes [from, to) touch: the first began where nothing was kept. */
@@ -425,6 +432,7 @@ static struct consumer *join(struct scene *s, size_t limit, enum overflow overfl
     *c = (struct consumer){ .sink.offset = s->end,
                             .attached = true,
                             .position = s->end,
+                            .last = UINT64_MAX,
                             .limit = limit,
                             .overflow = overflow };
     stream_attach(s->stream, &c->cursor, limit, overflow);
@@ -432,6 +440,13 @@ static struct consumer *join(struct scene *s, size_t limit, enum overflow overfl
         s->leader = c;
     check(s);
     return c;
+}
+
+/* Its share are so many bytes, from here on. */
+static void stop_after(struct consumer *c, size_t bytes)
+{
+    c->last = c->position + bytes;
+    cursor_stop_at(&c->cursor, c->last);
 }
 
 static void leave(struct scene *s, struct consumer *c)
@@ -479,19 +494,20 @@ static enum io fill(struct scene *s)
     return io;
 }
 
+/* due: what it might have got at best. */
 static enum io expected_of_drain(const struct scene *s, const struct consumer *c, size_t moved,
-                                 size_t lag)
+                                 size_t due)
 {
-    if (!c->attached || (c->sink.gone && lag > 0))
+    if (!c->attached || (c->sink.gone && due > 0))
         return IO_FAILED;
-    if (s->ending != NOT_ENDED && moved == lag)
+    if (moved == due && (s->ending != NOT_ENDED || c->last <= s->end))
         return IO_END;
     return moved > 0 ? IO_OK : IO_AGAIN;
 }
 
 static enum io drain(struct scene *s, struct consumer *c, size_t takes)
 {
-    size_t lag = lag_of(s, c);
+    size_t due = c->attached ? reach_of(s, c) - c->position : 0;
     size_t calls = c->sink.calls;
     uint64_t offset = c->sink.offset;
 
@@ -499,12 +515,12 @@ static enum io drain(struct scene *s, struct consumer *c, size_t takes)
     enum io io = cursor_drain(&c->cursor, &c->sink);
     size_t moved = c->sink.offset - offset;
 
-    assert_int_equal(io, expected_of_drain(s, c, moved, lag));
+    assert_int_equal(io, expected_of_drain(s, c, moved, due));
     if (s->pipes == NULL)
-        assert_int_equal(c->sink.calls - calls, lag > 0);
+        assert_int_equal(c->sink.calls - calls, due > 0);
     /* One drain offers what there is, up to 16 pieces, of which the first may be short. */
-    if (s->pipes == NULL && lag > 0)
-        assert_in_range(c->sink.offered, min_size(lag, 15 * CHUNK_SIZE + 1), lag);
+    if (s->pipes == NULL && due > 0)
+        assert_in_range(c->sink.offered, min_size(due, 15 * CHUNK_SIZE + 1), due);
     c->position += moved;
     check(s);
     return io;
@@ -517,7 +533,7 @@ static enum io drain_all(struct scene *s, struct consumer *c)
 
     while (io == IO_OK)
         io = drain(s, c, EVERYTHING);
-    assert_int_equal(c->position, s->end);
+    assert_int_equal(c->position, reach_of(s, c));
     return io;
 }
 
@@ -616,6 +632,8 @@ static void join_somehow(struct run *run)
         return;
     struct consumer *c = join(&run->scene, some_limit(run), overflow);
     c->sink.copies = below(&run->random, 8) == 0;
+    if (below(&run->random, 4) == 0)
+        stop_after(c, 1 + below(&run->random, 4 * run->portion));
 }
 
 static void source_moves(struct run *run)
@@ -638,8 +656,8 @@ static void consumer_moves(struct run *run, struct consumer *c)
                                                                 : below(&run->random, run->portion);
     enum io io = drain(&run->scene, c, takes);
 
-    /* The owner's part: a consumer that failed has no cursor any more. */
-    if (io == IO_FAILED)
+    /* The owner's part: a consumer that failed, or has its share, has no cursor any more. */
+    if (io == IO_FAILED || c->position == c->last)
         leave(&run->scene, c);
 }
 
@@ -719,7 +737,8 @@ static void run_to_the_end(struct run *run)
     while (s->ending == NOT_ENDED) {
         fill(s);
         for (size_t i = 0; i < s->count; i++)
-            if (drain(s, &s->consumers[i], EVERYTHING) == IO_FAILED)
+            if (drain(s, &s->consumers[i], EVERYTHING) == IO_FAILED ||
+                s->consumers[i].position == s->consumers[i].last)
                 leave(s, &s->consumers[i]);
         settle(s);
     }
@@ -729,6 +748,8 @@ static void run_to_the_end(struct run *run)
         s->consumers[i].sink.gone = false;
         assert_int_equal(drain_all(s, &s->consumers[i]), IO_END);
         assert_int_equal(drain(s, &s->consumers[i], 0), IO_END);
+        if (s->consumers[i].position == s->consumers[i].last)
+            leave(s, &s->consumers[i]);
     }
     settle(s);
     assert_int_equal(pool.lent, 0);

@@ -158,6 +158,20 @@ static void a_session_that_is_refused_by_the_breaker_costs_no_token(void **state
     assert_int_equal(dial(START + 11), RESULT_RATE);
 }
 
+/* A connect, a handshake and a greeting may take their time; then another one may try. */
+static void a_probe_that_is_not_heard_of_again_is_followed_by_another(void **state)
+{
+    (void)state;
+    shadow.connect_timeout = 2;
+    shadow.greeting = 7;
+    choice_failed(&mirror, 0, 0, SHADOW_REFUSED, START);
+    choice_failed(&mirror, 0, 0, SHADOW_REFUSED, START);
+
+    assert_int_equal(dial(START + 11), RESULT_MIRRORED);
+    assert_int_equal(dial(START + 11 + 10.9), RESULT_BREAKER);
+    assert_int_equal(dial(START + 11 + 11.1), RESULT_MIRRORED);
+}
+
 static void a_blocking_shadow_has_no_breaker(void **state)
 {
     (void)state;
@@ -186,6 +200,7 @@ int main(void)
         TEST(a_paused_shadow_gets_nothing_and_a_resumed_one_all),
         TEST(failures_count_when_the_shadow_is_to_blame),
         TEST(a_session_that_is_refused_by_the_breaker_costs_no_token),
+        TEST(a_probe_that_is_not_heard_of_again_is_followed_by_another),
         TEST(a_blocking_shadow_has_no_breaker),
         TEST(at_max_sessions_nothing_more_is_dialled),
     };

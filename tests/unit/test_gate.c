@@ -124,6 +124,7 @@ static void test_the_token_opens_and_nothing_else_does(void **state)
                                          "Bearer  s3cret",
                                          "Bearer s3cret ",
                                          "Basic s3cret",
+                                         "Digest s3cret",
                                          "s3cret" };
     struct token token;
     struct fault fault;

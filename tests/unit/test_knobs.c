@@ -147,6 +147,12 @@ static void a_pause_by_hand_survives_a_new_time(void **state)
     offer_time(120, 0);
 
     assert_true(knobs_is_paused(page, row));
+    knobs_pause(page, row, false);
+    knobs_tick(page, now + 120); /* its time is over, and then somebody pauses it, too */
+    knobs_pause(page, row, true);
+    offer_time(240, 0);
+
+    assert_true(knobs_is_paused(page, row));
 }
 
 static void ramp_and_time_begin_anew_each_for_itself(void **state)

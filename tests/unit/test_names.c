@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -21,6 +20,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/resolver.h"
+#include "tests/unit/told_clock.h"
 
 #define HOST "primary.test"
 #define MOST_QUESTIONS 16
@@ -38,7 +38,6 @@ struct heard {
     char   first[ADDRESS_TEXT];
 };
 
-static double now;
 static struct lookup questions[MOST_QUESTIONS];
 static size_t question_count;
 static bool servers_changed;
@@ -51,20 +50,11 @@ static char hosts[64];
 
 /* --- stand-ins --------------------------------------------------------------------------- */
 
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 struct resolver *__wrap_resolver_new(struct ev_loop *, const struct config *, struct fault *);
 void __wrap_resolver_free(struct resolver *resolver);
 bool __wrap_resolver_renew(struct resolver *resolver);
 struct lookup *__wrap_resolver_lookup(struct resolver *, const char *, int, lookup_done *, void *);
 void __wrap_lookup_cancel(struct lookup *lookup);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
-{
-    (void)clock;
-    time->tv_sec = (time_t)now;
-    time->tv_nsec = (long)((now - (double)time->tv_sec) * 1e9);
-    return 0;
-}
 
 struct resolver *__wrap_resolver_new(struct ev_loop *its_loop, const struct config *its_config,
                                      struct fault *fault)

@@ -6,27 +6,17 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "tests/unit/told_clock.h"
 
-static double now;
 static double work; /* how long each turn takes */
 static struct ev_loop *loop;
 static struct stalls stalls;
 static _Atomic uint64_t count;
 static ev_timer soon;
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
-{
-    (void)clock;
-    time->tv_sec = (time_t)now;
-    time->tv_nsec = (long)((now - (double)time->tv_sec) * 1e9);
-    return 0;
-}
 
 static void on_soon(struct ev_loop *of, ev_timer *timer, int events)
 {

@@ -301,20 +301,17 @@ static void test_a_cursor_that_stops_gets_its_share_and_the_end_and_nothing_else
     (void)state;
     raise_scene(&s);
     struct consumer *c = join(&s, 256 * KIB, OVERFLOW_DETACHES);
-    cursor_stop_at(&c->cursor, 20000);
+    stop_after(c, 20000);
     give(&s, 50000);
     while (s.end < 50000)
         fill(&s);
-    c->sink.takes = 15000;
-    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_OK);
+    assert_int_equal(drain(&s, c, 15000), IO_OK);
     assert_false(cursor_is_at_last(&c->cursor));
-    c->sink.takes = EVERYTHING;
-    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_END);
+    assert_int_equal(drain(&s, c, EVERYTHING), IO_END);
     assert_true(cursor_is_at_last(&c->cursor));
     assert_int_equal(c->sink.offset, 20000);
-    assert_int_equal(cursor_drain(&c->cursor, &c->sink), IO_END);
+    assert_int_equal(drain(&s, c, EVERYTHING), IO_END);
     assert_int_equal(c->sink.calls, 2);
-    c->position = 20000;
     leave(&s, c);
     settle(&s);
     assert_int_equal(pool.lent, 0);
