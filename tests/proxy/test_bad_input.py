@@ -114,7 +114,7 @@ FLAGS = [
     ("-c /", ["-c", "cannot read", "directory"]),
     # later versions
     ("--compare hash", ["--compare is not in this version"]),
-    ("--tls-cert /none/x.pem", ["certificate /none/x.pem: No such file"]),
+    ("--tls-cert /none/x.pem", ["--tls-cert /none/x.pem: No such file"]),
     ("--tls-min 1.1", ["--tls-min", "1.2 1.3"]),
     ("--handshake-timeout 0", ["--handshake-timeout", "1ms to 1h"]),
     ("--admin tls://127.0.0.1:1", ["--admin", "no TLS"]),
@@ -147,7 +147,7 @@ VARIABLES = [
     ({"DOPPEL_BUFFER_FILE": "/dev/zero"}, ["DOPPEL_BUFFER_FILE", "more than 1 MiB"]),
     ({"DOPPEL_CONFIG": "/nonexistent"}, ["DOPPEL_CONFIG", "/nonexistent", "No such file"]),
     ({"DOPPEL_COMPARE": "hash"}, ["DOPPEL_COMPARE is not in this version"]),
-    ({"DOPPEL_TLS_CERT": "/none/x"}, ["certificate /none/x: No such file"]),
+    ({"DOPPEL_TLS_CERT": "/none/x"}, ["--tls-cert /none/x: No such file"]),
 ]
 
 FILES = [
