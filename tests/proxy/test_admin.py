@@ -322,6 +322,26 @@ def test_L21_over_tcp_the_token_opens(doppel, server, tmp_path):
     assert not mirror.log("s3cret")
 
 
+def test_L21_a_reload_reads_the_token_once_more(doppel, server, tmp_path):
+    token = secret(tmp_path)
+    mirror = with_tcp_admin(doppel, server, token=token)
+    token.write_text("an0ther-t0ken\n")
+    mirror.reload()
+
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer s3cret-t0ken")[0] == 401
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer an0ther-t0ken")[0] == 200
+
+
+def test_L21_a_token_that_cannot_be_read_any_more_leaves_the_old_one(doppel, server, tmp_path):
+    token = secret(tmp_path)
+    mirror = with_tcp_admin(doppel, server, token=token)
+    token.write_text("")
+    mirror.signal(signal.SIGHUP)
+
+    assert "is empty" in mirror.wait_log("reload_failed", level="error")[0].fields["why"]
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer s3cret-t0ken")[0] == 200
+
+
 def test_L21_without_a_token_file_nothing_changes_over_tcp(doppel, server):
     mirror = with_tcp_admin(doppel, server)
 
