@@ -147,6 +147,27 @@ def test_L16_a_full_stdout_does_not_hold_up_the_exit(doppel, server):
     os.close(reading)
 
 
+def test_a_file_that_others_write_to_as_well_keeps_every_line_of_each(doppel, server, tmp_path):
+    """As in: { echo begin; doppel ...; echo end; } > FILE 2>&1"""
+    path = tmp_path / "log"
+    shared = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(shared, b"begin\n")
+    mirror = doppel(server(echo), stdout=shared, stderr=shared, workers=2)
+    exchanges(mirror, 3)
+    eventually(lambda: path.read_text().count("client_fin") == 3, "three lines of the access log")
+    os.write(shared, b"between\n")
+    exchanges(mirror, 3)
+    assert mirror.stop() == 0
+    os.write(shared, b"end\n")
+    os.close(shared)
+
+    lines = path.read_text().splitlines()
+    assert lines[0] == "begin" and lines[-1] == "end" and "between" in lines
+    assert len([json.loads(line) for line in lines if line.startswith("{")]) == 6
+    assert [line.split()[3] for line in lines if LINE.match(line)] == [
+        "admin", "starting", "listening", "in_effect", "draining", "totals"]
+
+
 # L17: nobody is there to read.
 
 @pytest.mark.parametrize("make", [os.pipe, stream_socket])
