@@ -140,6 +140,21 @@ bool address_is_ours(const struct address *address, const struct address *listen
     return false;
 }
 
+/* EADDRNOTAVAIL says that no port is left, or that there is no address to connect from, as without
+ * IPv6 (connect(2)).  In the latter case UDP cannot connect either; its ports are others. */
+static bool is_out_of_reach(const struct address *address, int error)
+{
+    if (error != EADDRNOTAVAIL)
+        return error == EAFNOSUPPORT;
+    int  probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool fails =
+        probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == EADDRNOTAVAIL;
+
+    if (probe >= 0)
+        close(probe);
+    return fails;
+}
+
 /* Connected, whatever SO_ERROR says. */
 static bool has_peer(int socket)
 {
@@ -225,6 +240,15 @@ static void remember(struct dialling *d, enum failure failure, const char *why)
 static void remember_error(struct dialling *d, int error)
 {
     remember(d, failure_of(error), strerrordesc_np(error));
+}
+
+/* What another address has said tells more than that this one is out of reach. */
+static void remember_attempt(struct dialling *d, const struct address *address, int error)
+{
+    if (!is_out_of_reach(address, error))
+        remember_error(d, error);
+    else if (d->address == 1)
+        remember(d, FAILURE_UNREACHABLE, "this machine has no address to reach it from");
 }
 
 /* The failure was the address's own and not this machine's: others come first for a while. */
@@ -360,7 +384,7 @@ static bool try_address(struct dialling *d, const struct address *address)
     }
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        remember_error(d, errno);
+        remember_attempt(d, address, errno);
         return false;
     }
     tune_socket(d, fd, address->any.sa_family);
@@ -377,7 +401,7 @@ static bool try_address(struct dialling *d, const struct address *address)
             try_again_soon(d); /* its listener's backlog is full (unix(7)) */
             return true;
         }
-        remember_error(d, error);
+        remember_attempt(d, address, error);
         avoid(d);
         return false;
     }
