@@ -195,6 +195,20 @@ def test_a_reload_by_request_is_one_by_signal(doppel, server):
     assert mirror.connect().exchange(b"hello") == b"hello"
 
 
+def test_after_a_reload_the_log_says_which_share_of_a_shadow_is_in_effect(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary", sample=50), server(sink)])
+    assert [(line.fields["sample"], "paused" in line.fields) for line in mirror.log(" shadow ")] == [
+        ("50.000", False), ("100.000", False)]
+    post(mirror, "/shadows/canary/sample?percent=5")
+    post(mirror, "/shadows/shadow1/pause")
+
+    mirror.reload()
+
+    again = mirror.log(" shadow ")[2:]
+    assert [(line.fields["sample"], line.fields.get("paused")) for line in again] == [
+        ("5.000", None), ("100.000", "true")]
+
+
 def test_while_draining_nothing_is_reloaded_and_the_rest_can_be_changed(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h", shadows=[shadow(server(sink), "canary")])
