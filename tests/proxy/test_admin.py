@@ -197,7 +197,7 @@ def test_a_reload_by_request_is_one_by_signal(doppel, server):
 
 def test_after_a_reload_the_log_says_which_share_of_a_shadow_is_in_effect(doppel, server):
     mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary", sample=50), server(sink)])
-    assert [(line.fields["sample"], "paused" in line.fields) for line in mirror.log(" shadow ")] == [
+    assert [(line.fields["sample"], "paused" in line.fields) for line in mirror.wait_log(" shadow ", 2)] == [
         ("50.000", False), ("100.000", False)]
     post(mirror, "/shadows/canary/sample?percent=5")
     post(mirror, "/shadows/shadow1/pause")

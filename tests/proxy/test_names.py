@@ -234,7 +234,7 @@ def test_N11_without_ipv6_a_primary_that_is_down_is_no_lack_of_ports(network, dn
 
     assert mirror.session(0)["reason"] == ("primary_unreachable" if target == "[::1]" else "primary_refused")
     why = "this machine has no address to reach it from" if target == "[::1]" else "Connection refused"
-    assert mirror.log("primary_failed")[0].fields["why"] == why
+    assert mirror.wait_log("primary_failed")[0].fields["why"] == why
 
 
 # Names that do not resolve.
