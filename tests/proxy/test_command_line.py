@@ -132,7 +132,8 @@ def test_an_unknown_variable_is_a_warning_that_names_the_nearest():
     ("DOPPEL_VERBOSE", "DOPPEL_LOG_LEVEL"),
     ("DOPPEL_RELAY", "DOPPEL_PRIMARY")])
 def test_a_variable_that_others_would_think_of_leads_to_ours(variable, meant):
-    assert f"{variable} is ignored; did you mean {meant}?" in run("-t", *BASE, variables={variable: "1"}).stderr
+    ended = run("-t", *BASE, variables={variable: "1"})
+    assert f"{variable} is ignored; did you mean {meant}?" in ended.stderr
 
 
 @pytest.mark.parametrize("flags, wanted", [

@@ -222,8 +222,7 @@ def test_N11_without_ipv6_the_name_is_served_by_its_ipv4_address(network, dns, r
 
 @pytest.mark.netns
 @pytest.mark.parametrize("target", ["localhost", "primary.test", "[::1]"])
-def test_N11_without_ipv6_a_primary_that_is_down_is_no_lack_of_ports(network, dns, resolver, doppel, server,
-                                                                    target):
+def test_N11_without_ipv6_a_dead_primary_is_no_lack_of_ports(network, dns, resolver, doppel, server, target):
     """A lack of ports is no address's fault, and makes doppel pause."""
     network.sysctl("net.ipv6.conf.all.disable_ipv6", "1")
     dns.table["primary.test"] = Name(a=["127.0.0.1"], aaaa=["::1"])
