@@ -1,9 +1,11 @@
 /*
  * ring.c — slots for chunks.
  *
- * Chunk number n holds the offsets [n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE) and lives in slot
- * n % slots.  The slots start inside the struct, grow with what is held and go back when nothing
- * is: small traffic allocates nothing but its chunk.
+ * Chunk number n holds the offsets [n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE) - shift and lives in slot
+ * n % slots.  The shift is chosen whenever the ring is empty, so that what comes next starts with a
+ * chunk: small traffic is one piece to every system call, and always in the same cache lines.  The
+ * slots start inside the struct, grow with what is held and go back when nothing is: small traffic
+ * allocates nothing but its chunk.
  */
 #include "ring.h"
 
@@ -21,10 +23,16 @@ static char **slot_of(const struct ring *ring, uint64_t number)
     return &ring->chunks[number % ring->slots];
 }
 
-/* The number of the first chunk that starts at or after this offset. */
-static uint64_t next_chunk(uint64_t offset)
+/* The number of the chunk with this offset. */
+static uint64_t chunk_of(const struct ring *ring, uint64_t offset)
 {
-    return (offset + CHUNK_SIZE - 1) / CHUNK_SIZE;
+    return (offset + ring->shift) / CHUNK_SIZE;
+}
+
+/* The number of the first chunk that starts at or after this offset. */
+static uint64_t next_chunk(const struct ring *ring, uint64_t offset)
+{
+    return (offset + ring->shift + CHUNK_SIZE - 1) / CHUNK_SIZE;
 }
 
 static void use_inline_slots(struct ring *ring)
@@ -46,8 +54,8 @@ void ring_start(struct ring *ring, struct pool *pool)
 /* Makes it wide enough for the chunks [first, last), among them those it holds. */
 static bool widen(struct ring *ring, uint64_t first, uint64_t last)
 {
-    uint64_t held = ring->begin / CHUNK_SIZE;
-    size_t   slots = ring->slots;
+    uint64_t held = chunk_of(ring, ring->begin);
+    uint32_t slots = ring->slots;
 
     while (slots < last - first)
         slots *= 2;
@@ -80,23 +88,29 @@ static void return_chunks(struct ring *ring, uint64_t first, uint64_t last)
 static void return_unused(struct ring *ring, uint64_t from, uint64_t to)
 {
     bool     empty = ring->begin == ring->end;
-    uint64_t first = from / CHUNK_SIZE;
-    uint64_t last = next_chunk(to);
-    uint64_t used = empty ? last : min_offset(ring->begin / CHUNK_SIZE, last);
-    uint64_t unused = empty ? last : next_chunk(ring->end);
+    uint64_t first = chunk_of(ring, from);
+    uint64_t last = next_chunk(ring, to);
+    uint64_t used = empty ? last : min_offset(chunk_of(ring, ring->begin), last);
+    uint64_t unused = empty ? last : next_chunk(ring, ring->end);
 
     return_chunks(ring, first, used);
     return_chunks(ring, unused > first ? unused : first, last);
 }
 
+static void start_at(struct ring *ring, uint64_t offset)
+{
+    ring->begin = ring->end = offset;
+    ring->shift = -offset % CHUNK_SIZE;
+}
+
 bool ring_reserve(struct ring *ring, uint64_t from, uint64_t to)
 {
     if (ring->begin == ring->end)
-        ring->begin = ring->end = from;
-    if (!widen(ring, min_offset(from, ring->begin) / CHUNK_SIZE,
-               next_chunk(to > ring->end ? to : ring->end)))
+        start_at(ring, from);
+    if (!widen(ring, chunk_of(ring, min_offset(from, ring->begin)),
+               next_chunk(ring, to > ring->end ? to : ring->end)))
         return false;
-    for (uint64_t number = from / CHUNK_SIZE; number < next_chunk(to); number++) {
+    for (uint64_t number = chunk_of(ring, from); number < next_chunk(ring, to); number++) {
         char **slot = slot_of(ring, number);
         if (*slot == NULL && (*slot = pool_take(ring->pool)) == NULL) {
             return_unused(ring, from, to);
@@ -111,10 +125,10 @@ int ring_pieces(const struct ring *ring, uint64_t from, uint64_t to, struct iove
     int count = 0;
 
     while (from < to && count < max) {
-        size_t inside = from % CHUNK_SIZE;
+        size_t inside = (from + ring->shift) % CHUNK_SIZE;
         size_t length = min_offset(CHUNK_SIZE - inside, to - from);
 
-        piece[count++] = (struct iovec){ *slot_of(ring, from / CHUNK_SIZE) + inside, length };
+        piece[count++] = (struct iovec){ *slot_of(ring, chunk_of(ring, from)) + inside, length };
         from += length;
     }
     return count;
@@ -132,10 +146,10 @@ void ring_commit(struct ring *ring, uint64_t from, uint64_t end, uint64_t to)
 void ring_forget(struct ring *ring, uint64_t needed)
 {
     bool     empty = needed >= ring->end;
-    uint64_t last = empty ? next_chunk(ring->end) : needed / CHUNK_SIZE;
+    uint64_t last = empty ? next_chunk(ring, ring->end) : chunk_of(ring, needed);
 
     if (ring->begin < needed && ring->begin < ring->end)
-        return_chunks(ring, ring->begin / CHUNK_SIZE, last);
+        return_chunks(ring, chunk_of(ring, ring->begin), last);
     if (empty && ring->chunks != ring->few)
         use_inline_slots(ring);
     if (ring->begin < needed)
@@ -146,5 +160,5 @@ size_t ring_memory(const struct ring *ring, uint64_t from)
 {
     if (from >= ring->end)
         return 0;
-    return (next_chunk(ring->end) - from / CHUNK_SIZE) * CHUNK_SIZE;
+    return (next_chunk(ring, ring->end) - chunk_of(ring, from)) * CHUNK_SIZE;
 }

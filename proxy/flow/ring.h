@@ -24,7 +24,8 @@ struct ring {
     struct pool *pool;
     uint64_t     begin;
     uint64_t     end;
-    size_t       slots;
+    uint32_t     shift; /* of the chunks against the stream's offsets */
+    uint32_t     slots;
     char       **chunks;  /* few, or a larger ring of its own */
     char        *few[RING_SLOTS];
 };

@@ -30,11 +30,7 @@
 #include "flow/reactor.h"
 #include "flow/tls.h"
 
-#define SCRATCH_SIZE    65536
-
-/* A first piece this long is enough for small traffic, which need not pay for the second; if it is
- * filled, the next read has all of the second. */
-#define ENOUGH_SPACE 4096
+#define SCRATCH_SIZE 65536
 
 enum transport_state {
     TRANSPORT_OPENING,
@@ -429,8 +425,6 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
         return io;
     if (t->tls != NULL)
         return tls_read_result(t, tls_read(t->tls, space, count, moved));
-    if (count == 2 && space[0].iov_len >= ENOUGH_SPACE)
-        count = 1;
     return read_result(t, receive(t->io.fd, space, count), total(space, count), moved);
 }
 

@@ -205,7 +205,7 @@ class NameServer:
             timer.daemon = True
             timer.start()
         else:
-            send(reply)
+            self._send_unless_closed(send, reply)
 
     def _send_unless_closed(self, send, reply):
         try:

@@ -151,6 +151,27 @@ static void test_bulk_comes_in_by_the_quarter_megabyte_and_small_reads_by_the_ch
     clear_scene(&s);
 }
 
+static void test_small_traffic_is_one_piece_to_every_call(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    raise_scene(&s);
+    struct consumer *primary = join(&s, 256 * KIB, OVERFLOW_BLOCKS);
+    struct consumer *shadow = join(&s, 1024 * KIB, OVERFLOW_DETACHES);
+    for (int i = 0; i < 1000; i++) {
+        give(&s, 1000);
+        fill(&s);
+        drain_all(&s, primary);
+        drain_all(&s, shadow);
+        settle(&s);
+        assert_int_equal(s.source.pieces, 1);
+        assert_int_equal(primary->sink.pieces, 1);
+        assert_int_equal(shadow->sink.pieces, 1);
+    }
+    clear_scene(&s);
+}
+
 static void test_nothing_enters_while_a_blocking_cursor_is_full(void **state)
 {
     struct scene s;
@@ -190,7 +211,7 @@ static void test_a_stalled_detaching_cursor_is_cut_and_holds_nobody_back(void **
         drain(&s, stalled, s.end < 40000 ? 5000 : 0);
         times_cut += settle(&s);
         if (stalled->attached)
-            assert_int_equal(stream_spared(s.stream), chunks_of(s.begin, s.end) * CHUNK_SIZE);
+            assert_int_equal(stream_spared(s.stream), chunks_of(&s, s.begin, s.end) * CHUNK_SIZE);
     }
     assert_int_equal(times_cut, 1);
     assert_int_equal(s.end, 4096 * KIB);
@@ -448,6 +469,7 @@ int main(void)
         cmocka_unit_test_setup(test_one_fill_is_not_larger_than_the_smallest_limit, start_clean),
         cmocka_unit_test_setup(
             test_bulk_comes_in_by_the_quarter_megabyte_and_small_reads_by_the_chunk, start_clean),
+        cmocka_unit_test_setup(test_small_traffic_is_one_piece_to_every_call, start_clean),
         cmocka_unit_test_setup(test_nothing_enters_while_a_blocking_cursor_is_full, start_clean),
         cmocka_unit_test_setup(test_a_stalled_detaching_cursor_is_cut_and_holds_nobody_back,
                                start_clean),
