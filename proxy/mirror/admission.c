@@ -49,7 +49,7 @@ void admission_decide(struct session *s, double now)
 
     s->is_admitted = true;
     transport_peer(s->client, &client);
-    notice_begun(s, &client);
+    notice_begun(s);
     for (size_t i = 0; i < s->shadow_count; i++) {
         if (s->introduction != NULL && s->introduction->header.is_mirrored)
             shadow_filter(&s->shadows[i]);

@@ -18,16 +18,14 @@
 
 #define WARNING_EVERY 10.0 /* seconds, per reason */
 
-void notice_begun(const struct session *s, const struct address *client)
+void notice_begun(const struct session *s)
 {
-    char text[ADDRESS_TEXT];
     char name[SESSION_NAME];
 
     if (!log_is_on(LEVEL_DEBUG))
         return;
-    address_print(client, text);
     session_name(s->mirror, s->number, name);
-    log_debug(name, "session_begun", "listener=%s client=%s", s->listener->name, text);
+    log_debug(name, "session_begun", "listener=%s", s->listener->name);
 }
 
 void notice_primary_connected(const struct session *s)

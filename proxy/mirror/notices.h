@@ -4,11 +4,11 @@
 #ifndef MIRROR_NOTICES_H
 #define MIRROR_NOTICES_H
 
-struct address;
 struct session;
 
-/* For -v: the client's address is known; the primary has just been reached. */
-void notice_begun(const struct session *, const struct address *client);
+/* For -v: the client's address is known, which the access log alone tells; the primary has just been
+ * reached. */
+void notice_begun(const struct session *);
 void notice_primary_connected(const struct session *);
 /* The reason is known; now is CLOCK_MONOTONIC seconds. */
 void notice_primary_failed(const struct session *, double now);
