@@ -246,9 +246,9 @@ install: build/release/doppel
 	install -D -m 755 build/release/doppel $(BIN)/doppel
 	install -D -m 644 -t $(SHARE) config/doppel.conf packaging/doppel.service packaging/doppel.socket
 	install -D -m 644 -t $(DOC) $(DOCUMENTS)
-ifneq ($(wildcard man/doppel.1),)
-	install -D -m 644 man/doppel.1 $(MAN)/doppel.1
-endif
+	install -D -m 644 -t $(MAN) man/doppel.1
+	sed -i 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' $(SHARE)/doppel.service
+	sed -i 's|/usr/local/|$(PREFIX)/|' $(MAN)/doppel.1
 
 uninstall:
 	rm -f $(BIN)/doppel $(MAN)/doppel.1

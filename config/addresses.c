@@ -78,6 +78,20 @@ void addresses_print(const struct endpoint *endpoint, FILE *to)
 
 /* ---- one item */
 
+/* A comma that was meant otherwise makes an item that nobody understands. */
+static bool blame_comma(const struct item *before, const struct item *item, struct fault *fault)
+{
+    const struct fault why = *fault;
+
+    if (before->address == NULL || item->name != NULL || item->query != NULL)
+        return false;
+    if (before->query != NULL)
+        return fault_set(fault, "%s; inside a query + separates, not a comma", why.text);
+    if (is_unix(before->address))
+        return fault_set(fault, "%s; a comma in a path is written %%2C", why.text);
+    return false;
+}
+
 static struct item cut_item(char *text)
 {
     struct item item = { .address = text };
@@ -131,6 +145,16 @@ static bool read_endpoint(struct endpoint *endpoint, const char *text, enum endp
     return fine;
 }
 
+/* Whose option it is; NULL: nobody's. */
+static const char *owner_of(const char *key)
+{
+    if (option_find(PLACE_SHADOW_QUERY, key) != NULL)
+        return option_find(PLACE_PRIMARY_QUERY, key) != NULL ? "targets" : "shadows";
+    if (option_find(PLACE_PRIMARY_QUERY, key) != NULL)
+        return "primaries";
+    return option_find(PLACE_LISTEN_QUERY, key) != NULL ? "listeners" : NULL;
+}
+
 /* What stands behind an address, while it is read. */
 struct query {
     const char       *address; /* for sentences */
@@ -146,6 +170,14 @@ static bool refuse_key(const struct query *query, const char *key, struct fault 
     if (option_is_withheld(query->place, key))
         return fault_set(fault, "option " QUOTED " of " QUOTED " is not in this version", key,
                          address);
+    const char *owner = owner_of(key);
+    if (owner != NULL)
+        return fault_set(fault, "option " QUOTED " of " QUOTED " is for %s only; leave it out", key,
+                         address, owner);
+    const struct option *global = option_find(PLACE_FILE, key);
+    if (global != NULL && global->key == NULL)
+        return fault_set(fault, "option " QUOTED " of " QUOTED " is said for all; write --%s", key,
+                         address, key);
     const char *nearest = option_nearest(query->place, key);
     if (nearest != NULL)
         return fault_set(fault, "unknown option " QUOTED " of " QUOTED "; did you mean \"%s\"?",
@@ -175,6 +207,9 @@ static bool read_pair(struct query *query, char *pair, struct fault *fault)
     if (value != NULL)
         *value++ = '\0';
     const struct option *option = option_find(query->place, pair);
+    if (pair[0] == '\0')
+        return fault_set(fault, "an option of " QUOTED " is empty; leave out a ? or &",
+                         query->address);
     if (option == NULL)
         return refuse_key(query, pair, fault);
     if (value == NULL)
@@ -351,12 +386,14 @@ bool addresses_set_target(struct target_config *target, const char *text, struct
 bool addresses_add_listens(struct config *config, const char *list, struct fault *fault)
 {
     char *copy = xstrdup(list);
+    struct item before = { 0 };
     char *text;
     bool fine = true;
 
     for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
-        fine = add_listen(config, &item, fault);
+        fine = add_listen(config, &item, fault) || blame_comma(&before, &item, fault);
+        before = item;
     }
     free(copy);
     return fine;
@@ -365,12 +402,14 @@ bool addresses_add_listens(struct config *config, const char *list, struct fault
 bool addresses_add_primaries(struct config *config, const char *list, struct fault *fault)
 {
     char *copy = xstrdup(list);
+    struct item before = { 0 };
     char *text;
     bool fine = true;
 
     for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
-        fine = add_primary(config, &item, fault);
+        fine = add_primary(config, &item, fault) || blame_comma(&before, &item, fault);
+        before = item;
     }
     free(copy);
     return fine;
@@ -380,13 +419,15 @@ bool addresses_add_shadows(struct config *config, const struct shadow_config *de
                            const char *list, struct fault *fault)
 {
     char *copy = xstrdup(list);
+    struct item before = { 0 };
     char *text;
     bool fine = true;
     bool none = list[strspn(list, " \t")] == '\0';
 
     for (char *rest = copy; fine && !none && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
-        fine = add_shadow(config, defaults, &item, fault);
+        fine = add_shadow(config, defaults, &item, fault) || blame_comma(&before, &item, fault);
+        before = item;
     }
     free(copy);
     return fine;

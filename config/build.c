@@ -311,7 +311,8 @@ static bool listeners_have_certificates(const struct build *build)
     return true;
 }
 
-static bool target_fits(const struct build *build, const struct target_config *target)
+static bool target_fits(const struct build *build, const char *flag,
+                        const struct target_config *target)
 {
     const struct option *option;
 
@@ -319,11 +320,12 @@ static bool target_fits(const struct build *build, const struct target_config *t
         if (option->scope == SCOPE_TARGET && option->group == GROUP_TLS && !target->endpoint.tls &&
             !value_is_initial(option, target))
             return fault_set(build->fault,
-                             "%s of \"%.200s\" is for tls:// targets only; leave it out, or write "
-                             "tls:// in front",
-                             option->key, target->name);
+                             "%s: %s of \"%.200s\" is for tls:// targets only; leave it out, or "
+                             "write tls:// in front",
+                             flag, option->key, target->name);
     if (target->key != NULL && target->cert == NULL)
-        return fault_set(build->fault, "key of \"%.200s\" is without its cert; say cert=FILE, too",
+        return fault_set(build->fault,
+                         "%s: key of \"%.200s\" is without its cert; say cert=FILE, too", flag,
                          target->name);
     return true;
 }
@@ -333,10 +335,10 @@ static bool targets_fit(const struct build *build)
     const struct config *config = build->config;
 
     for (size_t i = 0; i < config->primary_count; i++)
-        if (!target_fits(build, &config->primaries[i]))
+        if (!target_fits(build, "--primary", &config->primaries[i]))
             return false;
     for (size_t i = 0; i < config->shadow_count; i++)
-        if (!target_fits(build, &config->shadows[i].target))
+        if (!target_fits(build, "--shadow", &config->shadows[i].target))
             return false;
     return true;
 }
@@ -383,6 +385,27 @@ static void warn_of_late_greetings(const struct build *build)
     }
 }
 
+/* Whoever gives a certificate believes that clients speak TLS; and so with headers. */
+static void warn_of_plain_listeners(const struct build *build)
+{
+    const struct config *config = build->config;
+    bool has_tls = false;
+    bool has_headers = false;
+
+    for (size_t i = 0; i < config->listen_count; i++) {
+        has_tls |= config->listens[i].endpoint.tls;
+        has_headers |= config->listens[i].accept_proxy;
+    }
+    if (config->tls_certs.count > 0 && !has_tls)
+        settings_warn(build->warnings,
+                      "--tls-cert is for tls:// listeners, and there is none; write "
+                      "tls:// in front of an address of --listen");
+    if (config->proxy_trust.count > 0 && !has_headers)
+        settings_warn(build->warnings, "--proxy-trust is for listeners with accept-proxy=on, and "
+                                       "there is none; write ?accept-proxy=on behind an address of "
+                                       "--listen");
+}
+
 static bool build_all(struct build *build)
 {
     set_defaults(build);
@@ -397,6 +420,7 @@ static bool build_all(struct build *build)
         if (!apply_shadows(build, source))
             return false;
     warn_of_late_greetings(build);
+    warn_of_plain_listeners(build);
     return is_complete(build);
 }
 

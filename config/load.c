@@ -114,6 +114,9 @@ static bool check_setting(struct file *file, const char *line)
         return refuse_line(file, line, "has no key in front of its =; write KEY = VALUE");
     if (has_late_comment(line))
         return refuse_line(file, line, "has a comment behind its value; give it a line of its own");
+    sign += 1 + strspn(sign + 1, BLANKS);
+    if (*sign == '"' || *sign == '\'')
+        return refuse_line(file, line, "has quotes around its value; leave them out");
     return true;
 }
 

@@ -35,10 +35,20 @@ static size_t distance(const char *from, const char *to)
     return row[width];
 }
 
+/* "admin-token" for "admin-token-file". */
+static bool is_beginning(const char *name, const char *known)
+{
+    size_t length = strlen(name);
+
+    return strncmp(name, known, length) == 0 && known[length] == '-';
+}
+
 /* What an operator from elsewhere calls it counts as well, and leads to our name. */
 static size_t distance_to(const struct option *option, enum option_place place, const char *name)
 {
-    size_t best = distance(name, option_name(option, place));
+    size_t best = is_beginning(name, option_name(option, place))
+                      ? 1
+                      : distance(name, option_name(option, place));
     const char *further[] = { option->aliases[0], option->aliases[1],
                               place == PLACE_FILE ? option->key : NULL,
                               place == PLACE_FILE ? NULL : option->name };
@@ -49,16 +59,26 @@ static size_t distance_to(const struct option *option, enum option_place place, 
     return best;
 }
 
+/* A shorthand is a flag only; what it says may be known there. */
+static bool is_shorthand_of_one_there(const struct option *option, enum option_place place,
+                                      const char *name)
+{
+    return option->says != NULL && strcmp(option->name, name) == 0 &&
+           option_find(place, option->says) != NULL;
+}
+
 const char *option_nearest(enum option_place place, const char *name)
 {
     const struct option *option;
     const char *nearest = NULL;
     size_t length = strlen(name);
-    size_t best = length / 2 + 2; /* further away, a guess would be noise */
+    size_t best = length / 3 + 2; /* further away, a guess would be noise */
 
     if (length == 0 || length > LONGEST_NAME)
         return NULL;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        if (is_shorthand_of_one_there(option, place, name))
+            return option->says;
         const char *known = option_name(option, place);
         if (known == NULL || option->hidden)
             continue;

@@ -154,8 +154,7 @@ static bool is_sayable(const char *text)
         if (*c == ' ' && (c[1] == ';' || c[1] == '#'))
             return false;
     }
-    return length == 0 ||
-           (text[0] != ' ' && text[length - 1] != ' ' && text[0] != ';' && text[0] != '#');
+    return length == 0 || (strchr(" ;#\"'", text[0]) == NULL && text[length - 1] != ' ');
 }
 
 static bool set_text(const struct option *option, char **field, const char *text,
@@ -166,7 +165,7 @@ static bool set_text(const struct option *option, char **field, const char *text
     if (!is_sayable(text) || strlen(text) >= 4000) /* PATH_MAX, and a line of the file */
         return fault_set(fault,
                          QUOTED " is no path we take; write one under 4000 bytes without control "
-                                "characters, outer blanks, \" ;\" and \" #\"",
+                                "characters, outer blanks, quotes in front, \" ;\" and \" #\"",
                          text);
     free(*field);
     *field = text[0] != '\0' ? xstrdup(text) : NULL;
@@ -180,8 +179,8 @@ static bool add_texts(const struct option *option, struct text_list *list, const
     if (!is_sayable(text))
         return fault_set(fault,
                          QUOTED
-                         " cannot be said; leave out control characters, outer blanks, \" ;\" "
-                         "and \" #\"",
+                         " cannot be said; leave out control characters, outer blanks, quotes in "
+                         "front, \" ;\" and \" #\"",
                          text);
     return is_first ? lists_set_texts(list, text, option->nothing, fault)
                     : lists_add_texts(list, text, option->nothing, fault);

@@ -222,6 +222,11 @@ bool address_is_loopback(const struct address *address)
 
 /* ---- endpoints */
 
+static const char *how_to_write(enum endpoint_use use)
+{
+    return use == ENDPOINT_LISTEN ? "PORT, HOST:PORT or unix:/path" : "HOST:PORT or unix:/path";
+}
+
 static bool parse_port(uint16_t *port, const char *text, enum endpoint_use use, struct fault *fault)
 {
     unsigned value = 0;
@@ -233,10 +238,10 @@ static bool parse_port(uint16_t *port, const char *text, enum endpoint_use use, 
         value = value * 10 + (unsigned)(*c - '0');
     }
     if (length == 0)
-        return fault_set(fault, "the port is missing; write HOST:PORT");
+        return fault_set(fault, "the port is missing; write %s", how_to_write(use));
     if (value > UINT16_MAX)
         return fault_set(fault, QUOTED " is not a port; write a number up to 65535", text);
-    if (value == 0 && use == ENDPOINT_CONNECT)
+    if (value == 0 && use != ENDPOINT_LISTEN)
         return fault_set(fault, "port 0 cannot be connected to; write a number from 1 to 65535");
     *port = (uint16_t)value;
     return true;
@@ -318,6 +323,19 @@ static bool set_host(struct endpoint *endpoint, const char *host, enum endpoint_
                                   : set_connect_host(endpoint, host, fault);
 }
 
+/* The same link-local address may be on every link (RFC 4007, 6). */
+static bool has_its_interface(const char *host, struct fault *fault)
+{
+    struct address address;
+
+    if (!address_parse(&address, host, 0) || address.any.sa_family != AF_INET6 ||
+        !IN6_IS_ADDR_LINKLOCAL(&address.v6.sin6_addr) || address.v6.sin6_scope_id != 0)
+        return true;
+    return fault_set(fault,
+                     QUOTED " is there on every link; name its interface, as in [%.60s%%eth0]",
+                     host, host);
+}
+
 /* [2001:db8::1]:443 */
 static bool parse_bracketed(struct endpoint *endpoint, char *text, enum endpoint_use use,
                             struct fault *fault)
@@ -332,7 +350,7 @@ static bool parse_bracketed(struct endpoint *endpoint, char *text, enum endpoint
     if (strchr(text + 1, ':') == NULL || !set_numeric(endpoint, text + 1))
         return fault_set(fault, QUOTED " is not an IPv6 address; write one as in [2001:db8::1]:443",
                          text + 1);
-    return true;
+    return has_its_interface(text + 1, fault);
 }
 
 static bool parse_host_and_port(struct endpoint *endpoint, char *text, enum endpoint_use use,
@@ -343,7 +361,7 @@ static bool parse_host_and_port(struct endpoint *endpoint, char *text, enum endp
     if (colon == NULL && use == ENDPOINT_LISTEN && is_digit(text[0]) && strchr(text, '.') == NULL)
         return parse_port(&endpoint->port, text, use, fault);
     if (colon == NULL)
-        return fault_set(fault, QUOTED " has no port; write HOST:PORT", text);
+        return fault_set(fault, QUOTED " has no port; write %s", text, how_to_write(use));
     if (strchr(text, ':') != colon)
         return fault_set(fault, QUOTED " has several colons; write an IPv6 address as [IPv6]:PORT",
                          text);
@@ -415,9 +433,7 @@ bool endpoint_parse(struct endpoint *endpoint, const char *text, enum endpoint_u
 {
     *endpoint = (struct endpoint){ 0 };
     if (text[0] == '\0')
-        return fault_set(fault, "an address is missing; write %s",
-                         use == ENDPOINT_LISTEN ? "PORT, HOST:PORT or unix:/path"
-                                                : "HOST:PORT or unix:/path");
+        return fault_set(fault, "an address is missing; write %s", how_to_write(use));
     if (has_control_characters(text))
         return fault_set(fault, QUOTED " holds a control character; write HOST:PORT or unix:/path",
                          text);

@@ -52,27 +52,43 @@ ssize_t outlet_write(const struct outlet *outlet, const char *bytes, size_t coun
 
 /* --- opening ----------------------------------------------------------------------------- */
 
-/* O_NONBLOCK must not be set on the inherited description, which a shell or a sibling shares; the
- * same pipe, terminal or file opened again is ours.  Sockets answer ENXIO, foreign ones EACCES. */
-static void open_inherited(struct outlet *outlet, int inherited)
+/* A file never says that it would block, so nothing is changed for whoever else writes to it, a shell
+ * or a sibling, by sharing its description; and everybody's next line goes to the end. */
+static void share_file(struct outlet *outlet, int inherited)
 {
-    struct stat kind;
+    int flags = fcntl(inherited, F_GETFL);
+
+    if (flags >= 0)
+        fcntl(inherited, F_SETFL, flags | O_APPEND);
+    outlet->fd = fcntl(inherited, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    outlet->way = OUTLET_WRITES;
+}
+
+/* O_NONBLOCK must not be set on the inherited description, which a shell or a sibling shares; the
+ * same pipe or terminal opened again is ours.  Sockets answer ENXIO, foreign ones EACCES. */
+static void open_stream(struct outlet *outlet, int inherited, bool is_socket)
+{
     char path[64];
 
-    if (fstat(inherited, &kind) != 0)
-        return;
-    int append = S_ISREG(kind.st_mode) ? O_APPEND : 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", inherited);
-    outlet->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | append);
+    outlet->fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     outlet->way = OUTLET_WRITES;
     if (outlet->fd >= 0)
         return;
     outlet->fd = fcntl(inherited, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    lseek(outlet->fd, 0, SEEK_END); /* a file in which we wrote by another description before */
-    if (S_ISSOCK(kind.st_mode))
-        outlet->way = OUTLET_SENDS;
-    else if (!S_ISREG(kind.st_mode))
-        outlet->way = OUTLET_TRIES;
+    outlet->way = is_socket ? OUTLET_SENDS : OUTLET_TRIES;
+}
+
+static void open_inherited(struct outlet *outlet, int inherited)
+{
+    struct stat kind;
+
+    if (fstat(inherited, &kind) != 0)
+        return;
+    if (S_ISREG(kind.st_mode))
+        share_file(outlet, inherited);
+    else
+        open_stream(outlet, inherited, S_ISSOCK(kind.st_mode));
     if (outlet->fd < 0)
         outlet->way = OUTLET_OFF;
 }

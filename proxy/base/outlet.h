@@ -2,7 +2,8 @@
  * outlet.h — where lines of a log go: a file, or a standard stream, written without waiting.
  *
  * A standard stream is somebody else's, so its description must not be made non-blocking: where that
- * is possible it is opened again, and else each write asks first.
+ * is possible it is opened again, and else each write asks first.  A file is shared with them, and is
+ * made to append.
  */
 #ifndef BASE_OUTLET_H
 #define BASE_OUTLET_H

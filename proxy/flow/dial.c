@@ -142,6 +142,30 @@ static void remember_error(struct dialling *d, int error)
     remember(d, failure_of(error), strerrordesc_np(error));
 }
 
+/* EADDRNOTAVAIL says that no port is left, or that there is no address to connect from, as without
+ * IPv6 (connect(2)).  In the latter case UDP cannot connect either; its ports are others. */
+static bool is_out_of_reach(const struct address *address, int error)
+{
+    if (error != EADDRNOTAVAIL)
+        return error == EAFNOSUPPORT;
+    int  probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool fails =
+        probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == EADDRNOTAVAIL;
+
+    if (probe >= 0)
+        close(probe);
+    return fails;
+}
+
+/* What another address has said tells more than that this one is out of reach. */
+static void remember_attempt(struct dialling *d, const struct address *address, int error)
+{
+    if (!is_out_of_reach(address, error))
+        remember_error(d, error);
+    else if (d->failure == FAILURE_NONE)
+        remember(d, FAILURE_UNREACHABLE, "this machine has no address to reach it from");
+}
+
 /* The failure was the address's own and not this machine's: others come first for a while. */
 static void avoid(struct dialling *d)
 {
@@ -277,12 +301,13 @@ static bool leads_back(const struct dialling *d, const struct address *address)
 }
 
 /* As it is before connect(2); -1: d->failure says why there is none. */
-static int make_socket(struct dialling *d, int family)
+static int make_socket(struct dialling *d, const struct address *address)
 {
+    int family = address->any.sa_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0) {
-        remember_error(d, errno);
+        remember_attempt(d, address, errno);
         return -1;
     }
     tune_socket(d, fd, family);
@@ -300,7 +325,7 @@ static bool may_yet_connect(struct dialling *d, const struct address *address, i
         try_again_soon(d);
         return true;
     }
-    remember_error(d, error);
+    remember_attempt(d, address, error);
     avoid(d);
     return false;
 }
@@ -314,7 +339,7 @@ static bool try_address(struct dialling *d)
         remember(d, FAILURE_LOOP, "the address is one of our own listeners");
         return false;
     }
-    int fd = make_socket(d, address->any.sa_family);
+    int fd = make_socket(d, address);
     if (fd < 0)
         return false;
     if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {

@@ -23,97 +23,11 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "flow/tls_identity.h"
 
-#define PASSPHRASE_ROOM 1024
 #define PROTOCOL_LENGTH 255 /* RFC 7301 */
 
-/* What OpenSSL asks for while it reads a key. */
-struct passphrase {
-    const char *file;     /* NULL: none was given */
-    bool        was_asked;
-    char        text[PASSPHRASE_ROOM];
-};
-
 static const unsigned char session_context[] = "doppel";
-
-/* The first error of the queue, the cause of the others, in words; empties the queue. */
-static const char *reason(void)
-{
-    unsigned long error = ERR_peek_error();
-    const char   *text = ERR_reason_error_string(error);
-
-    if (ERR_SYSTEM_ERROR(error))
-        text = strerrordesc_np(ERR_GET_REASON(error));
-    else if (ERR_GET_REASON(error) == PEM_R_NO_START_LINE && ERR_GET_LIB(error) == ERR_LIB_PEM)
-        text = "it holds none in PEM format";
-    ERR_clear_error();
-    return text != NULL ? text : "it cannot be used";
-}
-
-static bool refuse(struct fault *fault, const char *what, const char *file)
-{
-    return fault_set(fault, "%s %.300s: %s", what, file, reason());
-}
-
-/* --- keys -------------------------------------------------------------------------------- */
-
-static bool read_passphrase(struct passphrase *passphrase, struct fault *fault)
-{
-    if (passphrase->file == NULL)
-        return true;
-    FILE *file = fopen(passphrase->file, "re");
-    bool  fine = file != NULL && fgets(passphrase->text, sizeof passphrase->text, file) != NULL;
-
-    if (file != NULL)
-        fclose(file);
-    passphrase->text[strcspn(passphrase->text, "\r\n")] = '\0';
-    return fine ||
-           fault_set(fault, "--tls-key-passphrase-file %.300s: it cannot be read, or is empty",
-                     passphrase->file);
-}
-
-/* pem_password_cb(3) */
-static int on_passphrase(char *room, int size, int writing, void *owner)
-{
-    struct passphrase *passphrase = owner;
-    int                length = (int)strlen(passphrase->text);
-
-    (void)writing;
-    passphrase->was_asked = true;
-    if (passphrase->file == NULL || length > size)
-        return -1;
-    memcpy(room, passphrase->text, (size_t)length);
-    return length;
-}
-
-static bool use_key(SSL_CTX *context, const char *what, const char *file,
-                    struct passphrase *passphrase, struct fault *fault)
-{
-    passphrase->was_asked = false;
-    SSL_CTX_set_default_passwd_cb(context, on_passphrase);
-    SSL_CTX_set_default_passwd_cb_userdata(context, passphrase);
-    bool fine = SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) == 1;
-    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
-    SSL_CTX_set_default_passwd_cb(context, NULL);
-    if (fine)
-        return true;
-    if (passphrase->was_asked) {
-        ERR_clear_error();
-        return fault_set(fault, "%s %.300s: the key is encrypted, and %s", what, file,
-                         passphrase->file == NULL ? "there is no --tls-key-passphrase-file"
-                                                  : "the passphrase does not open it");
-    }
-    return refuse(fault, what, file);
-}
-
-/* A certificate chain and its key; without a file of its own the key is in the chain's. */
-static bool use_certificate(SSL_CTX *context, const char *file, const char *key_file,
-                            struct passphrase *passphrase, struct fault *fault)
-{
-    if (SSL_CTX_use_certificate_chain_file(context, file) != 1)
-        return refuse(fault, "certificate", file);
-    return use_key(context, "private key", key_file != NULL ? key_file : file, passphrase, fault);
-}
 
 /* --- what clients and servers share ------------------------------------------------------ */
 
@@ -123,7 +37,7 @@ static SSL_CTX *new_context(const SSL_METHOD *method, const struct config *confi
     SSL_CTX *context = SSL_CTX_new(method);
 
     if (context == NULL) {
-        fault_set(fault, "OpenSSL cannot start: %s", reason());
+        fault_set(fault, "OpenSSL cannot start: %s", tls_identity_why());
         return NULL;
     }
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -238,7 +152,7 @@ static bool set_ciphers(SSL_CTX *context, const char *ciphers, struct fault *fau
                 (older[0] == '\0' || SSL_CTX_set_cipher_list(context, older) == 1);
     free(suites);
     free(older);
-    return fine || fault_set(fault, "--tls-ciphers %.300s: %s", ciphers, reason());
+    return fine || fault_set(fault, "--tls-ciphers %.300s: %s", ciphers, tls_identity_why());
 }
 
 static bool set_client_authority(SSL_CTX *context, const struct config *config, struct fault *fault)
@@ -250,7 +164,7 @@ static bool set_client_authority(SSL_CTX *context, const struct config *config, 
     STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
     if (names == NULL || SSL_CTX_load_verify_file(context, file) != 1) {
         sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return refuse(fault, "--tls-client-ca", file);
+        return tls_identity_refuse(fault, "--tls-client-ca ", file);
     }
     SSL_CTX_set_client_CA_list(context, names);
     SSL_CTX_set_verify(
@@ -286,23 +200,28 @@ static bool set_up_server(struct tls_contexts *contexts, SSL_CTX *context,
 }
 
 static bool add_server(struct tls_contexts *contexts, const struct config *config, size_t index,
-                       struct passphrase *passphrase, struct fault *fault)
+                       struct tls_passphrase *passphrase, struct fault *fault)
 {
-    const char *key = config->tls_keys.count > 0 ? config->tls_keys.texts[index] : NULL;
-    SSL_CTX    *context = new_context(TLS_server_method(), config, fault);
+    const struct tls_identity identity = {
+        .cert_said = "--tls-cert ",
+        .cert = config->tls_certs.texts[index],
+        .key_said = "--tls-key ",
+        .key = config->tls_keys.count > 0 ? config->tls_keys.texts[index] : NULL,
+    };
+    SSL_CTX *context = new_context(TLS_server_method(), config, fault);
 
     if (context == NULL)
         return false;
     contexts->servers[contexts->server_count++].context = context;
-    return use_certificate(context, config->tls_certs.texts[index], key, passphrase, fault) &&
+    return tls_identity_use(context, &identity, passphrase, fault) &&
            set_up_server(contexts, context, config, fault);
 }
 
 static bool add_servers(struct tls_contexts *contexts, const struct config *config,
                         struct fault *fault)
 {
-    struct passphrase passphrase = { .file = config->tls_key_passphrase_file };
-    bool              fine = read_passphrase(&passphrase, fault);
+    struct tls_passphrase passphrase = { .file = config->tls_key_passphrase_file };
+    bool              fine = tls_passphrase_read(&passphrase, fault);
 
     contexts->servers = xcalloc(config->tls_certs.count + 1, sizeof contexts->servers[0]);
     contexts->protocols = protocols_of(&config->tls_alpn, &contexts->protocols_length);
@@ -350,14 +269,14 @@ static bool set_trust(SSL_CTX *context, const struct target_config *target, stru
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     if (target->ca != NULL)
         return SSL_CTX_load_verify_file(context, target->ca) == 1 ||
-               refuse(fault, "certificates of ca", target->ca);
+               tls_identity_refuse(fault, "ca=", target->ca);
     if (has_system_authorities())
         return SSL_CTX_set_default_verify_paths(context) == 1 ||
-               refuse(fault, "certificates of the system for", target->name);
+               tls_identity_refuse(fault, "certificates in ", X509_get_default_cert_dir());
     return fault_set(fault,
-                     "%.200s cannot be verified: this system has no CA certificates in %s; install "
+                     "it cannot be verified: this system has no CA certificates in %s; install "
                      "ca-certificates, or say ca=FILE, or verify=off",
-                     target->name, X509_get_default_cert_dir());
+                     X509_get_default_cert_dir());
 }
 
 static bool set_protocols(SSL_CTX *context, const struct target_config *target, struct fault *fault)
@@ -369,14 +288,39 @@ static bool set_protocols(SSL_CTX *context, const struct target_config *target, 
     if (fine && length > 0)
         fine = SSL_CTX_set_alpn_protos(context, protocols, (unsigned)length) == 0;
     free(protocols);
-    return fine ||
-           fault_set(fault, "alpn of %.200s: a protocol's name has 1 to 255 bytes", target->name);
+    return fine || fault_set(fault, "alpn: a protocol's name has 1 to 255 bytes");
+}
+
+static bool set_identity(SSL_CTX *context, const struct target_config *target,
+                         struct tls_passphrase *passphrase, struct fault *fault)
+{
+    const struct tls_identity identity = {
+        .cert_said = "cert=",
+        .cert = target->cert,
+        .key_said = "key=",
+        .key = target->key,
+    };
+
+    return target->cert == NULL || tls_identity_use(context, &identity, passphrase, fault);
+}
+
+static bool set_up_upstream(SSL_CTX *context, const struct config *config,
+                            const struct target_config *target, struct fault *fault)
+{
+    struct tls_passphrase passphrase = { .file = config->tls_key_passphrase_file };
+
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    bool fine = tls_passphrase_read(&passphrase, fault) && set_trust(context, target, fault) &&
+                set_protocols(context, target, fault) &&
+                set_identity(context, target, &passphrase, fault);
+    OPENSSL_cleanse(&passphrase, sizeof passphrase);
+    return fine;
 }
 
 static bool add_upstream(struct tls_contexts *contexts, const struct config *config,
-                         const struct target_config *target, struct fault *fault)
+                         const char *flag, const struct target_config *target, struct fault *fault)
 {
-    struct passphrase passphrase = { .file = config->tls_key_passphrase_file };
+    struct fault why;
 
     if (!target->endpoint.tls)
         return true;
@@ -385,13 +329,8 @@ static bool add_upstream(struct tls_contexts *contexts, const struct config *con
         return false;
     contexts->upstreams[contexts->upstream_count++] =
         (struct upstream){ .target = target, .context = context };
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    bool fine = read_passphrase(&passphrase, fault) && set_trust(context, target, fault) &&
-                set_protocols(context, target, fault) &&
-                (target->cert == NULL ||
-                 use_certificate(context, target->cert, target->key, &passphrase, fault));
-    OPENSSL_cleanse(&passphrase, sizeof passphrase);
-    return fine;
+    return set_up_upstream(context, config, target, &why) ||
+           fault_set(fault, "%s %.200s: %s", flag, target->name, why.text);
 }
 
 static bool add_upstreams(struct tls_contexts *contexts, const struct config *config,
@@ -401,11 +340,11 @@ static bool add_upstreams(struct tls_contexts *contexts, const struct config *co
 
     contexts->upstreams = xcalloc(most + 1, sizeof contexts->upstreams[0]);
     for (size_t i = 0; i < config->primary_count; i++) {
-        if (!add_upstream(contexts, config, &config->primaries[i], fault))
+        if (!add_upstream(contexts, config, "--primary", &config->primaries[i], fault))
             return false;
     }
     for (size_t i = 0; i < config->shadow_count; i++) {
-        if (!add_upstream(contexts, config, &config->shadows[i].target, fault))
+        if (!add_upstream(contexts, config, "--shadow", &config->shadows[i].target, fault))
             return false;
     }
     return true;

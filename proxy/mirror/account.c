@@ -3,6 +3,7 @@
  */
 #include "account.h"
 
+#include <inttypes.h>
 #include <stdbool.h>
 
 #include "base/line.h"
@@ -24,6 +25,12 @@ static void add(_Atomic uint64_t *cell, uint64_t now, uint64_t *booked)
 static bool was_mirrored(const struct shadow *sh)
 {
     return sh->result == RESULT_MIRRORED || sh->result == RESULT_DETACHED;
+}
+
+/* Of a shadow whose session is over. */
+static uint64_t lost_bytes(const struct shadow *sh, uint64_t offered)
+{
+    return was_mirrored(sh) ? shadow_share(sh, offered) - sh->cursor.position : 0;
 }
 
 static void book_shadow(struct shadow *sh, uint64_t offered)
@@ -89,20 +96,17 @@ static void line_tls(struct line *line, const struct tls *tls)
 
 static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)
 {
-    bool     mirrored = was_mirrored(sh);
-    uint64_t sent = sh->cursor.position;
-
     line_item(line);
     line_text(line, "name", sh->config->name);
     line_address(line, "address", sh->transport);
     line_text(line, "result", shadow_result_name(sh->result));
-    if (mirrored)
+    if (was_mirrored(sh))
         line_text(line, "reason", shadow_reason_name(sh->reason));
     line_milliseconds(line, "connect_ms", sh->connect_seconds);
     line_milliseconds(line, "first_byte_ms", sh->first_byte_seconds);
     line_number(line, "offered_bytes", offered);
-    line_number(line, "sent_bytes", sent);
-    line_number(line, "lost_bytes", mirrored ? shadow_share(sh, offered) - sent : 0);
+    line_number(line, "sent_bytes", sh->cursor.position);
+    line_number(line, "lost_bytes", lost_bytes(sh, offered));
     if (!shadow_was_dialled(sh))
         return;
     line_number(line, "unacked_bytes", sh->unacked_bytes);
@@ -152,6 +156,32 @@ static void write_line(const struct account *account)
     access_log_write(&line);
 }
 
+static void tell_shadow(const char *session, const struct shadow *sh, uint64_t offered)
+{
+    log_debug(session, "shadow_ended",
+              "shadow=%s result=%s reason=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
+              " response_bytes=%" PRIu64,
+              sh->config->name, shadow_result_name(sh->result),
+              was_mirrored(sh) ? shadow_reason_name(sh->reason) : NULL, sh->cursor.position,
+              lost_bytes(sh, offered), sh->response_bytes);
+}
+
+/* For -v, also where there is no access log. */
+static void tell_end(const struct account *account)
+{
+    char name[SESSION_NAME];
+
+    if (!log_is_on(LEVEL_DEBUG))
+        return;
+    session_name(account->mirror, account->number, name);
+    for (size_t i = 0; i < account->shadow_count; i++)
+        tell_shadow(name, &account->shadows[i], account->request_bytes);
+    log_debug(name, "session_ended",
+              "reason=%s seconds=%.3f request_bytes=%" PRIu64 " response_bytes=%" PRIu64,
+              session_reason_name(account->reason), account->seconds, account->request_bytes,
+              account->response_bytes);
+}
+
 void account_close(const struct account *account)
 {
     struct slot *slot = account->mirror->slot;
@@ -166,6 +196,7 @@ void account_close(const struct account *account)
     }
     cell_add(&slot->closed[account->reason], 1);
     cell_add(&slot->counts[COUNT_SESSIONS_ACTIVE], (uint64_t)-1);
+    tell_end(account);
     if (access_log_is_on())
         write_line(account);
 }

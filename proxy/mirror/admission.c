@@ -12,6 +12,7 @@
 #include "flow/transport.h"
 #include "mirror/introduction.h"
 #include "mirror/mirror.h"
+#include "mirror/notices.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 
@@ -49,6 +50,7 @@ void admission_decide(struct session *s, double now)
 
     s->is_admitted = true;
     transport_peer(s->client, &client);
+    notice_begun(s);
     for (size_t i = 0; i < s->shadow_count; i++) {
         if (s->introduction != NULL && s->introduction->header.is_mirrored)
             shadow_filter(&s->shadows[i]);

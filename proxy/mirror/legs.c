@@ -228,6 +228,7 @@ static void fill_response(struct session *s, double now)
     if (s->connect_seconds < 0 && transport_is_open(s->primary)) {
         s->connect_seconds = (float)(now - s->started);
         note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds - s->opened_seconds);
+        notice_primary_connected(s);
     }
     if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&
         stream_total(s->response) > s->greeting_bytes) {

@@ -1,7 +1,7 @@
 /*
  * notices.c — log lines about a session that goes on, or that failed before it began.
  *
- * Each kind has a rate limit of its worker, or is said once.
+ * Each kind has a rate limit of its worker, is said once, or is for -v.
  */
 #include "notices.h"
 
@@ -19,6 +19,31 @@
 #define WARNING_EVERY 10.0 /* seconds, per reason */
 
 _Static_assert(CONFIG_MOST_LISTENS <= 64, "each listener has a bit of the page's hellos");
+
+void notice_begun(const struct session *s)
+{
+    char name[SESSION_NAME];
+
+    if (!log_is_on(LEVEL_DEBUG))
+        return;
+    session_name(s->mirror, s->number, name);
+    log_debug(name, "session_begun", "listener=%s", s->listener->name);
+}
+
+void notice_primary_connected(const struct session *s)
+{
+    struct address primary;
+    char           text[ADDRESS_TEXT];
+    char           name[SESSION_NAME];
+
+    if (!log_is_on(LEVEL_DEBUG))
+        return;
+    transport_peer(s->primary, &primary);
+    address_print(&primary, text);
+    session_name(s->mirror, s->number, name);
+    log_debug(name, "primary_connected", "address=%s connect_ms=%.1f", text,
+              (double)s->connect_seconds * 1000);
+}
 
 void notice_primary_failed(const struct session *s, double now)
 {

@@ -1,11 +1,15 @@
 /*
- * notices.h — what the log says of a session before its end, none of it often.
+ * notices.h — what the log says of a session before its end: with -v each step, otherwise nothing often.
  */
 #ifndef MIRROR_NOTICES_H
 #define MIRROR_NOTICES_H
 
 struct session;
 
+/* For -v: the client's address is known, which the access log alone tells; the primary has just been
+ * reached. */
+void notice_begun(const struct session *);
+void notice_primary_connected(const struct session *);
 /* The reason is known; now is CLOCK_MONOTONIC seconds. */
 void notice_primary_failed(const struct session *, double now);
 /* Port scans and wrong clients: nothing that anybody must act upon. */

@@ -120,6 +120,21 @@ static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
                shadow_share(sh, stream_total(sh->request)) - sh->cursor.position, suppressed);
 }
 
+static void log_connected(const struct shadow *sh, const struct shadow_turn *turn)
+{
+    struct address address;
+    char           text[ADDRESS_TEXT];
+    char           session[SESSION_NAME];
+
+    if (!log_is_on(LEVEL_DEBUG))
+        return;
+    transport_peer(sh->transport, &address);
+    address_print(&address, text);
+    session_name(sh->mirror, turn->session, session);
+    log_debug(session, "shadow_connected", "shadow=%s address=%s connect_ms=%.1f", sh->config->name,
+              text, (double)sh->connect_seconds * 1000);
+}
+
 /* Nothing was begun with it. */
 static bool is_untouched(const struct shadow *sh)
 {
@@ -364,6 +379,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
     if (transport_is_open(sh->transport) && sh->connect_seconds < 0) {
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
         histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
+        log_connected(sh, turn);
     }
     if (sh->is_held)
         wait_for_greeting(sh, turn);

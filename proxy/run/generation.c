@@ -207,6 +207,17 @@ static bool has_door(const struct generation *g, const struct door *door)
 }
 
 /* Those that nobody knows of yet. */
+/* As it is in effect: a knob that was turned stays over a reload. */
+static void announce_shadow(const struct generation *g, size_t i)
+{
+    const struct shadow_config *shadow = &g->config->shadows[i];
+    const struct page          *page = g->settings->page;
+
+    log_info("supervisor", "shadow", "shadow=%s address=%s sample=%.3f paused=%s", shadow->name,
+             shadow->target.name, knobs_sample_of(page, g->rows[i]),
+             knobs_is_paused(page, g->rows[i]) ? "true" : NULL);
+}
+
 static void announce(const struct generation *g)
 {
     char text[ADDRESS_TEXT];
@@ -218,12 +229,8 @@ static void announce(const struct generation *g)
         log_info("supervisor", "listening", "listener=%s address=%s", g->config->listens[i].name,
                  text);
     }
-    for (size_t i = 0; i < g->config->shadow_count; i++) {
-        const struct shadow_config *shadow = &g->config->shadows[i];
-
-        log_info("supervisor", "shadow", "shadow=%s address=%s sample=%.3f", shadow->name,
-                 shadow->target.name, shadow->sample);
-    }
+    for (size_t i = 0; i < g->config->shadow_count; i++)
+        announce_shadow(g, i);
 }
 
 /* What a newer one does not have. */

@@ -197,6 +197,20 @@ def test_a_reload_by_request_is_one_by_signal(doppel, server):
     assert mirror.connect().exchange(b"hello") == b"hello"
 
 
+def test_after_a_reload_the_log_says_which_share_of_a_shadow_is_in_effect(doppel, server):
+    mirror = doppel(server(echo), shadows=[shadow(server(sink), "canary", sample=50), server(sink)])
+    assert [(line.fields["sample"], "paused" in line.fields) for line in mirror.wait_log(" shadow ", 2)] == [
+        ("50.000", False), ("100.000", False)]
+    post(mirror, "/shadows/canary/sample?percent=5")
+    post(mirror, "/shadows/shadow1/pause")
+
+    mirror.reload()
+
+    again = mirror.log(" shadow ")[2:]
+    assert [(line.fields["sample"], line.fields.get("paused")) for line in again] == [
+        ("5.000", None), ("100.000", "true")]
+
+
 def test_while_draining_nothing_is_reloaded_and_the_rest_can_be_changed(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h", shadows=[shadow(server(sink), "canary")])
@@ -324,6 +338,26 @@ def test_L21_over_tcp_the_token_opens(doppel, server, tmp_path):
     assert mirror.wait_exit() == 0
     mirror.assert_log_count(r"changed .*by=tcp", 1, 1, level="info")
     assert not mirror.log("s3cret")
+
+
+def test_L21_a_reload_reads_the_token_once_more(doppel, server, tmp_path):
+    token = secret(tmp_path)
+    mirror = with_tcp_admin(doppel, server, token=token)
+    token.write_text("an0ther-t0ken\n")
+    mirror.reload()
+
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer s3cret-t0ken")[0] == 401
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer an0ther-t0ken")[0] == 200
+
+
+def test_L21_a_token_that_cannot_be_read_any_more_leaves_the_old_one(doppel, server, tmp_path):
+    token = secret(tmp_path)
+    mirror = with_tcp_admin(doppel, server, token=token)
+    token.write_text("")
+    mirror.signal(signal.SIGHUP)
+
+    assert "is empty" in mirror.wait_log("reload_failed", level="error")[0].fields["why"]
+    assert ask(tcp_admin(mirror), "/mirroring/on", "POST", Authorization="Bearer s3cret-t0ken")[0] == 200
 
 
 def test_L21_without_a_token_file_nothing_changes_over_tcp(doppel, server):

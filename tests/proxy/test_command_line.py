@@ -127,6 +127,27 @@ def test_an_unknown_variable_is_a_warning_that_names_the_nearest():
     assert "DOPPEL_SHADOW_BUFER" in ended.stderr and "DOPPEL_SHADOW_BUFFER?" in ended.stderr
 
 
+@pytest.mark.parametrize("variable, meant", [
+    ("DOPPEL_ADMIN_TOKEN", "DOPPEL_ADMIN_TOKEN_FILE"),
+    ("DOPPEL_VERBOSE", "DOPPEL_LOG_LEVEL"),
+    ("DOPPEL_RELAY", "DOPPEL_PRIMARY")])
+def test_a_variable_that_others_would_think_of_leads_to_ours(variable, meant):
+    ended = run("-t", *BASE, variables={variable: "1"})
+    assert f"{variable} is ignored; did you mean {meant}?" in ended.stderr
+
+
+@pytest.mark.parametrize("flags, wanted", [
+    (["--tls-cert", "{pem}"], "-l tls://:8443"),
+    (["--proxy-trust", "10.0.0.0/8"], "-l 8082?accept-proxy=on")])
+def test_what_no_listener_uses_is_a_warning_that_says_how(flags, wanted, authority):
+    flags = [flag.format(pem=authority.certificate("localhost")) for flag in flags]
+
+    plain = run("-t", *BASE, *flags)
+    assert plain.returncode == 0
+    assert f"warning: {flags[0]} is for" in plain.stderr and "there is none" in plain.stderr
+    assert run("-t", *BASE, *flags, *wanted.split()).stderr == ""
+
+
 @pytest.mark.parametrize("arguments", [
     ("-d", "localhost:8082,localhost:8083"),
     ("-d", "canary=tcp://stage:8443?sample=12.5%&buffer=1m&by=source&from=10.0.0.0/8+2001:db8::/32"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.proxy import ROOT, binary, clean_environment
-from support.waiting import eventually
+from support.waiting import eventually, patient
 
 README = ROOT / "README.md"
 MANUAL = ROOT / "man/doppel.1"
@@ -101,6 +101,19 @@ def test_the_manual_page_names_every_flag_and_its_default():
         assert paragraph, f"{flags[0]} has no paragraph"
         assert all(flag in paragraph[0] for flag in flags), flags
         assert default == "" or f"Default: {default}." in paragraph[0], (flags[0], default)
+
+
+def test_what_is_installed_names_the_place_where_it_is(tmp_path):
+    subprocess.run(["make", "-s", "-C", ROOT, "-o", "build/release/doppel", "install", f"DESTDIR={tmp_path}",
+                    "PREFIX=/opt/there"], env=clean_environment(), timeout=patient(20), check=True,
+                   capture_output=True)
+    there = tmp_path / "opt/there"
+
+    assert (there / "bin/doppel").exists()
+    assert "\nExecStart=/opt/there/bin/doppel -c " in (there / "share/doppel/doppel.service").read_text()
+    manual = (there / "share/man/man1/doppel.1").read_text()
+    assert "/opt/there/share/doppel/doppel.conf" in manual and "/usr/local" not in manual
+    assert (there / "share/doppel/doppel.conf").exists()
 
 
 def test_the_manual_page_renders_without_a_warning():

@@ -147,6 +147,27 @@ def test_L16_a_full_stdout_does_not_hold_up_the_exit(doppel, server):
     os.close(reading)
 
 
+def test_a_file_that_others_write_to_as_well_keeps_every_line_of_each(doppel, server, tmp_path):
+    """As in: { echo begin; doppel ...; echo end; } > FILE 2>&1"""
+    path = tmp_path / "log"
+    shared = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(shared, b"begin\n")
+    mirror = doppel(server(echo), stdout=shared, stderr=shared, workers=2)
+    exchanges(mirror, 3)
+    eventually(lambda: path.read_text().count("client_fin") == 3, "three lines of the access log")
+    os.write(shared, b"between\n")
+    exchanges(mirror, 3)
+    assert mirror.stop() == 0
+    os.write(shared, b"end\n")
+    os.close(shared)
+
+    lines = path.read_text().splitlines()
+    assert lines[0] == "begin" and lines[-1] == "end" and "between" in lines
+    assert len([json.loads(line) for line in lines if line.startswith("{")]) == 6
+    assert [line.split()[3] for line in lines if LINE.match(line)] == [
+        "admin", "starting", "listening", "in_effect", "draining", "totals"]
+
+
 # L17: nobody is there to read.
 
 @pytest.mark.parametrize("make", [os.pipe, stream_socket])
@@ -492,6 +513,53 @@ def test_one_line_at_the_start_says_what_is_not_the_default_and_no_secret(doppel
     assert "buffer" not in said.fields and "log_level" not in said.fields
     assert "the secret itself" not in "\n".join(mirror.log_lines)
     assert [line.fields["shadow"] for line in mirror.log(" shadow ")] == ["canary", "shadow1"]
+
+
+def events_of(mirror, session):
+    """What the log says of a session, as {event: fields}; an event of a shadow has its name behind it."""
+    events = {}
+    for line in mirror.log(f"session={session['session']} "):
+        name = line.text.split()[1]
+        fields = {key: value for key, value in line.fields.items() if key != "session"}
+        events[f"{name} {fields['shadow']}" if "shadow" in fields else name] = fields
+    return events
+
+
+def test_v_says_what_happens_to_each_session_and_how_many_bytes_moved(doppel, server):
+    primary, copy, refusing = server(echo), server(sink), server(state="refusing")
+    mirror = doppel(primary, "-v", shadows=[shadow(copy, "canary"), shadow(refusing, "dead"),
+                                            shadow(copy, "off", sample=0)])
+    client = mirror.connect()
+    assert client.exchange(b"payload" * 100) == b"payload" * 100
+    client.close()
+    session = mirror.session(0)
+    mirror.wait_log(" session_ended ", level="debug")
+
+    events = events_of(mirror, session)
+
+    assert list(events)[0] == "session_begun" and list(events)[-1] == "session_ended"
+    assert events["session_begun"] == {"listener": session["listener"]}
+    assert events["primary_connected"]["address"] == session["primary"]
+    assert events["shadow_connected canary"]["address"] == copy.address
+    assert "shadow_connected dead" not in events and "shadow_connected off" not in events
+    assert events["shadow_ended canary"] == {
+        "shadow": "canary", "result": "mirrored", "reason": "fin", "sent_bytes": "700", "lost_bytes": "0",
+        "response_bytes": "0"}
+    assert events["shadow_ended dead"]["reason"] == "refused"
+    assert events["shadow_ended dead"]["lost_bytes"] == "700"
+    assert events["shadow_ended off"]["result"] == "sampled_out"
+    assert "reason" not in events["shadow_ended off"]
+    assert {key: events["session_ended"][key] for key in ("reason", "request_bytes", "response_bytes")} == {
+        "reason": "client_fin", "request_bytes": "700", "response_bytes": "700"}
+    assert "payload" not in "\n".join(mirror.log_lines)
+
+
+def test_without_v_a_good_session_is_one_line_of_the_access_log_only(doppel, server):
+    mirror = doppel(server(echo), shadows=[server(sink)])
+    exchanges(mirror, 2)
+    session = mirror.session(1)
+
+    assert events_of(mirror, session) == {}
 
 
 # What every line looks like.

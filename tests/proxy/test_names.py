@@ -223,6 +223,22 @@ def test_N11_without_ipv6_the_name_is_served_by_its_ipv4_address(network, dns, r
     assert ask(mirror) == primary.address
 
 
+@pytest.mark.netns
+@pytest.mark.parametrize("target", ["localhost", "primary.test", "[::1]"])
+def test_N11_without_ipv6_a_dead_primary_is_no_lack_of_ports(network, dns, resolver, doppel, server, target):
+    """A lack of ports is no address's fault, and makes doppel pause."""
+    network.sysctl("net.ipv6.conf.all.disable_ipv6", "1")
+    dns.table["primary.test"] = Name(a=["127.0.0.1"], aaaa=["::1"])
+    down = server(state="refusing")
+    mirror = doppel(f"{target}:{down.port}", *resolver)
+
+    assert mirror.connect().drain() == "rst"
+
+    assert mirror.session(0)["reason"] == ("primary_unreachable" if target == "[::1]" else "primary_refused")
+    why = "this machine has no address to reach it from" if target == "[::1]" else "Connection refused"
+    assert mirror.wait_log("primary_failed")[0].fields["why"] == why
+
+
 # Names that do not resolve.
 
 @pytest.mark.parametrize("answer, result", [(NX, "not_found"), (SERVFAIL, "failed"), (NOTHING, "not_found"),

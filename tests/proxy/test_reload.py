@@ -148,7 +148,7 @@ BAD = {
     "a source that is not ours": (_say(source="192.0.2.1"), "192.0.2.1"),
     "a certificate that is not there": (_say(listens=["tls://127.0.0.1:0"], tls_cert="/missing.pem"),
                                         "/missing.pem"),
-    "a certificate half written": (_half_a_certificate, "certificate"),
+    "a certificate half written": (_half_a_certificate, "--tls-cert"),
     "a key of another certificate": (_another_key, "key"),
     "authorities that are not there": (
         lambda setup: setup.file.write("tls://localhost:1?ca=/missing.pem"), "/missing.pem"),

@@ -211,11 +211,16 @@ def refused(*words):
 def test_T19_a_certificate_that_cannot_be_used_is_refused_at_start(authority, tmp_path):
     good, key = authority.pair("localhost")
     other = authority.pair("localhost")[1]
+    rsa = str(tmp_path / "rsa.pem")
+    run(f"openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {rsa}")
     (tmp_path / "half.pem").write_bytes(open(good, "rb").read()[:300])
     base = ["-l", ANY, "-r", "127.0.0.1:1"]
     for words, said in [
-            (["--tls-cert", good, "--tls-key", other], "key values mismatch"),
-            (["--tls-cert", good], good),
+            (["--tls-cert", good, "--tls-key", other], f"--tls-key {other}: it does not belong to"),
+            (["--tls-cert", good, "--tls-key", rsa], f"--tls-key {rsa}: it does not belong to"),
+            (["--tls-cert", good, "--tls-key", good], "it holds no private key in PEM format"),
+            (["--tls-cert", good], f"--tls-cert {good}: it holds no private key; say --tls-key FILE"),
+            (["--tls-cert", str(tmp_path / "none.pem")], "--tls-cert"),
             (["--tls-cert", str(tmp_path / "none.pem")], "No such file"),
             (["--tls-cert", str(tmp_path / "half.pem"), "--tls-key", key], "half.pem"),
             (["--tls-cert", good, "--tls-key", key, "--tls-key", key], "2 --tls-key for 1 --tls-cert"),
@@ -232,6 +237,10 @@ def test_T19_an_encrypted_key_needs_its_passphrase(doppel, server, authority, tm
     flags = ["--tls-cert", certificate, "--tls-key", str(locked)]
     base = ["-l", ANY, "-r", "127.0.0.1:1"]
     assert "there is no --tls-key-passphrase-file" in refused(*base, *flags)
+    for content, said in [(None, "No such file"), ("", "it is empty")]:
+        if content is not None:
+            word.write_text(content)
+        assert said in refused(*base, *flags, "--tls-key-passphrase-file", str(word))
     word.write_text("wrong\n")
     assert "the passphrase does not open it" in refused(*base, *flags, "--tls-key-passphrase-file", str(word))
 

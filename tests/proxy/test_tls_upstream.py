@@ -254,8 +254,10 @@ def test_T23_a_key_that_is_too_weak_is_named_with_the_security_level(doppel, ser
 
 
 @pytest.mark.parametrize("words, said", [
-    (["-r", "tls://127.0.0.1:1?ca=/none"], "certificates of ca /none: No such file"),
-    (["-r", "tls://127.0.0.1:1?cert=/none"], "certificate /none: No such file"),
+    (["-r", "tls://127.0.0.1:1?ca=/none"], "--primary tls://127.0.0.1:1: ca=/none: No such file"),
+    (["-r", "tls://127.0.0.1:1?cert=/none"], "--primary tls://127.0.0.1:1: cert=/none: No such file"),
+    (["-r", "127.0.0.1:1", "-d", "tls://127.0.0.1:2?cert=/none"],
+     "--shadow tls://127.0.0.1:2: cert=/none: No such file"),
     (["-r", "tls://127.0.0.1:1?key=/none"], "without its cert"),
     (["-r", "127.0.0.1:1?verify=off"], "for tls:// targets only"),
     (["-r", "127.0.0.1:1", "-d", "127.0.0.1:2?sni=a"], "for tls:// targets only"),
