@@ -271,8 +271,15 @@ static bool settle_mode(struct listen_config *listen, const struct item *item, s
                      item->address);
 }
 
-static bool add_listen(struct config *config, const struct item *item, struct fault *fault)
+/* What the items of a list are added to. */
+struct addition {
+    struct config              *config;
+    const struct shadow_config *defaults; /* shadows only */
+};
+
+static bool add_listen(const struct addition *to, const struct item *item, struct fault *fault)
 {
+    struct config *config = to->config;
     struct listen_config listen = { .mode = MODE_UNSAID };
 
     if (config->listen_count == CONFIG_MOST_LISTENS)
@@ -289,8 +296,9 @@ static bool add_listen(struct config *config, const struct item *item, struct fa
     return true;
 }
 
-static bool add_primary(struct config *config, const struct item *item, struct fault *fault)
+static bool add_primary(const struct addition *to, const struct item *item, struct fault *fault)
 {
+    struct config *config = to->config;
     struct target_config primary = { 0 };
 
     if (config->primary_count == CONFIG_MOST_PRIMARIES)
@@ -347,14 +355,14 @@ struct shadow_config *addresses_add_section(struct config *config,
     return shadow;
 }
 
-static bool add_shadow(struct config *config, const struct shadow_config *defaults,
-                       const struct item *item, struct fault *fault)
+static bool add_shadow(const struct addition *to, const struct item *item, struct fault *fault)
 {
+    struct config *config = to->config;
     char position[NAME_LENGTH];
 
     snprintf(position, sizeof position, "shadow%zu", config->shadow_count);
     const char *name = item->name != NULL ? item->name : position;
-    struct shadow_config *shadow = addresses_add_section(config, defaults, name, fault);
+    struct shadow_config *shadow = addresses_add_section(config, to->defaults, name, fault);
     if (shadow == NULL)
         return false;
     const struct item nameless = { .address = item->address };
@@ -383,7 +391,10 @@ bool addresses_set_target(struct target_config *target, const char *text, struct
     return fine;
 }
 
-bool addresses_add_listens(struct config *config, const char *list, struct fault *fault)
+typedef bool add_item(const struct addition *, const struct item *, struct fault *);
+
+static bool add_each(const struct addition *to, add_item *add, const char *list,
+                     struct fault *fault)
 {
     char *copy = xstrdup(list);
     struct item before = { 0 };
@@ -392,45 +403,34 @@ bool addresses_add_listens(struct config *config, const char *list, struct fault
 
     for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
-        fine = add_listen(config, &item, fault) || blame_comma(&before, &item, fault);
+        fine = add(to, &item, fault) || blame_comma(&before, &item, fault);
         before = item;
     }
     free(copy);
     return fine;
 }
 
+bool addresses_add_listens(struct config *config, const char *list, struct fault *fault)
+{
+    const struct addition to = { .config = config };
+
+    return add_each(&to, add_listen, list, fault);
+}
+
 bool addresses_add_primaries(struct config *config, const char *list, struct fault *fault)
 {
-    char *copy = xstrdup(list);
-    struct item before = { 0 };
-    char *text;
-    bool fine = true;
+    const struct addition to = { .config = config };
 
-    for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
-        const struct item item = cut_item(text);
-        fine = add_primary(config, &item, fault) || blame_comma(&before, &item, fault);
-        before = item;
-    }
-    free(copy);
-    return fine;
+    return add_each(&to, add_primary, list, fault);
 }
 
 bool addresses_add_shadows(struct config *config, const struct shadow_config *defaults,
                            const char *list, struct fault *fault)
 {
-    char *copy = xstrdup(list);
-    struct item before = { 0 };
-    char *text;
-    bool fine = true;
+    const struct addition to = { config, defaults };
     bool none = list[strspn(list, " \t")] == '\0';
 
-    for (char *rest = copy; fine && !none && (text = pieces_next(&rest, ",")) != NULL;) {
-        const struct item item = cut_item(text);
-        fine = add_shadow(config, defaults, &item, fault) || blame_comma(&before, &item, fault);
-        before = item;
-    }
-    free(copy);
-    return fine;
+    return none || add_each(&to, add_shadow, list, fault);
 }
 
 void addresses_free_listens(struct config *config)
