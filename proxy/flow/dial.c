@@ -11,6 +11,7 @@
  */
 #include "dial.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <ev.h>
 #include <stdio.h>
@@ -368,7 +369,8 @@ static void go_on(struct dialling *d)
             break;
         case CANDIDATE_AWAITED:
             return;
-        case CANDIDATE_NONE:
+        case CANDIDATE_NONE: /* and each has said why, of one target at least */
+            assert(d->failure != FAILURE_NONE);
             transport_fail(d->transport, d->failure, d->why);
             conclude(d);
             return;
@@ -502,7 +504,6 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);
     ev_timer_init(&d->retry, on_retry, RETRY_SECONDS, 0);
     d->connecting.data = d->timer.data = d->retry.data = d;
-    remember(d, FAILURE_LOCAL, "no target");
     go_on(d);
     if (transport_is_opening(transport))
         d->begun = true;

@@ -206,7 +206,6 @@ static bool has_door(const struct generation *g, const struct door *door)
     return false;
 }
 
-/* Those that nobody knows of yet. */
 /* As it is in effect: a knob that was turned stays over a reload. */
 static void announce_shadow(const struct generation *g, size_t i)
 {
@@ -218,6 +217,7 @@ static void announce_shadow(const struct generation *g, size_t i)
              knobs_is_paused(page, g->rows[i]) ? "true" : NULL);
 }
 
+/* Those that nobody knows of yet. */
 static void announce(const struct generation *g)
 {
     char text[ADDRESS_TEXT];
