@@ -41,6 +41,7 @@ struct peer {
     uint64_t owed;       /* bytes of answers that are not sent */
     bool ended;          /* nothing more will come */
     bool resting;        /* until the next tick */
+    bool broken;         /* while it rested */
 };
 
 struct sink {
@@ -130,9 +131,11 @@ static void on_peer(struct sink *sink, struct peer *peer, uint32_t events)
 {
     bool is_lost = false;
 
-    /* A resting peer is in a list and must not go; its next tick finds out. */
-    if (peer->resting)
+    if (peer->resting) { /* in a list, and must not go; nor tell the same for ever */
+        peer->broken = true;
+        watch(sink->epoll, EPOLL_CTL_DEL, peer->fd, 0, peer);
         return;
+    }
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !peer->ended)
         is_lost = !take_requests(sink, peer);
     if (!is_lost)
@@ -153,7 +156,10 @@ static void on_tick(struct sink *sink)
     while (peer != NULL) {
         struct peer *next = peer->next_resting;
         peer->resting = false;
-        peer_rearm(sink, peer);
+        if (peer->broken)
+            peer_free(sink, peer);
+        else
+            peer_rearm(sink, peer);
         peer = next;
     }
 }
