@@ -486,11 +486,12 @@ static void start_candidates(struct dialling *d)
 struct transport *dial(struct dialer *dialer, const struct dial_request *request,
                        transport_ready *ready, void *owner)
 {
+    /* First what lasts: of what does not, no hole stays between the sessions. */
+    struct transport *transport = transport_opening(dialer->reactor, ready, owner);
     struct dialling  *d = calloc(1, sizeof *d);
-    struct transport *transport =
-        d != NULL ? transport_opening(dialer->reactor, on_cancel, d, ready, owner) : NULL;
 
-    if (transport == NULL) {
+    if (transport == NULL || d == NULL) {
+        transport_free(transport);
         free(d);
         return NULL;
     }
@@ -499,7 +500,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->request = *request;
     start_candidates(d);
     transport_keep_alive(transport);
-    transport_aim(transport, &request->origin.destination);
+    transport_hand_over(transport, on_cancel, d, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
     ev_timer_init(&d->timer, on_timeout, 0, request->timeout);
     ev_timer_init(&d->retry, on_retry, RETRY_SECONDS, 0);

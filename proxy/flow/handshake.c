@@ -281,16 +281,10 @@ bool handshake_receive(struct handshakes *all, struct transport *transport, int 
     return true;
 }
 
-static void do_nothing(void *opening)
-{
-    (void)opening;
-}
-
 struct transport *handshake_accept(struct handshakes *all, int socket, const struct address *peer,
                                    transport_ready *ready, void *owner)
 {
-    struct transport *transport =
-        transport_opening(all->settings.reactor, do_nothing, NULL, ready, owner);
+    struct transport *transport = transport_opening(all->settings.reactor, ready, owner);
 
     if (transport != NULL && handshake_receive(all, transport, socket, peer))
         return transport;

@@ -166,16 +166,16 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 struct transport *proxied_accepted(const struct proxied_terms *terms, int socket,
                                    const struct address *peer, transport_ready *ready, void *owner)
 {
+    struct transport *transport = transport_opening(terms->reactor, ready, owner);
     struct welcome   *w = calloc(1, sizeof *w);
-    struct transport *transport =
-        w != NULL ? transport_opening(terms->reactor, on_cancel, w, ready, owner) : NULL;
 
-    if (transport == NULL) {
+    if (transport == NULL || w == NULL) {
+        transport_free(transport);
         free(w);
         socket_reset(socket);
         return NULL;
     }
-    transport_aim(transport, peer);
+    transport_hand_over(transport, on_cancel, w, peer);
     w->transport = transport;
     w->terms = *terms;
     w->peer = *peer;

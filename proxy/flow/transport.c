@@ -153,7 +153,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
     tell_ready(t);
 }
 
-static struct transport *transport_new(struct reactor *reactor, transport_ready *ready, void *owner)
+struct transport *transport_opening(struct reactor *reactor, transport_ready *ready, void *owner)
 {
     struct transport *t = calloc(1, sizeof *t);
 
@@ -167,23 +167,11 @@ static struct transport *transport_new(struct reactor *reactor, transport_ready 
     return t;
 }
 
-struct transport *transport_opening(struct reactor *reactor, opening_cancel *cancel, void *opening,
-                                    transport_ready *ready, void *owner)
-{
-    struct transport *t = transport_new(reactor, ready, owner);
-
-    if (t != NULL) {
-        t->cancel = cancel;
-        t->opening = opening;
-    }
-    return t;
-}
-
 struct transport *transport_accepted(struct reactor *reactor, int socket,
                                      const struct address *peer, transport_ready *ready,
                                      void *owner)
 {
-    struct transport *t = transport_new(reactor, ready, owner);
+    struct transport *t = transport_opening(reactor, ready, owner);
 
     if (t == NULL) {
         socket_reset(socket);
@@ -197,11 +185,6 @@ struct transport *transport_accepted(struct reactor *reactor, int socket,
 void transport_keep_alive(struct transport *t)
 {
     t->needs_keepalive = true;
-}
-
-void transport_aim(struct transport *t, const struct address *peer)
-{
-    peer_set(&t->peer, peer);
 }
 
 static void open_with(struct transport *t, int socket)
@@ -310,7 +293,8 @@ void transport_close(struct transport *t)
     t->state = TRANSPORT_CLOSED;
     switch (before) {
     case TRANSPORT_OPENING:
-        t->cancel(t->opening);
+        if (t->cancel != NULL)
+            t->cancel(t->opening);
         t->opening = NULL;
         break;
     case TRANSPORT_OPEN:

@@ -104,16 +104,14 @@ size_t       transport_unacknowledged(const struct transport *);
 
 typedef void opening_cancel(void *opening);
 
-/* Opening; cancel(opening) is called if it is closed before it has opened.  NULL: no memory. */
-struct transport *transport_opening(struct reactor *, opening_cancel *, void *opening,
-                                    transport_ready *, void *owner);
+/* Opening, by nobody yet.  NULL: no memory. */
+struct transport *transport_opening(struct reactor *, transport_ready *, void *owner);
 /* Its socket will need keepalive (flow/socket.h), because it comes from no listening socket. */
 void transport_keep_alive(struct transport *);
-/* The peer's address is known while it opens, so that a failure can name it. */
-void transport_aim(struct transport *, const struct address *peer);
 /* The opening succeeded: takes the connected socket.  Call transport_tell() afterwards. */
 void transport_opened(struct transport *, int socket, const struct address *peer);
-/* The opening goes on elsewhere, with a socket that is connected to this peer. */
+/* Who opens it from now on, to this peer (length 0: not known yet), so that a failure can name it.
+ * cancel(opening) is called if it is closed before it has opened. */
 void transport_hand_over(struct transport *, opening_cancel *cancel, void *opening,
                          const struct address *peer);
 /* As transport_opened(), after transport_hand_over(): takes the TLS that runs over the socket. */

@@ -376,12 +376,6 @@ static void read_one_byte(void *owner)
     transport_want(reader->transport, true, false);
 }
 
-static void never_cancelled(void *opening)
-{
-    (void)opening;
-    fail();
-}
-
 /* As long as there are bytes, each turn of the loop takes some, and all others have theirs, too. */
 static void test_T08_pending_bytes_leave_the_loop_its_turns(void **state)
 {
@@ -393,7 +387,7 @@ static void test_T08_pending_bytes_leave_the_loop_its_turns(void **state)
 
     (void)state;
     open_pair(&pair, false, TLS1_3_VERSION);
-    reader.transport = transport_opening(reactor, never_cancelled, NULL, read_one_byte, &reader);
+    reader.transport = transport_opening(reactor, read_one_byte, &reader);
     transport_secured(reader.transport, dup(pair.sockets[0]), pair.ours);
     pair.ours = NULL; /* the transport's */
     assert_int_equal(SSL_write(pair.theirs, "hello", 5), 5);
