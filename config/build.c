@@ -226,20 +226,39 @@ static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
     return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
 }
 
+/* Port 0 is another one each time. */
+static bool may_repeat(const struct endpoint *endpoint)
+{
+    return endpoint->kind == ENDPOINT_TCP && endpoint->port == 0;
+}
+
+static bool admin_is_elsewhere(const struct build *build, const struct listen_config *listen)
+{
+    const struct config *config = build->config;
+
+    if (!config->admin_on || may_repeat(&config->admin) ||
+        !same_endpoint(&listen->endpoint, &config->admin))
+        return true;
+    return fault_set(build->fault, "--admin: \"%s\" is a listener's address; give it another one",
+                     listen->name);
+}
+
 static bool listeners_differ(const struct build *build)
 {
     const struct config *config = build->config;
 
-    for (size_t i = 0; i < config->listen_count; i++)
-        for (size_t k = 0; k < i; k++) {
-            const struct endpoint *endpoint = &config->listens[i].endpoint;
-            bool may_repeat = endpoint->kind == ENDPOINT_TCP && endpoint->port == 0;
-            if (!may_repeat && same_endpoint(endpoint, &config->listens[k].endpoint))
+    for (size_t i = 0; i < config->listen_count; i++) {
+        const struct endpoint *endpoint = &config->listens[i].endpoint;
+
+        for (size_t k = 0; k < i; k++)
+            if (!may_repeat(endpoint) && same_endpoint(endpoint, &config->listens[k].endpoint))
                 return fault_set(build->fault,
                                  "--listen: \"%s\" and \"%s\" are the same address; "
                                  "leave one of them out",
                                  config->listens[k].name, config->listens[i].name);
-        }
+        if (!admin_is_elsewhere(build, &config->listens[i]))
+            return false;
+    }
     return true;
 }
 

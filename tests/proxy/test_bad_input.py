@@ -69,6 +69,7 @@ FLAGS = [
     ("-l 70000", ["-l", '"70000" is not a port', "up to 65535"]),
     ("-l example.org:80", ["-l", '"example.org"', "IP address, localhost or *"]),
     ("-l 127.0.0.1:{port}", ["--listen", "are the same address", "leave one"]),
+    ("--admin 127.0.0.1:{port}", ["--admin", "127.0.0.1:", "is a listener's address", "another one"]),
     ("-l 8080?mode=0600", ["-l", "mode", "unix sockets only"]),
     ("-l unix:/tmp/x?mode=9", ["-l", "mode", '"9"', "octal, as in 0660"]),
     ("-l unix:/tmp/x?mod=0600", ["-l", '"mod"', 'did you mean "mode"']),

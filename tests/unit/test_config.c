@@ -542,6 +542,8 @@ static void test_what_cannot_be_true_together_is_refused(void **state)
     assert_refused(load("-l 1"), "--primary is missing");
     assert_refused(load("-l 80,*:80 -r h:1"), "are the same address");
     assert_refused(load("-l unix:/a,unix:/a -r h:1"), "are the same address");
+    assert_refused(load("-l 127.0.0.1:80 -r h:1 --admin 127.0.0.1:80"), "is a listener's address");
+    assert_refused(load("-l unix:/a -r h:1 --admin unix:/a"), "is a listener's address");
     assert_refused(load("-l 80?mode=0600 -r h:1"), "for unix sockets only");
     assert_refused(load(BASE "-d a=h:1,a=h:2"), "two shadows are called \"a\"");
     assert_refused(load(BASE "-d shadow1=h:1,h:2"), "two shadows are called \"shadow1\"");
