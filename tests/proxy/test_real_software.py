@@ -250,9 +250,10 @@ def test_pgbench_leaves_two_postgres_servers_with_the_same_tables(programs, dopp
     pgbench = "pgbench 'host=127.0.0.1 port={} user=postgres dbname=postgres sslmode=disable " \
               "gssencmode=disable' ".format(mirror.port)
 
-    for arguments in ("-i -q -s 1", "-c 1 -t 300", "-n -c 1 -t 200 -M prepared"):
+    # Sessions of a client follow each other; at the shadow they do only if it keeps pace.  Without -n
+    # a run would truncate in one session what the next one inserts.
+    for arguments in ("-i -q -s 1", "-n -c 1 -t 300", "-n -c 1 -t 200 -M prepared"):
         run(pgbench + arguments)
-        # Sessions of a client follow each other; at the shadow they do only if it keeps pace.
         wait_at_rest(mirror)
 
     assert_all_mirrored(mirror)
