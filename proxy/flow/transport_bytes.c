@@ -124,17 +124,23 @@ static ssize_t send_pieces(int socket, const struct iovec *bytes, int count)
                       : writev(socket, bytes, count);
 }
 
+/* IO_OK: the socket is to be asked; else what the call answers without it. */
+static enum io may_take(const struct transport *t)
+{
+    if (t->at_end)
+        return t->broken ? IO_FAILED : IO_END;
+    return may_try(t, t->readable);
+}
+
 bool transport_may_read(const struct transport *t)
 {
-    return t->at_end || may_try(t, t->readable) != IO_AGAIN;
+    return may_take(t) != IO_AGAIN;
 }
 
 enum io transport_read(struct transport *t, const struct iovec *space, int count, size_t *moved)
 {
     *moved = 0;
-    if (t->at_end)
-        return t->broken ? IO_FAILED : IO_END;
-    enum io io = may_try(t, t->readable);
+    enum io io = may_take(t);
     if (io != IO_OK)
         return io;
     if (t->tls != NULL)
@@ -148,9 +154,7 @@ enum io transport_discard(struct transport *t, size_t most, size_t *moved)
     ssize_t     n;
 
     *moved = 0;
-    if (t->at_end)
-        return t->broken ? IO_FAILED : IO_END;
-    enum io io = may_try(t, t->readable);
+    enum io io = may_take(t);
     if (io != IO_OK)
         return io;
     if (t->tls != NULL)
@@ -247,9 +251,7 @@ static bool is_at_urgent_byte(struct transport *t, ssize_t n)
 enum io transport_splice_in(struct transport *t, int pipe, size_t most, size_t *moved)
 {
     *moved = 0;
-    if (t->at_end)
-        return t->broken ? IO_FAILED : IO_END;
-    enum io io = may_try(t, t->readable);
+    enum io io = may_take(t);
     if (io != IO_OK)
         return io;
     ssize_t n = splice(t->io.fd, NULL, pipe, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
