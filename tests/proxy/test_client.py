@@ -27,15 +27,20 @@ def closed(mirror, reason):
 
 # C2, C3: the client resets.
 
-def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_only(doppel, server):
-    """However long a session may be idle: there is nobody any more whom it could serve."""
+def reset_before_a_primary_that_reads_nothing(doppel, server):
+    """Answers doppel and the primary, which are left with what the client had sent."""
     primary = server(hold, rcvbuf=TINY)
     mirror = doppel(primary, *SMALL)
     mirror.expect(identity="prefix")
     client = mirror.connect(sndbuf=TINY)
     client.send_until_blocked(pattern(4 * MIB), quiet=0.1)
-
     client.reset()
+    return mirror, primary
+
+
+def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_only(doppel, server):
+    """However long a session may be idle: there is nobody any more whom it could serve."""
+    mirror, primary = reset_before_a_primary_that_reads_nothing(doppel, server)
 
     eventually(lambda: mirror.access_lines, "the session ends", timeout=30)
     assert mirror.session(0)["reason"] == "client_rst"
@@ -45,12 +50,7 @@ def test_C02_a_primary_that_reads_nothing_outlasts_its_client_by_some_seconds_on
 
 def test_C02_a_request_that_broke_off_never_ends_with_a_fin(doppel, server):
     """Not even when its last byte that was read finds room at the moment when patience is over."""
-    primary = server(hold, rcvbuf=TINY)
-    mirror = doppel(primary, *SMALL)
-    mirror.expect(identity="prefix")
-    client = mirror.connect(sndbuf=TINY)
-    client.send_until_blocked(pattern(4 * MIB), quiet=0.1)
-    client.reset()
+    mirror, primary = reset_before_a_primary_that_reads_nothing(doppel, server)
     let_pass(0.5)       # it is noticed
 
     worker, = mirror.workers()
