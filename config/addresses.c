@@ -1,8 +1,8 @@
 /*
  * addresses.c — names, addresses and queries, taken apart and put together.
  *
- * An item is cut (config/pieces.h) in this order: at the commas, at the first ?, at the first = of what is before it,
- * at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
+ * An item is cut (config/pieces.h) in this order: at the commas, at the first ?, at the first = of
+ * what is before it, at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
  */
 #include "config/addresses.h"
 
