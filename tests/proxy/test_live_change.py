@@ -97,16 +97,20 @@ def test_a_session_that_has_not_spoken_is_paused_for_good(doppel, server):
 def test_a_session_that_began_while_mirroring_was_off_stays_without_shadows(doppel, server):
     one = server(sink)
     mirror = doppel(server(echo), shadows=[one])
+    before = mirror.connect()
+    before.exchange(b"hello")
+    mirror.wait_metric("doppel_shadow_active", 1)
     toggle(mirror, "off")
+    mirror.wait_metric("doppel_shadow_closed_total", 1, reason="admin")     # its worker has heard of it
     client = mirror.connect()
-    mirror.wait_metric("doppel_sessions_active", 1)
+    mirror.wait_metric("doppel_sessions_active", 2)
 
     toggle(mirror, "on")
     assert client.exchange(b"first byte") == b"first byte"
     client.close()
 
     assert mirror.shadow(0, "shadow0")["result"] == "paused"
-    assert not one.connections
+    assert len(one.connections) == 1
 
 
 def test_the_kill_switch_reaches_hundreds_of_sessions_in_their_turns(doppel, server):
