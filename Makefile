@@ -1,8 +1,11 @@
 # make              build/release/doppel
 # make sanitized    build/sanitized/doppel, with AddressSanitizer and UBSan
-# make test         everything: checks, both builds, both compilers, unit and end-to-end tests
-# make check        the linters alone            make unit T=stream      unit tests, or one of them
-# make format       the sources, in place        make e2e T='-k rst'     end-to-end tests, or some
+# make test         all tests: both builds, both compilers, unit and end-to-end tests
+# make test-quick   the same without clang, without other projects' servers, without the image
+# make check        the linters; with other versions than CI's most of them only warn
+# make unit         unit tests, T=stream for one of them
+# make e2e          end-to-end tests, T='-k rst' for some; nothing is installed for these two
+# make format       the sources, in place
 # make cases        which cases of the catalogue of faults have a test
 # make fuzz         new inputs for the parsers, for SECONDS each; T=proxyproto for one of them
 # make demo         a small show that ends by itself
@@ -61,14 +64,15 @@ unit_objects      := $(UNIT_TESTS:%.c=build/sanitized/obj/%.o)
 fuzz_objects      := $(FUZZ_TESTS:%.c=build/sanitized/obj/%.o) build/sanitized/obj/tests/fuzz/replay.o
 unit_programs     := $(UNIT_TESTS:tests/unit/%.c=build/sanitized/unit/%)
 
-# What make test, bench and demo need is installed before anything is compiled.
-ifneq ($(filter test,$(MAKECMDGOALS)),)
-TOOLS := deps-test
-else ifneq ($(filter bench bench-quick,$(MAKECMDGOALS)),)
-TOOLS := deps-bench
-else ifneq ($(filter demo,$(MAKECMDGOALS)),)
-TOOLS := deps-build
-endif
+# What these goals need is installed before anything is compiled.
+SET_OF_demo        := build
+SET_OF_test-quick  := quick
+SET_OF_test        := test
+SET_OF_check       := check
+SET_OF_bench       := bench
+SET_OF_bench-quick := bench
+SETS  := $(sort $(foreach goal,$(MAKECMDGOALS),$(SET_OF_$(goal))))
+TOOLS := $(if $(SETS),deps)
 
 .PHONY: release sanitized other-compiler
 release: build/release/doppel
@@ -109,11 +113,12 @@ build/sanitized/fuzz/%: build/sanitized/obj/tests/fuzz/fuzz_%.o \
 	@mkdir -p $(@D)
 	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
 
-build/release/obj/%.o: %.c build/release/compiler | $(TOOLS)
+build/release/obj/%.o: %.c build/release/compiler | $(TOOLS) build/headers-build
 	@mkdir -p $(@D)
 	$(call SAY,CC $<)$(CC) $(ALL_C) $(RELEASE_C) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
-build/sanitized/obj/%.o: %.c build/sanitized/compiler | $(TOOLS)
+$(unit_objects): | build/headers-quick
+build/sanitized/obj/%.o: %.c build/sanitized/compiler | $(TOOLS) build/headers-build
 	@mkdir -p $(@D)
 	$(call SAY,CC $< (sanitized))$(CC) $(ALL_C) $(SANITIZE_C) $(CPPFLAGS) -c $< -o $@
 
@@ -126,6 +131,11 @@ build/%/compiler: always
 	@mkdir -p $(@D)
 	@echo '$(CC) $(ALL_C) $(RELEASE_C) $(SANITIZE_C) $(CPPFLAGS) $(CFLAGS)' | cmp -s - $@ || \
 	    echo '$(CC) $(ALL_C) $(RELEASE_C) $(SANITIZE_C) $(CPPFLAGS) $(CFLAGS)' > $@
+
+# Where a library is missing, one sentence names its package before a compiler complains.
+build/headers-%: build/release/compiler | $(TOOLS)
+	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' tools/deps headers $*
+	@touch $@
 
 .PHONY: always
 always:
@@ -154,19 +164,19 @@ check-names: | $(TOOLS)
 
 check-format: | $(TOOLS)
 	@echo "  CHECK format"
-	@tools/format --check $(C_FILES)
+	@tools/lint clang-format tools/format --check $(C_FILES)
 
 check-shell: | $(TOOLS)
 	@echo "  CHECK shell"
-	@shellcheck $(SHELL_SCRIPTS)
+	@tools/lint shellcheck shellcheck $(SHELL_SCRIPTS)
 
 check-python: | $(TOOLS)
 	@echo "  CHECK python"
-	@$(PYTHON) -m flake8 --max-line-length 110 $(PYTHON_FILES)
+	@PYTHON=$(PYTHON) tools/lint flake8 $(PYTHON) -m flake8 --max-line-length 110 $(PYTHON_FILES)
 
 check-cppcheck: | $(TOOLS)
 	@echo "  CHECK cppcheck"
-	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
+	@tools/lint cppcheck cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
 	    --library=tools/cppcheck.cfg --suppress=missingInclude --std=c11 -D_GNU_SOURCE -I. -Iproxy \
 	    $(SOURCES) $(BENCH_C)
 
@@ -174,7 +184,7 @@ check-cppcheck: | $(TOOLS)
 check-tidy: $(patsubst %.c,build/tidy/%.checked,$(SOURCES) $(BENCH_C))
 build/tidy/%.checked: %.c $(HEADERS) .clang-tidy tools/analysis.h | $(TOOLS)
 	@mkdir -p $(@D)
-	$(call SAY,TIDY $<)clang-tidy --quiet $< -- $(LANGUAGE) \
+	$(call SAY,TIDY $<)tools/lint clang-tidy clang-tidy --quiet $< -- $(LANGUAGE) \
 	    $(if $(filter-out %/fault.c,$<),-include tools/analysis.h) 2> $@.log || { cat $@.log; false; }
 	@touch $@
 
@@ -188,10 +198,13 @@ RUN_E2E := cd tests && DOPPEL='$(CURDIR)/build/sanitized/doppel' \
     DOPPEL_RELEASE='$(CURDIR)/build/release/doppel' UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -q -p no:cacheprovider -n 4 --dist loadgroup
 
-.PHONY: test unit e2e cases replay fuzz
+.PHONY: test test-quick unit e2e cases replay fuzz
 # pytest comes last, so that its closing line is the last one.
-test: check release sanitized other-compiler bench-programs unit replay
-	@$(RUN_E2E)
+test: release sanitized other-compiler bench-programs unit replay
+	@$(RUN_E2E) $(T)
+
+test-quick: release sanitized bench-programs unit replay
+	@$(RUN_E2E) -m 'not foreign and not image' $(T)
 
 e2e: sanitized release bench-programs
 	@$(RUN_E2E) $(T)
@@ -223,9 +236,9 @@ build/fuzz/%.run: build/fuzz/% always
 
 # --- tools, demo, bench, installation ------------------------------------------------------------
 
-.PHONY: deps-build deps-bench deps-test demo bench bench-quick bench-programs install uninstall clean
-deps-build deps-bench deps-test:
-	@tools/deps $(@:deps-%=%)
+.PHONY: deps demo bench bench-quick bench-programs install uninstall clean
+deps:
+	@tools/deps $(SETS)
 
 demo: build/release/doppel
 	@tools/demo

@@ -32,6 +32,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("io", [io_mode()] if io_mode() else ["copy", "splice"])
 
 
+def pytest_collection_modifyitems(items):
+    """make test-quick leaves out what needs other projects' servers."""
+    for item in items:
+        if "programs" in item.fixturenames:
+            item.add_marker("foreign")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -8,6 +8,8 @@ import pytest
 from support.peers import echo
 from support.programs import run
 
+pytestmark = pytest.mark.foreign
+
 WEAK = ("RC4", "3DES", "DES-", "NULL", "EXP", "ADH", "AECDH", "anon", "MD5", "CBC", "SEED", "IDEA")
 
 
