@@ -27,6 +27,7 @@
 #include "base/list.h"
 #include "flow/closing.h"
 #include "flow/transport.h"
+#include "flow/watch.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
@@ -35,7 +36,7 @@
 
 struct reactor {
     struct ev_loop *loop;
-    ev_io           resets;   /* watches the epoll set of paused sockets */
+    struct watch    resets;   /* of the epoll set of paused sockets */
     struct closings closings;
     struct link     starved;  /* transports that the kernel had no memory for */
     ev_timer        feeding;
@@ -51,24 +52,25 @@ bool reactor_watch_for_reset(struct reactor *reactor, int socket, struct transpo
 {
     struct epoll_event event = { .events = EPOLLET, .data.ptr = t };
 
-    return epoll_ctl(reactor->resets.fd, EPOLL_CTL_ADD, socket, &event) == 0;
+    return epoll_ctl(reactor->resets.io.fd, EPOLL_CTL_ADD, socket, &event) == 0;
 }
 
 void reactor_forget_reset(struct reactor *reactor, int socket)
 {
-    epoll_ctl(reactor->resets.fd, EPOLL_CTL_DEL, socket, NULL);
+    epoll_ctl(reactor->resets.io.fd, EPOLL_CTL_DEL, socket, NULL);
 }
 
 /* One event at a time: ready() may free other transports of the set, and closing a socket takes
  * its pending event out of the kernel's list, but not out of a list of ours. */
-static void on_reset(struct ev_loop *loop, ev_io *watcher, int events)
+static void on_reset(void *owner, int events)
 {
-    (void)loop;
+    const struct reactor *reactor = owner;
+
     (void)events;
     for (int i = 0; i < RESETS_PER_WAKE; i++) {
         struct epoll_event event;
 
-        if (epoll_wait(watcher->fd, &event, 1, 0) != 1)
+        if (epoll_wait(reactor->resets.io.fd, &event, 1, 0) != 1)
             return;
         if (event.events & EPOLLERR)
             transport_was_reset(event.data.ptr);
@@ -181,8 +183,8 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     list_start(&reactor->lasting);
     ev_timer_init(&reactor->aging, on_aging, 0, LASTING_SECONDS);
     reactor->aging.data = reactor;
-    ev_io_init(&reactor->resets, on_reset, set, EV_READ);
-    ev_io_start(loop, &reactor->resets);
+    watch_init(&reactor->resets, loop, set, on_reset, reactor, "resets");
+    watch_start(&reactor->resets, EV_READ);
     return reactor;
 }
 
@@ -194,8 +196,8 @@ void reactor_free(struct reactor *reactor)
     ev_timer_stop(reactor->loop, &reactor->feeding);
     ev_timer_stop(reactor->loop, &reactor->turning);
     ev_timer_stop(reactor->loop, &reactor->aging);
-    ev_io_stop(reactor->loop, &reactor->resets);
-    close(reactor->resets.fd);
+    watch_stop(&reactor->resets);
+    close(reactor->resets.io.fd);
     free(reactor);
 }
 

@@ -4,7 +4,7 @@
  *     resolver_lookup ──▶ channel ──▶ on_answer ──▶ (the loop) ──▶ on_wake ──▶ done
  *                          ▲   │         later or at once                 once
  *          sockets readable,│   │what it waits for
- *              time is up   └───┴── ev_io per socket, one ev_timer
+ *              time is up   └───┴── watch per socket, one ev_timer
  *
  * c-ares may call back before its own call returns, and cannot take back one question.  So its
  * callback only keeps the answer and wakes the lookup, whose owner hears of it from the loop; and
@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "flow/servers.h"
+#include "flow/watch.h"
 
 #define SYSTEM_RESOLV_CONF "/etc/resolv.conf"
 #define TRIES              2     /* of each server; c-ares gives the second twice the time */
@@ -43,7 +44,7 @@
 struct dns_socket {
     struct dns_socket *next;
     struct channel    *channel;
-    ev_io              io;
+    struct watch       watch;
 };
 
 /* c-ares with one set of servers, and what it waits for. */
@@ -134,7 +135,7 @@ static void channel_time_passed(struct channel *channel)
     size_t        count = 0;
 
     for (struct dns_socket *s = channel->sockets; s != NULL && count < SOCKETS_MOST; s = s->next)
-        sockets[count++] = s->io.fd;
+        sockets[count++] = s->watch.io.fd;
     for (size_t i = 0; i < count; i++)
         ares_process_fd(channel->ares, sockets[i], ARES_SOCKET_BAD);
     channel_turn(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
@@ -148,12 +149,12 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 }
 
 /* c-ares may close the socket in here, and the watcher is gone then. */
-static void on_socket_ready(struct ev_loop *loop, ev_io *io, int events)
+static void on_socket_ready(void *owner, int events)
 {
-    struct channel *channel = ((struct dns_socket *)io->data)->channel;
-    ares_socket_t fd = io->fd;
+    struct dns_socket *socket = owner;
+    struct channel    *channel = socket->channel;
+    ares_socket_t      fd = socket->watch.io.fd;
 
-    (void)loop;
     channel_turn(channel, events & EV_READ ? fd : ARES_SOCKET_BAD,
                  events & EV_WRITE ? fd : ARES_SOCKET_BAD);
 }
@@ -162,7 +163,7 @@ static struct dns_socket **find_socket(struct channel *channel, ares_socket_t fd
 {
     struct dns_socket **link = &channel->sockets;
 
-    while (*link != NULL && (*link)->io.fd != fd)
+    while (*link != NULL && (*link)->watch.io.fd != fd)
         link = &(*link)->next;
     return link;
 }
@@ -174,8 +175,8 @@ static struct dns_socket *add_socket(struct channel *channel, ares_socket_t fd)
     if (socket == NULL)
         return NULL;
     *socket = (struct dns_socket){ .next = channel->sockets, .channel = channel };
-    ev_io_init(&socket->io, on_socket_ready, fd, 0);
-    socket->io.data = socket;
+    watch_init(&socket->watch, channel->resolver->loop, fd, on_socket_ready, socket,
+               "a name server's socket");
     channel->sockets = socket;
     return socket;
 }
@@ -184,7 +185,7 @@ static void remove_socket(struct dns_socket **link)
 {
     struct dns_socket *socket = *link;
 
-    ev_io_stop(socket->channel->resolver->loop, &socket->io);
+    watch_stop(&socket->watch);
     *link = socket->next;
     free(socket);
 }
@@ -195,7 +196,6 @@ static void remove_socket(struct dns_socket **link)
 static void on_socket_change(void *arg, ares_socket_t fd, int readable, int writable)
 {
     struct channel *channel = arg;
-    struct ev_loop *loop = channel->resolver->loop;
     struct dns_socket **link = find_socket(channel, fd);
 
     if (!readable && !writable) {
@@ -206,9 +206,7 @@ static void on_socket_change(void *arg, ares_socket_t fd, int readable, int writ
     struct dns_socket *socket = *link != NULL ? *link : add_socket(channel, fd);
     if (socket == NULL)
         return;
-    ev_io_stop(loop, &socket->io);
-    ev_io_set(&socket->io, fd, (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0));
-    ev_io_start(loop, &socket->io);
+    watch_change(&socket->watch, fd, (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0));
 }
 
 /* The time of a first try, so that all tries of all servers end within --dns-timeout. */

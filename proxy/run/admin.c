@@ -25,6 +25,7 @@
 #include "base/stats.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "flow/watch.h"
 #include "run/answer.h"
 #include "run/control.h"
 #include "run/gate.h"
@@ -42,7 +43,7 @@ struct admin {
     struct admin_view view;
     char *configuration; /* in effect, as text */
     double started; /* CLOCK_MONOTONIC seconds */
-    ev_io ready;
+    struct watch ready;
     ev_timer timeout;
     ev_timer rest; /* meanwhile nobody looks whether the server is ready */
     struct visitors visitors;
@@ -354,7 +355,7 @@ static void serve(struct admin *admin)
     double wait =
         fmin(visitors_send_away_the_late(&admin->visitors, now) - now, servers_patience(admin));
     double rest = (processor_time() - before) * REST;
-    ev_io_stop(admin->loop, &admin->ready);
+    watch_stop(&admin->ready);
     start_timer(admin, &admin->rest, rest);
     ev_timer_stop(admin->loop, &admin->timeout);
     if (!isinf(wait))
@@ -365,15 +366,15 @@ static void on_rested(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct admin *admin = timer->data;
 
-    (void)events;
-    ev_io_start(loop, &admin->ready);
-}
-
-static void on_ready(struct ev_loop *loop, ev_io *io, int events)
-{
     (void)loop;
     (void)events;
-    serve(io->data);
+    watch_start(&admin->ready, EV_READ);
+}
+
+static void on_ready(void *owner, int events)
+{
+    (void)events;
+    serve(owner);
 }
 
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
@@ -436,9 +437,8 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
                          "descriptors may have run out");
         return NULL;
     }
-    ev_io_init(&admin->ready, on_ready, server_descriptor(admin->server), EV_READ);
-    admin->ready.data = admin;
-    ev_io_start(loop, &admin->ready);
+    watch_init(&admin->ready, loop, server_descriptor(admin->server), on_ready, admin, "admin");
+    watch_start(&admin->ready, EV_READ);
     ev_timer_init(&admin->timeout, on_timeout, 0., 0.);
     admin->timeout.data = admin;
     ev_timer_init(&admin->rest, on_rested, 0., 0.);
@@ -465,7 +465,7 @@ void admin_stop(struct admin *admin)
 {
     if (admin == NULL)
         return;
-    ev_io_stop(admin->loop, &admin->ready);
+    watch_stop(&admin->ready);
     ev_timer_stop(admin->loop, &admin->timeout);
     ev_timer_stop(admin->loop, &admin->rest);
     MHD_stop_daemon(admin->server);

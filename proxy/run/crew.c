@@ -28,6 +28,7 @@
 #include "base/page.h"
 #include "base/sources.h"
 #include "config/config.h"
+#include "flow/watch.h"
 #include "run/worker.h"
 
 #define QUICK_DEATH_SECONDS 2.0
@@ -52,7 +53,7 @@ struct place {
     pid_t        pid;      /* 0: no process */
     uint64_t     serial;   /* of that process */
     int          lifeline; /* the write end; -1: closed */
-    ev_io        answers;  /* its fd is -1 when the worker has said everything */
+    struct watch answers;  /* its fd is -1 when the worker has said everything */
     bool         is_ready;
     ev_timer     restart;
     double       started;
@@ -169,15 +170,14 @@ static bool start_worker(struct place *place)
     close(answers[1]);
     atomic_store(&place->slot->pid, place->pid);
     place->lifeline = lifeline[1];
-    ev_io_set(&place->answers, answers[0], EV_READ);
-    ev_io_start(crew->settings.loop, &place->answers);
+    watch_change(&place->answers, answers[0], EV_READ);
     return true;
 }
 
 static void forget_answers(struct place *place)
 {
-    ev_io_stop(place->crew->settings.loop, &place->answers);
-    close_and_forget(&place->answers.fd);
+    watch_stop(&place->answers);
+    close_and_forget(&place->answers.io.fd);
 }
 
 static void note_ready(struct crew *crew)
@@ -196,22 +196,21 @@ static void note_released(struct crew *crew)
     if (crew->is_released)
         return;
     for (size_t i = 0; i < crew->count; i++) {
-        if (crew->places[i].answers.fd >= 0)
+        if (crew->places[i].answers.io.fd >= 0)
             return;
     }
     crew->is_released = true;
     crew->settings.events.on_released(crew->settings.events.owner);
 }
 
-static void on_answer(struct ev_loop *loop, ev_io *watcher, int events)
+static void on_answer(void *owner, int events)
 {
-    struct place *place = watcher->data;
+    struct place *place = owner;
     struct crew  *crew = place->crew;
     char          byte;
 
-    (void)loop;
     (void)events;
-    if (read(watcher->fd, &byte, 1) == 1)
+    if (read(place->answers.io.fd, &byte, 1) == 1)
         place->is_ready = true;
     else
         forget_answers(place);
@@ -382,9 +381,9 @@ struct crew *crew_new(const struct crew_settings *settings)
         place->crew = crew;
         place->index = i;
         place->lifeline = -1;
-        ev_io_init(&place->answers, on_answer, -1, EV_READ);
+        watch_init(&place->answers, settings->loop, -1, on_answer, place, "a worker's answers");
         ev_timer_init(&place->restart, on_restart, 0, 0);
-        place->answers.data = place->restart.data = place;
+        place->restart.data = place;
     }
     return crew;
 }

@@ -25,6 +25,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/handshake.h"
+#include "flow/watch.h"
 #include "mirror/admission.h"
 #include "mirror/mirror.h"
 #include "mirror/session.h"
@@ -38,7 +39,7 @@ struct listener {
     struct listeners           *all;
     const struct listen_config *config;
     size_t                      place;
-    ev_io                       io; /* its fd is -1 once closed */
+    struct watch                watch; /* its fd is -1 once closed */
     bool                        is_left; /* nobody will take its queue after us */
     unsigned                    batch;  /* how many the latest wake-up was to accept */
     unsigned                    latest; /* the loop's iteration then */
@@ -97,14 +98,12 @@ static bool has_room(const struct listener *listener)
 /* What is watched follows from the roster, and from whether we may accept. */
 static void rearm(struct listener *listener)
 {
-    struct ev_loop *loop = listener->all->mirror->loop;
-
-    if (listener->io.fd < 0)
+    if (listener->watch.io.fd < 0)
         return;
     if (is_ours(listener) && has_room(listener) && !listener->all->is_paused)
-        ev_io_start(loop, &listener->io);
+        watch_start(&listener->watch, EV_READ);
     else
-        ev_io_stop(loop, &listener->io);
+        watch_stop(&listener->watch);
 }
 
 void listeners_watch(struct listeners *all)
@@ -239,7 +238,7 @@ static bool accept_one(struct listener *listener)
         pause_accepting(listener->all, LIMIT_RETRY);
         return false;
     }
-    int socket = accept4(listener->io.fd, (struct sockaddr *)&storage, &length,
+    int socket = accept4(listener->watch.io.fd, (struct sockaddr *)&storage, &length,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (socket < 0) {
         int error = errno;
@@ -254,11 +253,11 @@ static bool accept_one(struct listener *listener)
 
 static void close_listener(struct listener *listener)
 {
-    if (listener->io.fd < 0)
+    if (listener->watch.io.fd < 0)
         return;
-    ev_io_stop(listener->all->mirror->loop, &listener->io);
-    close(listener->io.fd);
-    listener->io.fd = -1;
+    watch_stop(&listener->watch);
+    close(listener->watch.io.fd);
+    listener->watch.io.fd = -1;
 }
 
 /* While draining: what waits is served, as far as the limit lets it in by and by; then nobody new
@@ -267,15 +266,15 @@ static void take_queue(struct listener *listener)
 {
     if (!listener->is_left)
         close_listener(listener);
-    for (int n = 0; n < ACCEPTS_PER_WAKE && listener->io.fd >= 0; n++) {
+    for (int n = 0; n < ACCEPTS_PER_WAKE && listener->watch.io.fd >= 0; n++) {
         if (accept_one(listener))
             continue;
         if (listener->all->is_paused || !has_room(listener))
             return;
         close_listener(listener);
     }
-    if (listener->io.fd >= 0) /* the rest in later turns */
-        ev_io_start(listener->all->mirror->loop, &listener->io);
+    if (listener->watch.io.fd >= 0) /* the rest in later turns */
+        watch_start(&listener->watch, EV_READ);
 }
 
 /* To ask for one more and hear that there is none costs as much as half a connection; the loop asks
@@ -287,17 +286,18 @@ static unsigned next_batch(const struct listener *listener, unsigned iteration)
     return listener->batch < ACCEPTS_PER_WAKE ? listener->batch * 2 : ACCEPTS_PER_WAKE;
 }
 
-static void on_connection(struct ev_loop *loop, ev_io *watcher, int events)
+static void on_connection(void *owner, int events)
 {
-    struct listener *listener = watcher->data;
+    struct listener *listener = owner;
+    unsigned         iteration = ev_iteration(listener->all->mirror->loop);
 
     (void)events;
     if (listener->all->is_draining) {
         take_queue(listener);
         return;
     }
-    listener->batch = next_batch(listener, ev_iteration(loop));
-    listener->latest = ev_iteration(loop);
+    listener->batch = next_batch(listener, iteration);
+    listener->latest = iteration;
     for (unsigned i = 0; i < listener->batch; i++) {
         if (accept_one(listener))
             continue;
@@ -323,8 +323,8 @@ struct listeners *listeners_new(const struct listeners_settings *settings)
         listener->all = all;
         listener->config = &config->listens[i % config->listen_count];
         listener->place = i / config->listen_count;
-        ev_io_init(&listener->io, on_connection, settings->sockets[i], EV_READ);
-        listener->io.data = listener;
+        watch_init(&listener->watch, all->mirror->loop, settings->sockets[i], on_connection,
+                   listener, listener->config->name);
     }
     return all;
 }
@@ -344,7 +344,7 @@ void listeners_have_room(void *owner)
 bool listeners_are_closed(const struct listeners *all)
 {
     for (size_t i = 0; i < all->count; i++) {
-        if (all->listeners[i].io.fd >= 0)
+        if (all->listeners[i].watch.io.fd >= 0)
             return false;
     }
     return true;

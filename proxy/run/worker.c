@@ -30,6 +30,7 @@
 #include "flow/names.h"
 #include "flow/pipes.h"
 #include "flow/reactor.h"
+#include "flow/watch.h"
 #include "mirror/mirror.h"
 #include "mirror/sessions.h"
 #include "run/limits.h"
@@ -47,8 +48,8 @@ struct worker {
     struct mirror              mirror;
     struct names              *names;
     struct listeners          *listeners;
-    ev_io                      gate;
-    ev_io                      lifeline;
+    struct watch               gate;
+    struct watch               lifeline;
     double                     deadline; /* of our own; 0: none */
     bool                       is_serving;
     bool                       has_answered; /* that it takes no client any more */
@@ -196,19 +197,19 @@ static void set_own_deadline(struct worker *w)
 
 static void close_gate(struct worker *w)
 {
-    ev_io_stop(w->mirror.loop, &w->gate);
-    if (w->gate.fd >= 0)
-        close(w->gate.fd);
-    w->gate.fd = -1;
+    watch_stop(&w->gate);
+    if (w->gate.io.fd >= 0)
+        close(w->gate.io.fd);
+    w->gate.io.fd = -1;
 }
 
-static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
+static void on_lifeline(void *owner, int events)
 {
-    struct worker *w = watcher->data;
+    struct worker *w = owner;
 
     (void)events;
-    ev_io_stop(loop, watcher);
-    close(watcher->fd);
+    watch_stop(&w->lifeline);
+    close(w->lifeline.io.fd);
     close_gate(w);
     atomic_store(&w->start->slot->state, WORKER_DRAINING);
     switch ((enum order)atomic_load(&w->start->roster->order)) {
@@ -229,7 +230,7 @@ static void on_lifeline(struct ev_loop *loop, ev_io *watcher, int events)
     answer_when_closed(w);
     ev_timer_init(&w->drain, on_drain_poll, 0, DRAIN_POLL_SECONDS);
     w->drain.data = w;
-    ev_timer_start(loop, &w->drain);
+    ev_timer_start(w->mirror.loop, &w->drain);
 }
 
 /* --- serving ----------------------------------------------------------------------------- */
@@ -240,11 +241,10 @@ static void serve(struct worker *w)
     listeners_watch(w->listeners);
 }
 
-static void on_gate(struct ev_loop *loop, ev_io *watcher, int events)
+static void on_gate(void *owner, int events)
 {
-    struct worker *w = watcher->data;
+    struct worker *w = owner;
 
-    (void)loop;
     (void)events;
     close_gate(w);
     if (atomic_load(&w->start->roster->order) == ORDER_SERVE)
@@ -396,17 +396,17 @@ static void start_watching(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
-    ev_io_init(&w->gate, on_gate, w->start->gate, EV_READ);
-    ev_io_init(&w->lifeline, on_lifeline, w->start->lifeline, EV_READ);
+    watch_init(&w->gate, loop, w->start->gate, on_gate, w, "gate");
+    watch_init(&w->lifeline, loop, w->start->lifeline, on_lifeline, w, "lifeline");
     ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
     ev_timer_init(&w->again, on_again, 0, 0);
     ev_prepare_init(&w->turn_end, on_turn_end);
-    w->gate.data = w->lifeline.data = w->tick.data = w->turn_end.data = w;
+    w->tick.data = w->turn_end.data = w;
     if (w->start->gate >= 0)
-        ev_io_start(loop, &w->gate);
+        watch_start(&w->gate, EV_READ);
     else
         serve(w);
-    ev_io_start(loop, &w->lifeline);
+    watch_start(&w->lifeline, EV_READ);
     ev_timer_start(loop, &w->tick);
     ev_prepare_start(loop, &w->turn_end);
     stalls_watch(&w->stalls, loop, w->name, TICK_SECONDS,

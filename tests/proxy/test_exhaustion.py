@@ -415,6 +415,61 @@ def test_R07_a_client_that_cannot_be_watched_before_it_says_a_word_is_reset(dopp
     assert mirror.session(0)["reason"] == "no_memory"
 
 
+def assert_all_is_heard(mirror):
+    """By the loops of all processes: clients, questions, signals, new workers, the end of old ones."""
+    def is_ready():
+        try:
+            return mirror.get("/readyz")[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False    # of a connection that could not be watched, its client hears
+    eventually(is_ready, "the admin endpoint answers")
+    eventually(lambda: answered_or_reset(mirror, pattern(64 * KIB)), "a client is served")
+    mirror.reload()
+    eventually(lambda: len(mirror.workers()) == 1, "the former worker hears that it is to finish")
+    eventually(lambda: answered_or_reset(mirror, pattern(64 * KIB)), "a client is served")
+    eventually(is_ready, "the admin endpoint answers")
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("since", ["the start", "then"])
+def test_R07_what_cannot_be_watched_is_watched_soon(doppel, server, faults, since):
+    """Listening sockets, pipes between processes, the admin endpoint: each in turn, in each process."""
+    who = "" if since == "the start" else ":who=all"
+    fault = faults(f"epoll_ctl:errno=ENOMEM:n=told:fd=any{who}", on=False)
+    heard = 0
+
+    for call in range(1, 100):
+        struck = fault.struck()
+        if since == "the start":
+            fault.strike_call(call)
+        mirror = doppel(server(echo), env=fault.env)
+        mirror.expect(identity="none", access_log=False)
+        if since == "then":
+            fault.strike_call(call)
+        assert_all_is_heard(mirror)
+        fault.off()
+        assert mirror.stop() == 0
+        heard += len(mirror.log(" not_watched "))
+        if fault.struck() == struck:
+            break
+
+    assert call > 5 and heard > 2
+
+
+@pytest.mark.release
+def test_R07_a_listener_that_cannot_be_watched_is_tried_again_and_says_so(doppel, server, faults):
+    fault = faults("epoll_ctl:errno=ENOSPC")
+    mirror = doppel(server(echo), "--max-sessions", "100", env=fault.env)
+    client = mirror.connect()
+    client.send(b"patience")
+
+    mirror.wait_log(" not_watched what=127.0.0.1:0 ", level="error")
+    mirror.assert_not_spinning(1)
+    fault.off()
+
+    assert client.recv_exact(8) == b"patience"
+
+
 @pytest.mark.release
 def test_R08_a_client_that_finds_no_memory_is_reset(doppel, server, faults):
     """Never a FIN, which would look like a complete and empty answer (D3)."""

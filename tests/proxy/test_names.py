@@ -708,6 +708,23 @@ def test_N19_R06_without_a_descriptor_the_name_is_asked_for_later(dns, resolver,
     eventually(lambda: is_served(mirror), "the name is found")
 
 
+@pytest.mark.release
+def test_R07_an_answer_is_heard_though_its_socket_could_not_be_watched(dns, resolver, doppel, server, faults):
+    """Before c-ares loses patience, which it does after a third of the time for all tries."""
+    dns.table["primary.test"] = Name(a=["127.0.0.1"])
+    primary = server(echo)
+    fault = faults("epoll_ctl:errno=ENOMEM:n=told", on=False)
+    mirror = doppel(f"primary.test:{primary.port}", *resolver, "--dns-timeout", "1m", "--dns-family", "ipv4",
+                    env=fault.env)
+    serves(mirror, primary)
+
+    fault.strike_call(1)    # the client is read without a wait
+    assert ask(mirror) == primary.address
+
+    assert fault.struck() == 1
+    mirror.wait_log(" not_watched what=\"a name server's socket\" ", level="error")
+
+
 @pytest.mark.parametrize("share", [.02, .2])
 def test_R08_a_lookup_without_memory_costs_only_its_sessions(dns, resolver, doppel, server, faults,
                                                              seed, share):

@@ -320,6 +320,16 @@ static const struct rule *strike(const char *call, int fd)
     return strike_option(call, fd, 0);
 }
 
+/* Of epoll_ctl, which "*" does not name. */
+static const struct rule *strike_watch(int fd)
+{
+    for (int i = 0; i < rule_count; i++) {
+        if (names(&rules[i], "epoll_ctl") && fits(&rules[i], fd))
+            return strike("epoll_ctl", NOT_ON_FILES);
+    }
+    return NULL;
+}
+
 static bool fails(const struct rule *rule)
 {
     if (rule == NULL || rule->error == 0)
@@ -591,10 +601,8 @@ ssize_t tee(int from, int to, size_t size, unsigned flags)
 int epoll_ctl(int set, int what, int fd, struct epoll_event *event)
 {
     REAL(int, "epoll_ctl", int, int, int, struct epoll_event *);
-    struct stat kind;
-    const bool counts = what != EPOLL_CTL_DEL && fstat(fd, &kind) == 0 && S_ISSOCK(kind.st_mode);
 
-    return counts && fails(strike("epoll_ctl", NOT_ON_FILES)) ? -1 : real(set, what, fd, event);
+    return what != EPOLL_CTL_DEL && fails(strike_watch(fd)) ? -1 : real(set, what, fd, event);
 }
 
 /* --- processes and pipes --- */
