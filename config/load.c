@@ -104,19 +104,30 @@ static bool has_late_comment(const char *line)
     return false;
 }
 
+/* As YAML writes it. */
+static bool refuse_colon(struct file *file, const char *line, const char *colon)
+{
+    struct fault why;
+    size_t key = strcspn(line, BLANKS ":");
+    const char *value = colon + 1 + strspn(colon + 1, BLANKS);
+
+    fault_set(&why, QUOTED " has a colon behind its key; write %.*s = %.120s", line, (int)key, line,
+              value);
+    return refuse(file, &why);
+}
+
 static bool check_setting(struct file *file, const char *line)
 {
     const char *sign = strpbrk(line, "=:");
 
-    if (sign == NULL || *sign == ':')
+    if (sign != NULL && *sign == ':')
+        return refuse_colon(file, line, sign);
+    if (sign == NULL)
         return refuse_line(file, line, "has no key; write KEY = VALUE");
     if (sign == line)
         return refuse_line(file, line, "has no key in front of its =; write KEY = VALUE");
     if (has_late_comment(line))
         return refuse_line(file, line, "has a comment behind its value; give it a line of its own");
-    sign += 1 + strspn(sign + 1, BLANKS);
-    if (*sign == '"' || *sign == '\'')
-        return refuse_line(file, line, "has quotes around its value; leave them out");
     return true;
 }
 
@@ -137,6 +148,17 @@ static char *section_name(char *line)
     return name;
 }
 
+static bool refuse_section(struct file *file, const char *line)
+{
+    bool is_shadow =
+        strncmp(line, "[shadow ", strlen("[shadow ")) == 0 && strchr(line, ']') != NULL;
+
+    return refuse_line(file, line,
+                       is_shadow
+                           ? "has a blank in its name; write one word, as in [shadow my-canary]"
+                           : "is no section we know; write [shadow NAME]");
+}
+
 /* Everything that follows belongs to that shadow. */
 static bool note_section(struct file *file, const char *line)
 {
@@ -153,7 +175,7 @@ static bool note_section(struct file *file, const char *line)
         head->heads = true;
     }
     free(copy);
-    return name != NULL || refuse_line(file, line, "is no section we know; write [shadow NAME]");
+    return name != NULL || refuse_section(file, line);
 }
 
 static bool check_line(struct file *file, const char *line)
@@ -278,10 +300,9 @@ static bool read_file(struct settings *settings, const struct setting *said, str
         return fault_set(fault, "%s: %s", said->place, why.text);
     char *name = xstrdup(said->text); /* what was said moves when more is added */
     settings_note_file(settings, name);
-    const char *mark = "\xef\xbb\xbf"; /* some editors begin a file with it */
     struct file file = {
         .name = name,
-        .next = text + (strncmp(text, mark, strlen(mark)) == 0 ? strlen(mark) : 0),
+        .next = text,
         .settings = settings,
         .fault = fault,
     };
@@ -331,7 +352,10 @@ static bool gather_file(struct settings *settings, struct fault *fault)
 {
     const struct setting *said = settings_last(settings, "config");
 
-    return said == NULL || said->text[0] == '\0' || read_file(settings, said, fault);
+    if (!settings_are_unquoted(settings, fault))
+        return false;
+    return said == NULL || said->text[0] == '\0' ||
+           (read_file(settings, said, fault) && settings_are_unquoted(settings, fault));
 }
 
 struct config *config_load(const struct command *command, enum config_action *action,

@@ -44,12 +44,15 @@ struct command {
  * The caller owns the result: config_free(). */
 struct config *config_load(const struct command *, enum config_action *, struct config_warnings *,
                            struct fault *);
-void           config_warnings_free(struct config_warnings *);
+/* Says each in the log. */
+void config_warnings_log(const struct config_warnings *);
+void config_warnings_free(struct config_warnings *);
 
 /* The whole configuration in the file's own format; loading it again gives the same configuration. */
 void config_print(const struct config *, FILE *);
-/* Listeners, primaries and shadows by name, and every other setting that is not its default, as
- * members of a line.  Secrets are not settings: those are the names of their files. */
+/* Listeners and primaries by name, every other setting that is not its default, and the list of
+ * shadows with theirs, as members of a line; shadows_omitted says how many did not fit.  Secrets are
+ * not settings: those are the names of their files. */
 void config_describe(const struct config *, struct line *);
 void config_print_help(FILE *);
 void config_print_table(FILE *);  /* Markdown rows: flag, environment variable, default, help */

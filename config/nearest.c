@@ -10,6 +10,22 @@
 
 #define LONGEST_NAME 40 /* nothing longer is like a name of ours */
 
+/* What other proxies call it. */
+static const struct {
+    const char *theirs;
+    const char *ours;
+} elsewhere[] = {
+    { "upstream", "primary" },     { "backend", "primary" },
+    { "server", "primary" },       { "target", "primary" },
+    { "destination", "primary" },  { "proxy-pass", "primary" },
+    { "forward", "primary" },      { "bind", "listen" },
+    { "port", "listen" },          { "copy", "shadow" },
+    { "tee", "shadow" },           { "threads", "workers" },
+    { "processes", "workers" },    { "maxconn", "max-sessions" },
+    { "timeout", "idle-timeout" }, { "max-connections", "max-sessions" },
+    { "nameserver", "resolver" },  { "metrics", "admin" },
+};
+
 /* Edits that turn one name into the other: insert, delete, replace (Levenshtein, one row). */
 static size_t distance(const char *from, const char *to)
 {
@@ -67,15 +83,23 @@ static bool is_shorthand_of_one_there(const struct option *option, enum option_p
            option_find(place, option->says) != NULL;
 }
 
+static const char *name_from_elsewhere(enum option_place place, const char *name)
+{
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
+        if (strcmp(elsewhere[i].theirs, name) == 0 && option_find(place, elsewhere[i].ours) != NULL)
+            return elsewhere[i].ours;
+    return NULL;
+}
+
 const char *option_nearest(enum option_place place, const char *name)
 {
     const struct option *option;
-    const char *nearest = NULL;
+    const char *nearest = name_from_elsewhere(place, name);
     size_t length = strlen(name);
     size_t best = length / 3 + 2; /* further away, a guess would be noise */
 
-    if (length == 0 || length > LONGEST_NAME)
-        return NULL;
+    if (nearest != NULL || length == 0 || length > LONGEST_NAME)
+        return nearest;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (is_shorthand_of_one_there(option, place, name))
             return option->says;

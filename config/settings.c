@@ -15,13 +15,16 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "config/lists.h"
 #include "config/options.h"
+#include "config/service_links.h"
 
 #define MOST_FILE_BYTES (1024 * 1024)
 #define PREFIX          "DOPPEL_"
 #define PREFIX_LENGTH   (sizeof PREFIX - 1)
 #define NAME_ROOM       64 /* longer names are unknown */
+#define BYTE_ORDER_MARK "\xef\xbb\xbf" /* some editors begin a file with it */
 #define QUOTED          "\"%.120s\""
 
 /* ---- the collection */
@@ -82,6 +85,18 @@ const struct setting *settings_last(const struct settings *settings, const char 
     return found;
 }
 
+bool settings_are_unquoted(const struct settings *settings, struct fault *fault)
+{
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct setting *setting = &settings->items[i];
+        if (setting->text[0] == '"' || setting->text[0] == '\'')
+            return fault_set(fault,
+                             "%.300s: " QUOTED " has quotes around its value; leave them out",
+                             setting->place, setting->text);
+    }
+    return true;
+}
+
 void settings_free(struct settings *settings)
 {
     for (size_t i = 0; i < settings->count; i++) {
@@ -105,6 +120,12 @@ void settings_warn(struct config_warnings *warnings, const char *format, ...)
     fault_set(&sentence, "%s", raw);
     warnings->texts = xwidened(warnings->texts, warnings->count, sizeof warnings->texts[0]);
     warnings->texts[warnings->count++] = xstrdup(sentence.text);
+}
+
+void config_warnings_log(const struct config_warnings *warnings)
+{
+    for (size_t i = 0; i < warnings->count; i++)
+        log_warning("supervisor", "configuration", "warning=%s", warnings->texts[i]);
 }
 
 void config_warnings_free(struct config_warnings *warnings)
@@ -142,6 +163,8 @@ char *settings_read_file(const char *path, struct fault *fault)
         fine = fault_set(fault, QUOTED " has more than 1 MiB; that is no file of ours", path);
     if (fine && memchr(text, '\0', length) != NULL)
         fine = fault_set(fault, QUOTED " holds zero bytes; write plain text", path);
+    if (fine && strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
+        memmove(text, text + strlen(BYTE_ORDER_MARK), length - strlen(BYTE_ORDER_MARK) + 1);
     if (fine)
         return text;
     free(text);
@@ -253,9 +276,24 @@ static bool read_long(struct flags *flags, const char *argument)
     return true;
 }
 
+/* -listen, as Go's programs and Java's write it.  No value behind a letter is spelled like this. */
+static bool is_long(const char *letters)
+{
+    char name[NAME_ROOM];
+    size_t length = strcspn(letters, "=");
+
+    if (length < 2 || length >= sizeof name)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)length, letters);
+    return option_find(PLACE_FLAG, name) != NULL;
+}
+
 /* -v, -vv, -l8080, -l 8080 */
 static bool read_cluster(struct flags *flags, const char *letters)
 {
+    if (is_long(letters))
+        return fault_set(flags->fault, "-%.*s: a long flag has two dashes; write --%.*s",
+                         (int)strcspn(letters, "="), letters, (int)strcspn(letters, "="), letters);
     for (; *letters != '\0' && !is_over(flags); letters++) {
         const char place[] = { '-', *letters, '\0' };
         const char name[] = { *letters, '\0' };
@@ -342,14 +380,12 @@ bool settings_have_variable(char *const environment[], const char *variable)
     return false;
 }
 
-/* The last line end is the editor's, not the value's. */
-static void cut_line_end(char *text)
+/* Line ends at the end are the editor's, not the value's. */
+static void cut_line_ends(char *text)
 {
     size_t length = strlen(text);
 
-    if (length > 0 && text[length - 1] == '\n')
-        text[--length] = '\0';
-    if (length > 0 && text[length - 1] == '\r')
+    while (length > 0 && strchr("\r\n", text[length - 1]) != NULL)
         text[--length] = '\0';
 }
 
@@ -359,13 +395,16 @@ static bool read_from_file(const struct variables *all, const struct option *opt
     char plain[NAME_ROOM + PREFIX_LENGTH];
     struct fault why;
 
+    if (path[0] == '"' || path[0] == '\'')
+        return fault_set(all->fault, "%s: " QUOTED " has quotes around its value; leave them out",
+                         place, path);
     print_variable(option->name, plain);
     if (settings_have_variable(all->environment, plain))
         return fault_set(all->fault, "%s and %s are both set; keep one", plain, place);
     char *text = settings_read_file(path, &why);
     if (text == NULL)
         return fault_set(all->fault, "%s: %s", place, why.text);
-    cut_line_end(text);
+    cut_line_ends(text);
     settings_note_file(all->settings, path);
     settings_add(all->settings, option, SOURCE_ENVIRONMENT, text, place);
     free(text);
@@ -421,7 +460,8 @@ static bool read_variable(const struct variables *all, const char *place, const 
         return read_from_file(all, option, place, value);
     if (option_is_withheld(PLACE_VARIABLE, name) || option_is_withheld(PLACE_VARIABLE, whole))
         return fault_set(all->fault, "%s is not in this version", place);
-    warn_of_variable(all, place, whole);
+    if (!service_links_set(place, value))
+        warn_of_variable(all, place, whole);
     return true;
 }
 

@@ -50,7 +50,10 @@ void settings_note_file(struct settings *, const char *path);
 void settings_extend(struct settings *, const char *text);
 /* The last one of this name, from the source that wins; NULL: it was not said. */
 const struct setting *settings_last(const struct settings *, const char *name);
-void                  settings_free(struct settings *);
+/* Values take no quotes, which env-files and YAML may leave around them.  False: the fault names the
+ * place. */
+bool settings_are_unquoted(const struct settings *, struct fault *);
+void settings_free(struct settings *);
 
 /* Reads flags.  An action other than CONFIG_RUN and CONFIG_CHECK ends the
  * reading. */
@@ -61,7 +64,7 @@ bool settings_have_variable(char *const environment[], const char *name);
 bool settings_read_environment(struct settings *, char *const environment[],
                                struct config_warnings *, struct fault *);
 
-/* A whole file as text, without zero bytes; the caller frees it.  NULL: the fault. */
+/* A whole file as text, without zero bytes and without a byte order mark; the caller frees it.  NULL: the fault. */
 char *settings_read_file(const char *path, struct fault *);
 /* The sentence for a name that is not known in this place, with the nearest one that is.  what is
  * the kind of name: "flag", "key". */

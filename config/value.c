@@ -105,6 +105,19 @@ static const char *word_at(const char *words, unsigned place, size_t *length)
     }
 }
 
+/* "warn" for "warning". */
+static bool refuse_choice(const struct option *option, const char *text, struct fault *fault)
+{
+    const char *word;
+    size_t length;
+
+    for (unsigned i = 0; (word = word_at(option->choices, i, &length)) != NULL; i++)
+        if (text[0] != '\0' && strncasecmp(word, text, strlen(text)) == 0)
+            return fault_set(fault, QUOTED " is unknown here; did you mean \"%.*s\"?", text,
+                             (int)length, word);
+    return fault_set(fault, QUOTED " is unknown here; write one of: %s", text, option->choices);
+}
+
 static bool set_choice(const struct option *option, void *field, const char *text,
                        struct fault *fault)
 {
@@ -117,7 +130,7 @@ static bool set_choice(const struct option *option, void *field, const char *tex
             return true;
         }
     }
-    return fault_set(fault, QUOTED " is unknown here; write one of: %s", text, option->choices);
+    return refuse_choice(option, text, fault);
 }
 
 static void print_choice(const struct option *option, const void *field, FILE *to)

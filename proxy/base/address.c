@@ -360,6 +360,8 @@ static bool parse_host_and_port(struct endpoint *endpoint, char *text, enum endp
 
     if (colon == NULL && use == ENDPOINT_LISTEN && is_digit(text[0]) && strchr(text, '.') == NULL)
         return parse_port(&endpoint->port, text, use, fault);
+    if (colon == NULL && strspn(text, "0123456789") == strlen(text))
+        return fault_set(fault, QUOTED " has no host; write localhost:%.120s", text, text);
     if (colon == NULL)
         return fault_set(fault, QUOTED " has no port; write %s", text, how_to_write(use));
     if (strchr(text, ':') != colon)

@@ -72,6 +72,23 @@ def test_an_example_is_accepted(line):
     assert_accepted(*shlex.split(line)[1:])
 
 
+def command_lines(path):
+    """Whatever a reader may copy into a shell: of the blocks, of the text, of the manual page."""
+    text = path.read_text().replace("\\\n", " ").replace("\\-", "-")
+    lines = re.findall(r"^(?:sudo )?doppel -.*$", text, re.MULTILINE)
+    lines += re.findall(r"`((?:doppel )?-\w [^`]+)`", text)
+    return [line for line in lines if "?" in line]
+
+
+def test_a_shell_takes_the_command_lines_of_the_documents_as_they_are():
+    """An & would start doppel in the background, without what follows."""
+    lines = [line for path in [*documents(), MANUAL] for line in command_lines(path)]
+    assert len(lines) >= 9
+    for line in lines:
+        words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
+        assert not {"&", ";", "|"} & set(words), line
+
+
 def test_the_example_of_a_file_is_accepted(tmp_path):
     examples = blocks(README, "ini")
     assert examples

@@ -72,7 +72,7 @@ struct refused {
 static const struct refused refused[] = {
     { "", ENDPOINT_LISTEN, "an address is missing" },
     { "", ENDPOINT_CONNECT, "an address is missing" },
-    { "8081", ENDPOINT_CONNECT, "has no port" },
+    { "8081", ENDPOINT_CONNECT, "has no host" },
     { "localhost", ENDPOINT_LISTEN, "has no port; write PORT, HOST:PORT or unix:/path" },
     { "localhost:", ENDPOINT_LISTEN, "the port is missing; write PORT, HOST:PORT" },
     { ":8081", ENDPOINT_CONNECT, "the host is missing" },
