@@ -112,36 +112,33 @@ void config_print(const struct config *config, FILE *to)
 
 static void describe_addresses(const struct config *config, struct line *line)
 {
-    char *texts[3] = { NULL };
+    char *texts[2] = { NULL };
     size_t size;
     FILE *listens = open_memstream(&texts[0], &size);
     FILE *primaries = open_memstream(&texts[1], &size);
-    FILE *shadows = open_memstream(&texts[2], &size);
 
-    if (listens == NULL || primaries == NULL || shadows == NULL)
+    if (listens == NULL || primaries == NULL)
         die(1, "no memory to print the configuration");
     for (size_t i = 0; i < config->listen_count; i++)
         fprintf(listens, "%s%s", i > 0 ? "," : "", config->listens[i].name);
     for (size_t i = 0; i < config->primary_count; i++)
         fprintf(primaries, "%s%s", i > 0 ? "," : "", config->primaries[i].name);
-    for (size_t i = 0; i < config->shadow_count; i++)
-        fprintf(shadows, "%s%s", i > 0 ? "," : "", config->shadows[i].name);
     fclose(listens);
     fclose(primaries);
-    fclose(shadows);
     line_text(line, "listen", texts[0]);
     line_text(line, "primary", texts[1]);
-    line_text(line, "shadows", texts[2][0] != '\0' ? texts[2] : NULL);
-    for (size_t i = 0; i < 3; i++)
-        free(texts[i]);
+    free(texts[0]);
+    free(texts[1]);
 }
 
 /* idle-timeout is idle_timeout, as members of lines are spelled. */
-static void describe_setting(const struct option *option, const struct config *config,
+static void describe_setting(const struct option *option, const char *name, const void *base,
                              struct line *line)
 {
-    char *text = value_text(option, config);
-    char *key = xstrdup(option->name);
+    if (value_is_initial(option, base))
+        return;
+    char *text = value_text(option, base);
+    char *key = xstrdup(name);
 
     for (char *dash = strchr(key, '-'); dash != NULL; dash = strchr(dash, '-'))
         *dash = '_';
@@ -150,16 +147,43 @@ static void describe_setting(const struct option *option, const struct config *c
     free(text);
 }
 
+static void describe_shadow(const struct shadow_config *shadow, struct line *line)
+{
+    const struct option *option;
+
+    line_item(line);
+    line_text(line, "name", shadow->name);
+    line_text(line, "address", shadow->target.name);
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_SHADOW)
+            describe_setting(option, option->key, shadow, line);
+        else if (option->scope == SCOPE_TARGET)
+            describe_setting(option, option->key, &shadow->target, line);
+}
+
+static void describe_shadows(const struct config *config, struct line *line)
+{
+    uint64_t omitted = 0;
+
+    line_list(line, "shadows");
+    for (size_t i = 0; i < config->shadow_count; i++) {
+        describe_shadow(&config->shadows[i], line);
+        omitted += !line_item_fits(line);
+    }
+    line_list_end(line);
+    if (omitted > 0)
+        line_number(line, "shadows_omitted", omitted);
+}
+
 void config_describe(const struct config *config, struct line *line)
 {
     const struct option *option;
 
     describe_addresses(config, line);
-    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
-        if (option->scope == SCOPE_GLOBAL && !option_is_addresses(option) &&
-            !value_is_initial(option, config))
-            describe_setting(option, config, line);
-    }
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (option->scope == SCOPE_GLOBAL && !option_is_addresses(option))
+            describe_setting(option, option->name, config, line);
+    describe_shadows(config, line);
 }
 
 /* ---- help */

@@ -58,16 +58,19 @@ static int ask(struct config *config)
     return ready ? EXIT_CLEAN : EXIT_NOT_READY;
 }
 
-/* Checks or runs; takes the configuration. */
-static int use(struct config *config, const struct command *command, enum config_action action)
+/* Checks or runs; takes the configuration.  Who runs has the warnings in the log. */
+static int use(struct config *config, const struct command *command, enum config_action action,
+               const struct config_warnings *warnings)
 {
     struct fault fault = { { 0 } };
     int          status = EXIT_CLEAN;
 
+    if (action != CONFIG_RUN)
+        print_warnings(warnings);
     if (!loops_check(config, &fault) || !supervisor_check(config, &fault))
         status = refuse(&fault);
     else if (action == CONFIG_RUN)
-        return supervisor_run(config, command);
+        return supervisor_run(config, command, warnings);
     else
         config_print(config, stdout);
     config_free(config);
@@ -104,12 +107,16 @@ int main(int argc, char *argv[])
     struct fault           fault = { { 0 } };
     struct command         command = { argc, argv, environ };
     struct config         *config;
+    int                    status;
 
     occupy_standard_streams();
     config = config_load(&command, &action, &warnings, &fault);
-    print_warnings(&warnings);
+    if (config != NULL) {
+        status = action == CONFIG_HEALTH ? ask(config) : use(config, &command, action, &warnings);
+    } else {
+        print_warnings(&warnings);
+        status = say(action, &fault);
+    }
     config_warnings_free(&warnings);
-    if (config == NULL)
-        return say(action, &fault);
-    return action == CONFIG_HEALTH ? ask(config) : use(config, &command, action);
+    return status;
 }

@@ -80,12 +80,6 @@ static void keep_settings(struct config *fresh, const struct config *current)
 
 /* --- reading ----------------------------------------------------------------------------- */
 
-static void log_warnings(const struct config_warnings *warnings)
-{
-    for (size_t i = 0; i < warnings->count; i++)
-        log_warning("supervisor", "configuration", "warning=%s", warnings->texts[i]);
-}
-
 struct config *reload_config(const struct command *command, const struct config *current,
                              struct fault *fault)
 {
@@ -93,7 +87,7 @@ struct config *reload_config(const struct command *command, const struct config 
     struct config_warnings warnings = { 0 };
     struct config *fresh = config_load(command, &action, &warnings, fault);
 
-    log_warnings(&warnings);
+    config_warnings_log(&warnings);
     config_warnings_free(&warnings);
     if (fresh == NULL)
         return NULL;

@@ -392,12 +392,14 @@ static bool drop_privileges(const struct config *config, struct fault *fault)
     return true;
 }
 
-static bool supervisor_start(struct supervisor *sup, struct fault *fault)
+static bool supervisor_start(struct supervisor *sup, const struct config_warnings *warnings,
+                             struct fault *fault)
 {
     if (!start_admin(sup, fault) || !inherit_all_found(fault) || !write_pid_file(sup, fault) ||
         !drop_privileges(config_of(sup), fault))
         return false;
     log_start(sup);
+    config_warnings_log(warnings);
     watch_signals(sup);
     return succession_start(sup->succession, fault);
 }
@@ -431,12 +433,14 @@ bool supervisor_check(const struct config *config, struct fault *fault)
            privileges_find(config, fault);
 }
 
-int supervisor_run(struct config *config, const struct command *command)
+int supervisor_run(struct config *config, const struct command *command,
+                   const struct config_warnings *warnings)
 {
     struct supervisor *sup = xcalloc(1, sizeof *sup);
     struct fault       fault = { { 0 } };
 
-    if (make_what_is_shared(sup, config, command, &fault) && supervisor_start(sup, &fault)) {
+    if (make_what_is_shared(sup, config, command, &fault) &&
+        supervisor_start(sup, warnings, &fault)) {
         ev_run(sup->loop, 0);
         say_totals(sup);
     } else {

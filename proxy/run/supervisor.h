@@ -8,6 +8,7 @@
 
 struct command;
 struct config;
+struct config_warnings;
 struct fault;
 
 /* Certificates, keys, authorities and the token that running would use can be used.  False: the
@@ -15,8 +16,8 @@ struct fault;
 bool supervisor_check(const struct config *, struct fault *);
 
 /* Binds, starts the workers and serves until it is told to stop; takes the configuration.  The command
- * is what a reload reads again.  Answers the exit status: 0 after a drain in good order, 1 when it
+ * is what a reload reads again; the warnings of reading it are logged.  Answers the exit status: 0 after a drain in good order, 1 when it
  * could not run (the reason is on stderr) or was hurried. */
-int supervisor_run(struct config *, const struct command *);
+int supervisor_run(struct config *, const struct command *, const struct config_warnings *);
 
 #endif

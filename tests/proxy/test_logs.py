@@ -501,18 +501,30 @@ def test_one_line_at_the_start_says_what_is_not_the_default_and_no_secret(doppel
     copy = server(sink)
     mirror = doppel(server(echo), "--idle-timeout", "90s", "--allow", "127.0.0.0/8,10.0.0.0/8",
                     "--tls-key-passphrase-file", str(secret), "--tls-cert",
-                    str(authority.certificate("localhost")), shadows=[shadow(copy, "canary"), copy])
+                    str(authority.certificate("localhost")),
+                    shadows=[shadow(copy, "canary", sample=10, overflow="block"), copy])
 
     said, = mirror.wait_log(" in_effect ", level="info")
 
-    assert {key: said.fields[key] for key in ("listen", "primary", "shadows", "workers", "idle_timeout",
-                                              "allow", "tls_key_passphrase_file")} == {
-        "listen": "127.0.0.1:0", "primary": mirror.primaries[0].address, "shadows": "canary,shadow1",
+    assert {key: said.fields[key] for key in ("listen", "primary", "workers", "idle_timeout", "allow",
+                                              "tls_key_passphrase_file")} == {
+        "listen": "127.0.0.1:0", "primary": mirror.primaries[0].address,
         "workers": "1", "idle_timeout": "90s", "allow": "127.0.0.0/8,10.0.0.0/8",
         "tls_key_passphrase_file": str(secret)}
     assert "buffer" not in said.fields and "log_level" not in said.fields
+    assert {key: value for key, value in said.fields.items() if key.startswith("shadows.")} == {
+        "shadows.0.name": "canary", "shadows.0.address": copy.address, "shadows.0.sample": "10",
+        "shadows.0.overflow": "block", "shadows.1.name": "shadow1", "shadows.1.address": copy.address}
     assert "the secret itself" not in "\n".join(mirror.log_lines)
     assert [line.fields["shadow"] for line in mirror.log(" shadow ")] == ["canary", "shadow1"]
+
+
+def test_what_is_doubtful_about_the_command_line_is_a_line_of_the_log(doppel, server):
+    mirror = doppel(server(echo), "--proxy-trust", "10.0.0.0/8", "--log-format", "json")
+
+    mirror.assert_log_count(r'"level":"warning","whose":"supervisor","event":"configuration",'
+                            r'"warning":"--proxy-trust is for listeners', 1, 1)
+    assert all(line.startswith("{") for line in mirror.log_lines)
 
 
 def events_of(mirror, session):

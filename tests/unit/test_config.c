@@ -344,6 +344,12 @@ static void test_a_variable_may_name_a_file_that_holds_its_value(void **state)
     snprintf(variables, sizeof variables, "DOPPEL_SHADOW_FILE=%s", path_of_file);
     assert_refused(load_with(BASE, variables), "zero bytes");
 
+    write_file("\xef\xbb\xbfsecret:9\r\n\r\n", 15); /* as an editor of Windows leaves it */
+    loaded = load_with(BASE, variables);
+    assert_loaded(&loaded);
+    assert_string_equal(loaded.config->shadows[0].target.name, "secret:9");
+    forget(&loaded);
+
     loaded = load_with(BASE, "DOPPEL_LOG_FILE=/tmp/doppel.log DOPPEL_PID_FILE=");
     assert_loaded(&loaded);
     assert_string_equal(loaded.config->log_file, "/tmp/doppel.log");
@@ -361,6 +367,85 @@ static void test_an_unknown_variable_is_a_warning_that_names_the_nearest(void **
     assert_non_null(strstr(loaded.warnings.texts[0], "DOPPEL_SHADOW_BUFFER?"));
     forget(&loaded);
     assert_refused(load_with(BASE, "DOPPEL_COMPARE=hash"), "DOPPEL_COMPARE is not in this version");
+}
+
+/* docker run --env-file keeps quotes, and so do some YAML files. */
+static void test_quotes_around_a_value_are_refused_wherever_it_is_said(void **state)
+{
+    static const char *const variables[] = {
+        "DOPPEL_LISTEN=\"8080\"",
+        "DOPPEL_BUFFER='1m'",
+        "DOPPEL_IO=\"copy\"",
+        "DOPPEL_SHADOW=\"s=h:1?sample=10\"",
+        "DOPPEL_CONFIG=\"/etc/doppel.conf\"",
+        "DOPPEL_PRIMARY_FILE=\"/run/secrets/primary\"",
+    };
+    char quoted[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        assert_refused(load_with(BASE, variables[i]), "has quotes around its value");
+    write_file("'secret:9'\n", 11);
+    snprintf(quoted, sizeof quoted, "DOPPEL_SHADOW_FILE=%s", path_of_file);
+    assert_refused(load_with(BASE, quoted), "DOPPEL_SHADOW_FILE: \"'secret:9'\" has quotes");
+    assert_refused(load(BASE "--buffer \"1m\""), "--buffer: \"\"1m\"\" has quotes");
+    assert_refused(load_file("buffer = \"1m\"\n", BASE), ":1: \"\"1m\"\" has quotes");
+}
+
+/* Kubernetes sets them in each container beside a Service called doppel, or doppel-admin. */
+static void test_variables_of_a_service_called_doppel_are_not_ours(void **state)
+{
+    (void)state;
+    struct loaded loaded = load_with(
+        BASE, "DOPPEL_PORT=tcp://10.0.0.1:8080 DOPPEL_SERVICE_HOST=10.0.0.1 "
+              "DOPPEL_SERVICE_PORT=8080 DOPPEL_SERVICE_PORT_HTTP=8080 "
+              "DOPPEL_PORT_8080_TCP=tcp://10.0.0.1:8080 DOPPEL_PORT_8080_TCP_ADDR=10.0.0.1 "
+              "DOPPEL_PORT_8080_TCP_PORT=8080 DOPPEL_PORT_8080_TCP_PROTO=tcp "
+              "DOPPEL_PORT_53_UDP=udp://10.0.0.1:53 DOPPEL_ADMIN_PORT=tcp://10.0.0.1:9901 "
+              "DOPPEL_ADMIN_SERVICE_HOST=10.0.0.1 DOPPEL_ADMIN_SERVICE_PORT=9901");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.warnings.count, 0);
+    forget(&loaded);
+
+    loaded = load_with(BASE, "DOPPEL_PORT=8080 DOPPEL_PORT_X=1 DOPPEL_SERVICE=1");
+    assert_loaded(&loaded);
+    assert_int_equal(loaded.warnings.count, 3);
+    forget(&loaded);
+}
+
+static void test_what_people_often_write_leads_to_what_they_meant(void **state)
+{
+    static const struct {
+        const char *flags;
+        const char *part;
+    } cases[] = {
+        { "-listen 8080", "-listen: a long flag has two dashes; write --listen" },
+        { "-l 1 -relay=h:1", "-relay: a long flag has two dashes; write --relay" },
+        { "-l 1 -r 8081", "\"8081\" has no host; write localhost:8081" },
+        { BASE "-d x=8082", "\"8082\" has no host; write localhost:8082" },
+        { BASE "--log-level warn", "\"warn\" is unknown here; did you mean \"warning\"?" },
+        { "-l 1 --upstream h:1", "did you mean \"--primary\"?" },
+        { "-l 1 --backend=h:1", "did you mean \"--primary\"?" },
+        { "-r h:1 --bind 8080", "did you mean \"--listen\"?" },
+        { "-l 1 --threads 2", "did you mean \"--workers\"?" },
+    };
+    static const struct {
+        const char *text;
+        const char *part;
+    } lines[] = {
+        { "listen: 8080\n",
+          ":1: \"listen: 8080\" has a colon behind its key; write listen = 8080" },
+        { "upstream = h:1\n", "did you mean \"primary\"?" },
+        { "[shadow a b]\naddress = h:1\n", "\"[shadow a b]\" has a blank in its name" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_refused(load(cases[i].flags), cases[i].part);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        assert_refused(load_file(lines[i].text, BASE), lines[i].part);
+    struct loaded loaded = load("-ltestfile:1 -r h:1"); /* a value behind its letter stays one */
+    assert_refused(loaded, "-l: \"testfile\" is no host to listen on");
 }
 
 static void test_a_greeting_time_that_linger_does_not_leave_is_warned_of(void **state)
@@ -460,7 +545,7 @@ static void test_a_fault_of_a_file_names_its_line(void **state)
         { "[shadowx]\n", ":1: \"[shadowx]\" is no section we know" },
         { "[shadow a\n", "is no section we know" },
         { "[shadow a/b]\naddress = h:1\n", "\"a/b\" is no name" },
-        { "\nlisten :8080\n", ":2: \"listen :8080\" has no key" },
+        { "\nlisten :8080\n", ":2: \"listen :8080\" has a colon behind its key" },
         { "listen\n", ":1: \"listen\" has no key" },
         { "= 5\n", "has no key in front" },
         { "buffer = 1m ; one\n", ":1: \"buffer = 1m ; one\" has a comment behind its value" },
@@ -982,8 +1067,15 @@ static void test_a_line_says_what_is_in_effect_and_not_the_default(void **state)
 {
     (void)state;
     assert_described("-l 1 -r a:1", "listen=1 primary=a:1\n");
-    assert_described("-l 1,2 -r a:1 -d x=b:1,c:1 --buffer 1m --drain-delay 5s --no-allow-loop",
-                     "listen=1,2 primary=a:1 shadows=x,shadow1 buffer=1m drain_delay=5s\n");
+    assert_described("-l 1,2 -r a:1 -d x=b:1?sample=5,c:1 --buffer 1m --drain-delay 5s "
+                     "--no-allow-loop --shadow-max-bytes 1m",
+                     "listen=1,2 primary=a:1 buffer=1m drain_delay=5s "
+                     "shadows.0.name=x shadows.0.address=b:1 shadows.0.sample=5 "
+                     "shadows.0.max_bytes=1m shadows.1.name=shadow1 shadows.1.address=c:1 "
+                     "shadows.1.max_bytes=1m\n");
+    assert_described("-l 1 -r a:1 -d x=tls://b:1?sni=c&verify=off",
+                     "listen=1 primary=a:1 shadows.0.name=x shadows.0.address=tls://b:1 "
+                     "shadows.0.verify=off shadows.0.sni=c\n");
 }
 
 int main(void)
@@ -1001,6 +1093,9 @@ int main(void)
         cmocka_unit_test(test_a_flag_wins_over_environment_over_file_over_default),
         cmocka_unit_test(test_a_variable_may_name_a_file_that_holds_its_value),
         cmocka_unit_test(test_an_unknown_variable_is_a_warning_that_names_the_nearest),
+        cmocka_unit_test(test_quotes_around_a_value_are_refused_wherever_it_is_said),
+        cmocka_unit_test(test_variables_of_a_service_called_doppel_are_not_ours),
+        cmocka_unit_test(test_what_people_often_write_leads_to_what_they_meant),
         cmocka_unit_test(test_a_greeting_time_that_linger_does_not_leave_is_warned_of),
         cmocka_unit_test(test_the_socket_wins_over_a_primary_with_a_warning),
         cmocka_unit_test(test_help_version_and_nothing_are_told_apart),
