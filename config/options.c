@@ -161,7 +161,7 @@ static const struct option options[] = {
       .nothing = "", .metavar = "FILE",
       .help = "certificate chain of tls:// listeners, in PEM, with its key or without; repeatable: "
               "the name that the client asks for (SNI) chooses, and for others the first one "
-              "serves" },
+              "serves; a name may have one for each kind of key (RSA, ECDSA)" },
     { .name = "tls-key", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_keys), .initial = "",
       .nothing = "", .metavar = "FILE",
       .help = "its private key, when it is not in the same file; repeatable: one for each "
@@ -197,7 +197,7 @@ static const struct option options[] = {
     { .key = "ca", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(ca), .initial = "",
       .metavar = "FILE",
       .help = "who may have signed it, in PEM; empty: the system's authorities" },
-    { .key = "sni", .group = GROUP_TLS, .kind = KIND_TEXT, TARGET(sni), .initial = "",
+    { .key = "sni", .group = GROUP_TLS, .kind = KIND_HOST, TARGET(sni), .initial = "",
       .metavar = "NAME",
       .help = "the name to ask for, which the certificate must be for; empty: ask for the client's "
               "name, or for the host" },
@@ -312,7 +312,7 @@ static const struct option options[] = {
       .initial = "off", .nothing = "off", .metavar = "ADDR",
       .help = "answer /metrics, /status, /healthz and /readyz there: 127.0.0.1:9901 or "
               "unix:/path" },
-    { .name = "admin-host", .group = GROUP_OPERATING, .kind = KIND_TEXT, GLOBAL(admin_host),
+    { .name = "admin-host", .group = GROUP_OPERATING, .kind = KIND_HOST, GLOBAL(admin_host),
       .initial = "", .metavar = "NAME",
       .help = "a name that the admin endpoint may be asked by, beside IP addresses and localhost" },
     { .name = "admin-token-file", .group = GROUP_OPERATING, .kind = KIND_TEXT,

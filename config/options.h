@@ -35,6 +35,7 @@ enum option_kind {
     KIND_CHOICE,    /* an enum, in the order of choices */
     KIND_MODE,      /* unsigned, octal */
     KIND_TEXT,      /* char *, NULL when empty */
+    KIND_HOST,      /* char *, as base/host.h spells it; NULL when empty */
     KIND_NETWORKS,  /* struct network_list */
     KIND_SERVERS,   /* struct address_list: name servers */
     KIND_TEXTS,     /* struct text_list */

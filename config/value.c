@@ -185,6 +185,17 @@ static bool set_text(const struct option *option, char **field, const char *text
     return true;
 }
 
+static bool set_host(char **field, const char *text, struct fault *fault)
+{
+    char host[HOST_TEXT] = "";
+
+    if (text[0] != '\0' && !host_parse(host, text, fault))
+        return false;
+    free(*field);
+    *field = host[0] != '\0' ? xstrdup(host) : NULL;
+    return true;
+}
+
 /* Each item must be sayable in a file, too. */
 static bool add_texts(const struct option *option, struct text_list *list, const char *text,
                       bool is_first, struct fault *fault)
@@ -254,6 +265,8 @@ bool value_add(const struct option *option, void *base, const char *text, struct
         return set_mode(option, field, text, fault);
     case KIND_TEXT:
         return set_text(option, field, text, fault);
+    case KIND_HOST:
+        return set_host(field, text, fault);
     case KIND_NETWORKS:
         return lists_add_networks(field, text, option->nothing, fault);
     case KIND_SERVERS:
@@ -319,6 +332,7 @@ void value_print(const struct option *option, const void *base, FILE *to)
         fprintf(to, "%04o", *(const unsigned *)field);
         break;
     case KIND_TEXT:
+    case KIND_HOST:
         fputs(*(char *const *)field != NULL ? *(char *const *)field : "", to);
         break;
     case KIND_NETWORKS:
@@ -377,7 +391,7 @@ bool value_is_initial(const struct option *option, const void *base)
 
 void value_free(const struct option *option, void *base)
 {
-    if (option->kind == KIND_TEXT) {
+    if (option->kind == KIND_TEXT || option->kind == KIND_HOST) {
         char **text = field_of(option, base);
         free(*text);
         *text = NULL;

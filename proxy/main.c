@@ -62,17 +62,22 @@ static int ask(struct config *config)
 static int use(struct config *config, const struct command *command, enum config_action action,
                const struct config_warnings *warnings)
 {
-    struct fault fault = { { 0 } };
-    int          status = EXIT_CLEAN;
+    struct config_warnings more = { 0 }; /* of files; they come with the log, too */
+    struct fault           fault = { { 0 } };
+    int                    status = EXIT_CLEAN;
 
     if (action != CONFIG_RUN)
         print_warnings(warnings);
-    if (!loops_check(config, &fault) || !supervisor_check(config, &fault))
+    bool fine = loops_check(config, &fault) && supervisor_check(config, &more, &fault);
+    if (!fine)
         status = refuse(&fault);
-    else if (action == CONFIG_RUN)
-        return supervisor_run(config, command, warnings);
-    else
+    if (fine && action != CONFIG_RUN) {
+        print_warnings(&more);
         config_print(config, stdout);
+    }
+    config_warnings_free(&more);
+    if (fine && action == CONFIG_RUN)
+        return supervisor_run(config, command, warnings);
     config_free(config);
     return status;
 }

@@ -1,8 +1,8 @@
 /*
  * address.c — text to endpoints and addresses, and back.
  *
- * Numeric hosts are kept in one spelling (inet_ntop's, v4-mapped ones as IPv4), so that two texts
- * of the same address compare equal.  Nothing here asks the network; a zone's name asks the kernel.
+ * Hosts are kept in one spelling (base/host.h), so that two texts of the same one compare equal.
+ * Nothing here asks the network; a zone's name asks the kernel.
  */
 #include "base/address.h"
 
@@ -17,14 +17,10 @@
 
 #define HOST_SIZE   sizeof((struct endpoint *)NULL)->host
 #define PATH_SIZE   sizeof((struct sockaddr_un *)NULL)->sun_path
-#define NAME_LENGTH 253 /* RFC 1035, as text and without the final dot */
-#define LABEL_LENGTH 63
 #define ORIGINAL    "original-dst"
 #define QUOTED      "\"%.120s\"" /* enough to recognise what was typed */
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -247,35 +243,6 @@ static bool parse_port(uint16_t *port, const char *text, enum endpoint_use use, 
     return true;
 }
 
-/* RFC 1123 names, and the underscore that container networks use; a final dot is fine. */
-static bool is_name(const char *host)
-{
-    size_t label = 0;
-    size_t length = strlen(host);
-
-    if (length > NAME_LENGTH + (host[length - 1] == '.'))
-        return false;
-    for (const char *c = host; *c != '\0'; c++) {
-        if (*c == '.' && label == 0)
-            return false;
-        label = *c == '.' ? 0 : label + 1;
-        if (label > LABEL_LENGTH)
-            return false;
-        if (*c != '.' && *c != '-' && *c != '_' && !is_digit(*c) && !is_letter(*c))
-            return false;
-    }
-    return true;
-}
-
-/* 10.0.0.300 or 127.1: no name ends in a number, so it was meant as an address. */
-static bool is_broken_v4(const char *host)
-{
-    const char *last = strrchr(host, '.');
-
-    last = last != NULL ? last + 1 : host;
-    return *last != '\0' && strspn(last, "0123456789") == strlen(last);
-}
-
 static bool set_numeric(struct endpoint *endpoint, const char *host)
 {
     struct address address;
@@ -292,10 +259,8 @@ static bool set_listen_host(struct endpoint *endpoint, const char *host, struct 
         endpoint->host[0] = '\0';
         return true;
     }
-    if (strcasecmp(host, "localhost") == 0) {
-        snprintf(endpoint->host, sizeof endpoint->host, "localhost");
-        return true;
-    }
+    if (host_equal(host, "localhost"))
+        host = "127.0.0.1";
     return set_numeric(endpoint, host) ||
            fault_set(fault, QUOTED " is no host to listen on; write an IP address, localhost or *",
                      host);
@@ -305,15 +270,7 @@ static bool set_connect_host(struct endpoint *endpoint, const char *host, struct
 {
     if (host[0] == '\0')
         return fault_set(fault, "the host is missing; write HOST:PORT");
-    if (set_numeric(endpoint, host))
-        return true;
-    if (is_broken_v4(host))
-        return fault_set(fault, QUOTED " is not an IPv4 address; write one as in 10.0.0.9", host);
-    if (!is_name(host))
-        return fault_set(fault, QUOTED " is not a host; write a name, an IPv4 address or [IPv6]",
-                         host);
-    memcpy(endpoint->host, host, strlen(host) + 1); /* is_name() has measured it */
-    return true;
+    return host_parse(endpoint->host, host, fault);
 }
 
 static bool set_host(struct endpoint *endpoint, const char *host, enum endpoint_use use,
@@ -469,7 +426,6 @@ static bool is_localhost(const char *host)
     size_t length = strlen(host);
     size_t ending = sizeof name - 1;
 
-    length -= length > 0 && host[length - 1] == '.';
     return length >= ending && strncasecmp(host + length - ending, name, ending) == 0 &&
            (length == ending || host[length - ending - 1] == '.');
 }

@@ -18,6 +18,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/host.h"
+
 struct fault;
 
 enum endpoint_kind {
@@ -36,7 +38,7 @@ struct endpoint {
     enum endpoint_kind kind;
     uint16_t           port;      /* TCP; 0 only to listen: the kernel chooses */
     bool               tls;       /* tls:// was in front */
-    char host[256]; /* TCP: a name or a bare numeric address, "" = every address; unix: the path */
+    char host[HOST_TEXT]; /* TCP: as base/host.h spells it, "" = every address; unix: the path */
 };
 
 /* Long enough for every text that endpoint_print() and address_print() make. */

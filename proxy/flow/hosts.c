@@ -24,7 +24,7 @@ static bool line_names(char *line, const char *host, struct address *address)
     if (text == NULL)
         return false;
     for (const char *name; (name = strtok_r(NULL, BLANKS, &rest)) != NULL;) {
-        if (strcasecmp(name, host) == 0)
+        if (host_equal(name, host))
             return address_parse(address, text, 0);
     }
     return false;

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "base/address.h"
+#include "base/host.h"
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/tls_contexts.h"
@@ -188,7 +189,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 
 static bool same_name(const char *a, const char *b)
 {
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+    return a == b || (a != NULL && b != NULL && host_equal(a, b));
 }
 
 /* A session is resumed only with the name it was made with, or a server with several certificates
@@ -202,6 +203,18 @@ static void offer_session(struct tls *tls)
         SSL_set_session(tls->ssl, upstream->session);
 }
 
+/* As bytes: certificates know no zone (fe80::1%eth0). */
+static bool expect_address(struct tls *tls, const struct address *address)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
+
+    if (address->any.sa_family == AF_INET)
+        return X509_VERIFY_PARAM_set1_ip(param, (const unsigned char *)&address->v4.sin_addr,
+                                         sizeof address->v4.sin_addr) == 1;
+    return X509_VERIFY_PARAM_set1_ip(param, address->v6.sin6_addr.s6_addr,
+                                     sizeof address->v6.sin6_addr) == 1;
+}
+
 /* Whom the certificate must be for is the operator's word alone, not the client's. */
 static bool expect_peer(struct tls *tls, const struct target_config *target)
 {
@@ -211,7 +224,7 @@ static bool expect_peer(struct tls *tls, const struct target_config *target)
     if (!target->verify)
         return true;
     if (address_parse(&numeric, expected, 0))
-        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls->ssl), expected) == 1;
+        return expect_address(tls, &numeric);
     SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return SSL_set1_host(tls->ssl, expected) == 1;
 }

@@ -1,7 +1,7 @@
 /*
  * tls_contexts.c — OpenSSL's SSL_CTX objects, made from the configuration.
  *
- *     tls-cert 1, tls-cert 2, ...  ──▶ servers     the name the client asks for (SNI) chooses
+ *     tls-cert 1, tls-cert 2, ...  ──▶ servers     tls_choice.c chooses for each client
  *     each tls:// target           ──▶ upstream    its own trust, certificate and last session
  *
  * Tickets are made with the keys of the first server context, whichever certificate serves, so that
@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "base/fault.h"
-#include "base/log.h"
 #include "config/config.h"
+#include "flow/tls_choice.h"
 #include "flow/tls_identity.h"
 
 #define PROTOCOL_LENGTH 255 /* RFC 7301 */
@@ -75,34 +75,13 @@ static unsigned char *protocols_of(const struct text_list *list, size_t *length)
 
 /* --- servers ----------------------------------------------------------------------------- */
 
-static SSL_CTX *server_for(const struct tls_contexts *contexts, const char *name, unsigned flags)
-{
-    for (size_t i = 0; i < contexts->server_count; i++) {
-        SSL_CTX *context = contexts->servers[i].context;
-
-        if (X509_check_host(SSL_CTX_get0_certificate(context), name, 0, flags, NULL) == 1)
-            return context;
-    }
-    return NULL;
-}
-
-/* The client has named whom it wants: a certificate with that very name, then one with a wildcard
- * that matches; otherwise the first one stays. */
 static int on_server_name(SSL *ssl, int *alert, void *owner)
 {
-    const struct tls_contexts *contexts = owner;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 
     (void)alert;
-    if (name == NULL)
-        return SSL_TLSEXT_ERR_NOACK;
-    SSL_CTX *found = server_for(contexts, name, X509_CHECK_FLAG_NO_WILDCARDS);
-    if (found == NULL)
-        found = server_for(contexts, name, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (found != NULL)
-        SSL_set_SSL_CTX(ssl, found);
-    ERR_clear_error();
-    return SSL_TLSEXT_ERR_OK;
+    tls_choice_make(owner, ssl, name);
+    return name != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 /* Our order counts.  A client that offers none of ours is told so (RFC 7301, 3.2). */
@@ -212,7 +191,8 @@ static bool add_server(struct tls_contexts *contexts, const struct config *confi
 
     if (context == NULL)
         return false;
-    contexts->servers[contexts->server_count++].context = context;
+    contexts->servers[contexts->server_count++] =
+        (struct tls_server){ .context = context, .file = identity.cert };
     return tls_identity_use(context, &identity, passphrase, fault) &&
            set_up_server(contexts, context, config, fault);
 }
@@ -229,6 +209,8 @@ static bool add_servers(struct tls_contexts *contexts, const struct config *conf
         fine = fault_set(fault, "--tls-alpn: a protocol's name has 1 to 255 bytes");
     for (size_t i = 0; fine && i < config->tls_certs.count; i++)
         fine = add_server(contexts, config, i, &passphrase, fault);
+    for (size_t i = 0; fine && i < contexts->server_count; i++)
+        tls_choice_prepare(contexts, &contexts->servers[i]);
     OPENSSL_cleanse(&passphrase, sizeof passphrase);
     return fine;
 }
@@ -380,33 +362,66 @@ void tls_contexts_free(struct tls_contexts *contexts)
     free(contexts);
 }
 
-static void warn_of_key(const char *file)
+/* --- warnings ---------------------------------------------------------------------------- */
+
+/* Who hears of them. */
+struct warning {
+    tls_warning *tell;
+    void        *owner;
+};
+
+static void warn_of_key(const struct warning *warning, const char *file)
 {
     struct stat status;
 
     if (file != NULL && stat(file, &status) == 0 && (status.st_mode & S_IROTH))
-        log_warning("tls", "key_is_public", "file=%s why=%s", file,
-                    "everybody on this machine may read this private key; chmod o-r");
+        warning->tell(warning->owner, "key_is_public", file,
+                      "everybody on this machine may read this private key; chmod o-r");
 }
 
-static void warn_of_target(const struct target_config *target)
+static void warn_of_target(const struct warning *warning, const struct target_config *target)
 {
     if (target->cert != NULL)
-        warn_of_key(target->key != NULL ? target->key : target->cert);
+        warn_of_key(warning, target->key != NULL ? target->key : target->cert);
 }
 
-void tls_contexts_warn(const struct config *config)
+static void warn_of_certificate(const struct warning *warning, const struct tls_contexts *contexts,
+                                const struct tls_server *server)
 {
+    const struct tls_server *winner = tls_choice_winner(contexts, server);
+    struct fault             why;
+
+    if (winner == NULL)
+        return;
+    if (winner == server)
+        fault_set(&why, "no client can ask for its IP addresses, and it is not the first "
+                        "--tls-cert; put it in front, or leave it out");
+    else
+        fault_set(&why,
+                  "no client is shown this certificate: %.300s comes first for the same names and "
+                  "the same kind of key; leave one of them out",
+                  winner->file);
+    warning->tell(warning->owner, "certificate_unused", server->file, why.text);
+}
+
+void tls_contexts_warn(const struct tls_contexts *contexts, const struct config *config,
+                       tls_warning *tell, void *owner)
+{
+    const struct warning    warning = { tell, owner };
     const struct text_list *keys =
         config->tls_keys.count > 0 ? &config->tls_keys : &config->tls_certs;
 
+    for (size_t i = 0; i < contexts->server_count; i++)
+        warn_of_certificate(&warning, contexts, &contexts->servers[i]);
     for (size_t i = 0; i < keys->count; i++)
-        warn_of_key(keys->texts[i]);
+        warn_of_key(&warning, keys->texts[i]);
     for (size_t i = 0; i < config->primary_count; i++)
-        warn_of_target(&config->primaries[i]);
+        warn_of_target(&warning, &config->primaries[i]);
     for (size_t i = 0; i < config->shadow_count; i++)
-        warn_of_target(&config->shadows[i].target);
+        warn_of_target(&warning, &config->shadows[i].target);
 }
+
+/* --- what else is asked ------------------------------------------------------------------ */
 
 void tls_contexts_count_truncations(struct tls_contexts *contexts, _Atomic uint64_t *cell)
 {

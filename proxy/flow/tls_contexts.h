@@ -22,6 +22,8 @@ struct target_config;
 /* One certificate for clients. */
 struct tls_server {
     struct ssl_ctx_st *context;
+    const char        *file;
+    bool               serves_unnamed; /* shown to clients that ask for no name that we have */
 };
 
 /* One tls:// target. */
@@ -33,7 +35,7 @@ struct upstream {
 };
 
 struct tls_contexts {
-    struct tls_server  *servers;   /* the first one serves unknown names */
+    struct tls_server  *servers;   /* see flow/tls_choice.h; the first one has the ticket keys */
     size_t              server_count;
     unsigned char      *protocols; /* of --tls-alpn, as the extension has them (RFC 7301) */
     size_t              protocols_length;
@@ -47,8 +49,11 @@ struct tls_contexts {
  * cannot be used, or there is no authority to verify with; the fault says which and why. */
 struct tls_contexts *tls_contexts_new(const struct config *, struct fault *);
 void                 tls_contexts_free(struct tls_contexts *);
-/* A line for each private key that everybody on this machine may read. */
-void tls_contexts_warn(const struct config *);
+/* What an operator should know of a file: a private key that everybody on this machine may read, a
+ * certificate that no client will ever be shown. */
+typedef void tls_warning(void *owner, const char *event, const char *file, const char *why);
+void tls_contexts_warn(const struct tls_contexts *, const struct config *, tls_warning *,
+                       void *owner);
 /* Connections that end without close_notify are counted there. */
 void tls_contexts_count_truncations(struct tls_contexts *, _Atomic uint64_t *cell);
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/host.h"
+
 #define NAME_MOST 255 /* X.520 has 64 characters */
 
 /* NULL: it has none, or one that is too long or has a NUL byte in it: half a name is another one. */
@@ -33,8 +35,8 @@ static void note_client(struct tls_facts *facts, const SSL *ssl)
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     const X509 *certificate = SSL_get0_peer_certificate(ssl);
 
-    if (name != NULL)
-        facts->server_name = strdup(name);
+    if (name != NULL && host_length(name) > 0)
+        facts->server_name = strndup(name, host_length(name));
     facts->has_certificate = certificate != NULL && SSL_get_verify_result(ssl) == X509_V_OK;
     if (facts->has_certificate)
         facts->common_name = common_name_of(certificate);

@@ -82,17 +82,12 @@ static bool is_without_ipv6(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-static const char *numeric_host(const struct endpoint *endpoint)
-{
-    return strcasecmp(endpoint->host, "localhost") == 0 ? "127.0.0.1" : endpoint->host;
-}
-
 static bool choose_address(const struct bind_request *request, struct address *address)
 {
     const struct endpoint *endpoint = request->endpoint;
     bool                   everywhere = endpoint->host[0] == '\0';
 
-    address_parse(address, everywhere ? "::" : numeric_host(endpoint), endpoint->port);
+    address_parse(address, everywhere ? "::" : endpoint->host, endpoint->port);
     if (claim_port(address, request))
         return true;
     if (!everywhere || !is_without_ipv6(errno))
@@ -236,7 +231,7 @@ bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
         return false;
     if (endpoint->host[0] == '\0')
         return is_at_wildcard(bound, endpoint->port);
-    address_parse(&wished, numeric_host(endpoint), endpoint->port);
+    address_parse(&wished, endpoint->host, endpoint->port);
     return address_equal(&wished, bound);
 }
 

@@ -127,8 +127,8 @@ static bool host_is_ours(const char *header, const char *admin_host)
     char host[HOST_ROOM];
 
     cut_port(header, host);
-    return strcasecmp(host, "localhost") == 0 || address_parse(&address, host, 0) ||
-           (admin_host != NULL && strcasecmp(host, admin_host) == 0);
+    return host_equal(host, "localhost") || address_parse(&address, host, 0) ||
+           (admin_host != NULL && host_equal(host, admin_host));
 }
 
 /* "http://127.0.0.1:9901" for the host 127.0.0.1:9901; https where something speaks TLS for us. */

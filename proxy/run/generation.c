@@ -175,12 +175,18 @@ struct generation *generation_new(const struct generation_settings *settings, st
     return g;
 }
 
+static void on_tls_warning(void *owner, const char *event, const char *file, const char *why)
+{
+    (void)owner;
+    log_warning("tls", event, "file=%s why=%s", file, why);
+}
+
 void generation_warn(const struct generation *g)
 {
     const struct config *config = g->config;
     size_t               wished = g->limits.sessions_per_worker * config->shadow_count;
 
-    tls_contexts_warn(config);
+    tls_contexts_warn(g->tls, config, on_tls_warning, NULL);
     token_warn(config->admin_token_file);
     if (g->limits.is_lowered)
         log_warning("supervisor", "max_sessions_lowered",

@@ -38,7 +38,7 @@ def second_dns():
 def resolver(dns, tmp_path):
     """The flags that make doppel ask our name server, and no other file."""
     hosts = tmp_path / "hosts"
-    hosts.write_text("127.0.0.1 hosted.test\n::1 hosted6.test\n")
+    hosts.write_text("127.0.0.1 hosted.test dotted.test.\n::1 hosted6.test\n")
     return ("--resolv-conf", str(dns.resolv_conf(tmp_path)), "--hosts", str(hosts))
 
 
@@ -99,7 +99,8 @@ def test_a_primary_by_name_is_found(dns, resolver, doppel, server, host, name):
     assert lookups(mirror, result="ok") == 1
 
 
-@pytest.mark.parametrize("host, name", [("127.0.0.1", "hosted.test"), ("::1", "hosted6.test")])
+@pytest.mark.parametrize("host, name", [("127.0.0.1", "hosted.test"), ("::1", "hosted6.test"),
+                                        ("127.0.0.1", "Hosted.Test."), ("127.0.0.1", "dotted.test")])
 def test_N17_a_name_of_the_hosts_file_needs_no_server(dns, resolver, doppel, server, host, name):
     primary = server(echo, host=host)
     mirror = doppel(f"{name}:{primary.port}", *resolver)

@@ -2,6 +2,7 @@
 test_tls.py — clients speak TLS to us: handshakes, certificates, endings, and what shadows see of it.
 """
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -152,6 +153,68 @@ def test_T14_the_name_that_a_client_asks_for_chooses_the_certificate(terminating
         client.close()
     said = [line.get("sni") for line in mirror.access_log(6)]
     assert said.count(None) == 1 and "api.shop.example" in said
+
+
+def shown(mirror, kind, name=None):
+    """The names in the certificate that a client is shown which knows only this kind of key; None: it
+    is refused."""
+    host, port = mirror.addresses[0]
+    words = {"rsa": "RSA-PSS+SHA256:RSA+SHA256", "ecdsa": "ECDSA+SHA256"}[kind]
+    seen = set()
+    for version in ("-tls1_2", "-tls1_3"):
+        asked = ["-servername", name] if name else ["-noservername"]
+        ended = subprocess.run(["openssl", "s_client", "-connect", f"{host}:{port}", version, "-sigalgs",
+                                words, *asked], stdin=subprocess.DEVNULL, capture_output=True,
+                               timeout=patient(20))
+        found = re.search(b"-----BEGIN.*?-----END CERTIFICATE-----", ended.stdout, re.DOTALL)
+        names = None
+        if found:
+            said = run("openssl x509 -noout -ext subjectAltName", stdin=found[0]).decode()
+            names = " ".join(re.findall(r"DNS:(\S+?),?(?=\s|$)", said))
+        seen.add(names)
+    assert len(seen) == 1, f"both versions agree: {seen}"
+    return seen.pop()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_T14_of_two_kinds_of_keys_each_client_is_shown_one_that_it_can_verify(
+        terminating, server, authority, turned):
+    files = [authority.self_signed("ecdsa", "old.example"), authority.self_signed("rsa", "old.example"),
+             authority.self_signed("rsa", "*.shop.example"), authority.self_signed("ecdsa", "*.shop.example"),
+             authority.self_signed("ecdsa", "www.shop.example", "only.example")]
+    if turned:
+        files = [files[1], files[0], files[3], files[2], files[4]]
+    mirror = terminating(server(echo), certificates=files)
+    mirror.expect(identity="none", books=False)
+    for name, rsa, ecdsa in [("old.example", "old.example", "old.example"),
+                             ("OLD.example", "old.example", "old.example"),
+                             (None, "old.example", "old.example"),
+                             ("unknown.example", "old.example", "old.example"),
+                             ("api.shop.example", "*.shop.example", "*.shop.example"),
+                             ("only.example", None, "www.shop.example only.example"),
+                             ("www.shop.example", None, "www.shop.example only.example")]:
+        assert shown(mirror, "rsa", name) == rsa, name
+        assert shown(mirror, "ecdsa", name) == ecdsa, name
+    assert not mirror.log("certificate_unused")
+
+
+def test_T14_a_certificate_that_no_client_is_shown_is_a_warning(doppel, server, authority):
+    names = [("a.example", "b.example"), ("a.example", "c.example"), ("*.example",)]
+    needed = [*(authority.self_signed("ecdsa", *some) for some in names),
+              authority.self_signed("rsa", "a.example")]
+    first, same = needed[0], authority.self_signed("ecdsa", "b.example", "a.example")
+    address = authority.self_signed("ecdsa", "127.0.0.1")
+    flags = [word for file in [*needed, same, address] for word in ("--tls-cert", file)]
+
+    mirror = doppel(server(echo), *flags, listens=(ANY,))
+    said = {line.fields["file"]: line.fields["why"] for line in mirror.log("certificate_unused", "warning")}
+    assert said.keys() == {same, address}
+    assert first in said[same] and "IP addresses" in said[address]
+
+    checked = subprocess.run([binary(), "-t", "-l", ANY, "-r", "127.0.0.1:1", *flags], text=True,
+                             env=clean_environment(), capture_output=True, timeout=patient(20))
+    assert checked.returncode == 0
+    assert re.findall("warning: (.*?): no client", checked.stderr) == [same, address]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

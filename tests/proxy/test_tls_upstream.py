@@ -109,6 +109,33 @@ def test_the_targets_host_is_asked_for_and_verified(doppel, server, authority):
     assert context.asked == ["localhost"]
 
 
+@pytest.mark.parametrize("target, options", [
+    ("localhost.", ""), ("LocalHost.", ""), ("127.0.0.1", "&sni=localhost.")])
+def test_N21_the_final_dot_of_a_name_is_neither_asked_for_nor_verified(
+        doppel, server, authority, target, options):
+    """SNI has none (RFC 6066, 3), and neither have the names in certificates."""
+    context = authority.server_context("localhost")
+    primary = server(echo, tls=context)
+    mirror = doppel(f"tls://{target}:{primary.port}?ca={authority.file}{options}")
+    assert talk(mirror) == b"hello"
+    assert [name.lower() for name in context.asked] == ["localhost"]
+
+
+def test_N21_the_final_dot_that_a_client_asks_for_is_not_handed_on(doppel, server, authority):
+    inside = authority.server_context("127.0.0.1")
+    mirror = doppel(server(echo, tls=inside, query=f"?ca={authority.file}"),
+                    "--tls-cert", authority.certificate("default.example"),
+                    "--tls-cert", authority.certificate("shop.example"), listens=(ANY,))
+    context = authority.client_context()
+    context.check_hostname = False
+    client = secure(mirror.connect(), context, "shop.example.")
+    assert client.exchange(b"hello") == b"hello"
+    assert client.socket.getpeercert()["subjectAltName"] == (("DNS", "shop.example"),)
+    client.close()
+    assert mirror.session(0)["sni"] == "shop.example"
+    assert inside.asked == ["shop.example"]
+
+
 def test_sni_is_asked_for_and_verified_instead_of_the_host(doppel, server, authority):
     context = authority.server_context("shop.example")
     query = f"?ca={authority.file}&sni=shop.example"
@@ -261,6 +288,7 @@ def test_T23_a_key_that_is_too_weak_is_named_with_the_security_level(doppel, ser
     (["-r", "tls://127.0.0.1:1?key=/none"], "without its cert"),
     (["-r", "127.0.0.1:1?verify=off"], "for tls:// targets only"),
     (["-r", "127.0.0.1:1", "-d", "127.0.0.1:2?sni=a"], "for tls:// targets only"),
+    (["-r", "tls://127.0.0.1:1?verify=off&sni=.example"], '".example" is not a host'),
     (["-r", "127.0.0.1:1", "-d", "tls://127.0.0.1:2?verify=perhaps"], "neither on nor off")])
 def test_what_a_target_cannot_be_is_refused_at_start(words, said):
     ended = subprocess.run([binary(), "-l", "127.0.0.1:0", *words], env=clean_environment(), text=True,

@@ -3,6 +3,7 @@ secure.py — TLS for scripted peers, and the certificates they show.
 
     authority = Authority(tmp_path)                   (the fixture)
     authority.certificate("shop.example")             PEM file with key, chain and certificate
+    authority.self_signed("ecdsa", "shop.example")    the same with a key of that kind, trusted by nobody
     authority.server_context("127.0.0.1")             for server(echo, tls=...)
     authority.client_context()                        trusts it
     secure(client, context, "shop.example")           a peer goes on in TLS; client.socket.version()
@@ -23,6 +24,8 @@ import trustme
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from support.programs import run
 
 RECORD = 16384
 
@@ -190,6 +193,17 @@ class Authority:
         path = self._path(names[0])
         issued = self._authority.issue_cert(*names, **options)
         issued.private_key_and_cert_chain_pem.write_to_path(path)
+        return path
+
+    def self_signed(self, key, *names):
+        """As certificate(), with a key of this kind, "rsa" or "ecdsa"; nobody trusts it."""
+        path = self._path(names[0])
+        kind = {"rsa": "rsa:2048", "ecdsa": "ec -pkeyopt ec_paramgen_curve:P-256"}[key]
+        said = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in names)
+        run(f"openssl req -x509 -nodes -newkey {kind} -keyout {path}.key -out {path} -days 2 "
+            f"-subj /CN={key} -addext subjectAltName={said}")
+        with open(path, "a", encoding="ascii") as file:
+            file.write(Path(f"{path}.key").read_text("ascii"))
         return path
 
     def pair(self, *names):

@@ -282,6 +282,24 @@ static void test_a_listener_that_believes_headers_must_say_whose(void **state)
     forget(&loaded);
 }
 
+static void test_a_host_has_one_spelling(void **state)
+{
+    (void)state;
+    struct loaded loaded =
+        load("-l 1 -r tls://Prod.Internal.:443?sni=A.Example. --admin-host B.example. "
+             "-d a=tls://[::1]:2?sni=::FFFF:10.0.0.9");
+    assert_loaded(&loaded);
+    const struct target_config *primary = &loaded.config->primaries[0];
+    assert_string_equal(primary->endpoint.host, "Prod.Internal");
+    assert_string_equal(primary->name, "tls://Prod.Internal.:443");
+    assert_string_equal(primary->sni, "A.Example");
+    assert_string_equal(loaded.config->shadows[0].target.sni, "10.0.0.9");
+    assert_string_equal(loaded.config->admin_host, "B.example");
+    forget(&loaded);
+    assert_refused(load(BASE "--admin-host b.example:9901"), "is not a host");
+    assert_refused(load(BASE "--admin-host http://b.example"), "is not a host");
+}
+
 static void test_an_equals_sign_of_a_path_or_query_makes_no_name(void **state)
 {
     (void)state;
@@ -627,6 +645,9 @@ static void test_what_cannot_be_true_together_is_refused(void **state)
     assert_refused(load("-l 1"), "--primary is missing");
     assert_refused(load("-l 80,*:80 -r h:1"), "are the same address");
     assert_refused(load("-l unix:/a,unix:/a -r h:1"), "are the same address");
+    assert_refused(load("-l 127.0.0.1:80,localhost:80 -r h:1"), "are the same address");
+    assert_refused(load("-l [::1]:80,[0:0::1]:80 -r h:1"), "are the same address");
+    assert_refused(load("-l localhost:80 -r h:1 --admin 127.0.0.1:80"), "is a listener's address");
     assert_refused(load("-l 127.0.0.1:80 -r h:1 --admin 127.0.0.1:80"), "is a listener's address");
     assert_refused(load("-l unix:/a -r h:1 --admin unix:/a"), "is a listener's address");
     assert_refused(load("-l 80?mode=0600 -r h:1"), "for unix sockets only");
@@ -1089,6 +1110,7 @@ int main(void)
         cmocka_unit_test(test_a_named_shadow_has_its_own_options),
         cmocka_unit_test(test_headers_are_wanted_and_written_as_each_address_says),
         cmocka_unit_test(test_a_listener_that_believes_headers_must_say_whose),
+        cmocka_unit_test(test_a_host_has_one_spelling),
         cmocka_unit_test(test_an_equals_sign_of_a_path_or_query_makes_no_name),
         cmocka_unit_test(test_a_flag_wins_over_environment_over_file_over_default),
         cmocka_unit_test(test_a_variable_may_name_a_file_that_holds_its_value),

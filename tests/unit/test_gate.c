@@ -51,6 +51,10 @@ static void test_the_admin_host_is_let_in_by_its_whole_name(void **state)
     (void)state;
     assert_true(may_ask("doppel.example", NULL, "doppel.example"));
     assert_true(may_ask("Doppel.Example:9901", NULL, "doppel.example"));
+    assert_true(may_ask("doppel.example.", NULL, "doppel.example"));
+    assert_true(may_ask("doppel.example.:9901", NULL, "doppel.example"));
+    assert_false(may_ask("doppel.example..", NULL, "doppel.example"));
+    assert_false(may_ask(".", NULL, "doppel.example"));
     assert_false(may_ask("x.doppel.example", NULL, "doppel.example"));
     assert_false(may_ask("doppel.example.org", NULL, "doppel.example"));
     assert_true(may_ask("127.0.0.1", NULL, "doppel.example"));
