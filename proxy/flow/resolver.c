@@ -31,6 +31,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "flow/dns_datagrams.h"
 #include "flow/servers.h"
 #include "flow/watch.h"
 
@@ -276,8 +277,10 @@ static struct channel *channel_new(struct resolver *resolver, struct fault *faul
     int status = open_ares(channel);
     if (status == ARES_SUCCESS)
         status = use_servers(resolver, channel->ares);
-    if (status == ARES_SUCCESS)
+    if (status == ARES_SUCCESS) {
+        dns_datagrams_filter(channel->ares);
         return channel;
+    }
     fault_set(fault, "cannot use the name servers \"%s\": %s", resolver->servers.text,
               ares_strerror(status));
     channel_free(channel);

@@ -607,8 +607,9 @@ def test_N13_a_truncated_answer_that_tcp_does_not_complete_changes_nothing(dns, 
     assert dns.count("primary.test", "A", "tcp") > 0
 
 
-@pytest.mark.parametrize("lies", [("garbage",), ("short",), ("empty",), ("garbage", "short", "empty") * 20],
-                         ids=["garbage", "short", "empty", "a lot"])
+@pytest.mark.parametrize("lies", [("garbage",), ("short",), ("empty",), ("garbage", "short", "empty") * 20,
+                                  ("id", "garbage", "source", "short", "question", "empty") * 5],
+                         ids=["garbage", "short", "empty", "a lot", "among forgeries"])
 def test_N14_garbage_is_ignored(dns, resolver, doppel, server, lies):
     dns.table["primary.test"] = Name(a=["127.0.0.1"], lies=lies)
     primary = server(echo)
