@@ -6,13 +6,17 @@ conftest.py — the fixtures of the end-to-end tests; support/__init__.py shows 
     authority                                                certificates (support.secure.Authority)
     crowd                                                    thousands of peers in one thread (support.crowd)
     network                                                  a namespace of the test's own (support.network)
+    program, place                           the program where every user can start it, and its directory
     faults("read:short=1;...")                               the shim's environment (support.faults)
 
 At the end of a test that passed, all peers are ended in good order and support.checks must hold for
 every doppel; one that failed shows the logs, /status and the seed.
 """
+import os
 import random
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +25,7 @@ from support.crowd import Crowd
 from support.faults import Faults
 from support.network import Network
 from support.peers import Job, Server
-from support.proxy import Doppel, io_mode
+from support.proxy import Doppel, io_mode, program_in
 from support.secure import Authority
 
 
@@ -123,6 +127,20 @@ def finish(mirrors, servers):
     for mirror in mirrors:
         found += checks.check_identity(mirror)
     return found + checks.check_servers(servers)
+
+
+@pytest.fixture
+def place():
+    """A directory that everybody may pass; pytest closes the way to its own with each new run."""
+    with tempfile.TemporaryDirectory(prefix="doppel-place-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+@pytest.fixture
+def program(place):
+    """The program, in its release build, where everybody can start it."""
+    return program_in(place, release=True)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import pwd
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from support import processes
 from support.pattern import KIB, pattern
 from support.peers import Client, echo, sink
-from support.proxy import binary, clean_environment
+from support.proxy import clean_environment
 from support.secure import secure
 from support.waiting import eventually, patient
 
@@ -23,14 +22,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 NOBODY = pwd.getpwnam("nobody")
 UNKNOWN = 54321         # no user and no group has this number
 BIND_SERVICE, NET_ADMIN = 1 << 10, 1 << 12      # linux/capability.h
-
-
-@pytest.fixture
-def place():
-    """A directory that everybody may pass; pytest closes the way to its own with each new run."""
-    with tempfile.TemporaryDirectory(prefix="doppel-place-") as path:
-        os.chmod(path, 0o755)
-        yield Path(path)
 
 
 def identity(pid):
@@ -166,14 +157,6 @@ def as_nobody():
     os.setgroups([])
     os.setgid(NOBODY.pw_gid)
     os.setuid(NOBODY.pw_uid)
-
-
-@pytest.fixture
-def program(place):
-    """The program where everybody can start it."""
-    copy = str(place / "doppel")
-    subprocess.run(["install", "-m", "755", binary(release=True), copy], check=True)
-    return copy
 
 
 def run(program, *arguments):

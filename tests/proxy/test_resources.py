@@ -19,8 +19,8 @@ from support.waiting import eventually, patient
 NOBODY = 65534
 
 
-def run_until_it_ends(*arguments, **options):
-    return subprocess.run([binary(), "-w", "1", *arguments], env=clean_environment(), text=True,
+def run_until_it_ends(*arguments, program=None, **options):
+    return subprocess.run([program or binary(), "-w", "1", *arguments], env=clean_environment(), text=True,
                           capture_output=True, timeout=patient(), check=False, **options)
 
 
@@ -396,8 +396,8 @@ def test_R25_a_port_that_somebody_shares_is_not_joined(doppel, server, listen):
 
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_R26_a_privileged_port_is_refused_in_clear_text(network, server):
-    ended = run_until_it_ends("-l", "127.0.0.1:80", "-r", server(echo).address,
+def test_R26_a_privileged_port_is_refused_in_clear_text(network, server, program):
+    ended = run_until_it_ends("-l", "127.0.0.1:80", "-r", server(echo).address, program=program,
                               user=NOBODY, group=NOBODY, extra_groups=[])
 
     assert ended.returncode == 1

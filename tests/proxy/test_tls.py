@@ -567,6 +567,16 @@ def test_version_names_openssl():
     assert b"\nOpenSSL 3." in run(f"{binary()} -V")
 
 
+def bounds_of_memory():
+    """For an idle session and for one of a burst, in bytes, as docs/operating.md says.
+
+    From 3.2 on OpenSSL needs 7 KiB more for its records, and from 3.5 on another 7 for the client's
+    share in a key exchange with ML-KEM, which it keeps as long as the session.
+    """
+    version = re.search(rb"^OpenSSL (\d+)\.(\d+)", run(f"{binary(release=True)} -V"), re.MULTILINE)
+    return (20 * KIB, 26 * KIB) if tuple(map(int, version.groups())) < (3, 2) else (34 * KIB, 44 * KIB)
+
+
 @pytest.mark.release
 def test_T22_an_idle_client_in_tls_costs_little_memory(terminating, server, authority):
     mirror = terminating(server(echo))
@@ -578,7 +588,7 @@ def test_T22_an_idle_client_in_tls_costs_little_memory(terminating, server, auth
         return mirror.rss_bytes()
     before = idle(50)
     grown = (idle(250) - before) / 250
-    assert grown < 20 * KIB, f"{grown:.0f} bytes for each session"
+    assert grown < bounds_of_memory()[0], f"{grown:.0f} bytes for each session"
 
 
 @pytest.mark.release
@@ -595,6 +605,7 @@ def test_T22_a_burst_of_handshakes_leaves_no_memory_behind(terminating, server, 
     for client in clients:
         client.socket.handshake()
 
-    eventually(lambda: mirror.rss_bytes() - before < count * 26 * KIB,
+    most = bounds_of_memory()[1]
+    eventually(lambda: mirror.rss_bytes() - before < count * most,
                lambda: f"{(mirror.rss_bytes() - before) / count:.0f} bytes for each session")
     assert all(client.exchange(b"hello") == b"hello" for client in clients)

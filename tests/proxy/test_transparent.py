@@ -299,12 +299,12 @@ def test_one_capability_is_all_it_needs(network, wires, doppel):
     assert converse(wires.connect(mirror, (router(1, 4), 8080)), primary) == [address(1, 4)]
 
 
-def test_without_the_capability_one_sentence_says_so_and_nothing_is_bound(doppel, server):
+def test_without_the_capability_one_sentence_says_so_and_nothing_is_bound(doppel, server, program):
     """The listener's address is taken: had it been tried, that would be the sentence."""
     primary, busy = server(echo), server(echo)
     without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid", str(NOBODY), "--clear-groups"]
     mirror = doppel(primary, "--transparent", listens=[busy.address], prefix=without, admin=False,
-                    wait=False)
+                    program=program, wait=False)
     mirror.expect(exit_status=1, totals=False)
 
     assert mirror.wait_exit() == 1

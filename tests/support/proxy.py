@@ -55,6 +55,11 @@ def binary(release=False):
     return str((ROOT / os.environ.get(variable, usual)).resolve())
 
 
+def program_in(directory, release=False):
+    """A copy of it, for users who cannot reach the sources: those may lie in root's directory."""
+    return shutil.copy(binary(release), directory)
+
+
 def io_mode():
     """How all proxies are to move bytes that are not told by their test: $DOPPEL_TEST_IO, or ""."""
     return os.environ.get("DOPPEL_TEST_IO", "")
@@ -154,8 +159,8 @@ class Doppel:
     def __init__(self, primary, *flags, shadows=(), listens=("127.0.0.1:0",), workers=1, env=None,
                  prefix=(), preexec=None, stdout=None, stderr=None, cwd=None, release=False,
                  admin=True, wait=True, program=None, pass_fds=(), config=None, io=None, user=None):
-        self.program = program or binary(release)
         self.directory = tempfile.mkdtemp(prefix="doppel-")
+        self.program = program or (binary(release) if user is None else program_in(self.directory, release))
         self.admin_path = os.path.join(self.directory, "admin")
         self.expectation = Expectation()
         self.clients = []
