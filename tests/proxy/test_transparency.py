@@ -244,7 +244,7 @@ def test_a_socket_wins_over_a_primary_and_a_warning_says_so(doppel, server, tmp_
     assert client.exchange(b"hello") == b"hello"
 
     assert unused.connections == []
-    mirror.assert_log_count("warning: -s wins over -r", 1, 1)
+    mirror.assert_log_count("-s wins over -r", 1, 1)
 
 
 # What the kernel is told.
