@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "config/lists.h"
 #include "config/options.h"
@@ -138,36 +139,19 @@ void config_warnings_free(struct config_warnings *warnings)
 
 /* ---- files */
 
-/* Up to MOST_FILE_BYTES and one more, which tells that there is more. */
-static bool read_all(FILE *file, char *text, size_t *length)
-{
-    *length = fread(text, 1, MOST_FILE_BYTES + 1, file);
-    return ferror(file) == 0;
-}
-
 char *settings_read_file(const char *path, struct fault *fault)
 {
-    FILE *file = fopen(path, "re");
-    size_t length = 0;
+    const struct file *file = files_read(path);
+    const size_t mark = strlen(BYTE_ORDER_MARK);
 
-    if (file == NULL) {
-        fault_set(fault, "cannot open " QUOTED ": %s", path, strerror(errno));
-        return NULL;
-    }
-    char *text = xcalloc(MOST_FILE_BYTES + 2, 1);
-    bool fine = read_all(file, text, &length);
-    if (!fine)
-        fault_set(fault, "cannot read " QUOTED ": %s", path, strerror(errno));
-    fclose(file);
-    if (fine && length > MOST_FILE_BYTES)
-        fine = fault_set(fault, QUOTED " has more than 1 MiB; that is no file of ours", path);
-    if (fine && memchr(text, '\0', length) != NULL)
-        fine = fault_set(fault, QUOTED " holds zero bytes; write plain text", path);
-    if (fine && strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
-        memmove(text, text + strlen(BYTE_ORDER_MARK), length - strlen(BYTE_ORDER_MARK) + 1);
-    if (fine)
-        return text;
-    free(text);
+    if (file == NULL && errno != EFBIG)
+        fault_set(fault, "cannot read " QUOTED ": %s", path, strerrordesc_np(errno));
+    else if (file == NULL || file->length > MOST_FILE_BYTES)
+        fault_set(fault, QUOTED " has more than 1 MiB; that is no file of ours", path);
+    else if (memchr(file->bytes, '\0', file->length) != NULL)
+        fault_set(fault, QUOTED " holds zero bytes; write plain text", path);
+    else
+        return xstrdup(file->bytes + (strncmp(file->bytes, BYTE_ORDER_MARK, mark) == 0 ? mark : 0));
     return NULL;
 }
 
@@ -191,10 +175,10 @@ bool settings_refuse_name(enum option_place place, const char *what, const char 
 /* ---- flags */
 
 struct flags {
-    struct settings    *settings;
+    struct settings *settings;
     enum config_action *action;
-    char *const        *next; /* the arguments not yet read; NULL ends them */
-    struct fault       *fault;
+    char *const *next; /* the arguments not yet read; NULL ends them */
+    struct fault *fault;
 };
 
 static bool is_over(const struct flags *flags)
@@ -339,10 +323,10 @@ bool settings_read_flags(struct settings *settings, int argc, char *const argv[]
 /* ---- environment */
 
 struct variables {
-    struct settings        *settings;
-    char *const            *environment;
+    struct settings *settings;
+    char *const *environment;
     struct config_warnings *warnings;
-    struct fault           *fault;
+    struct fault *fault;
 };
 
 /* DOPPEL_SHADOW_BUFFER is shadow-buffer.  False: no option is spelled like this. */

@@ -18,9 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 #include "config/config.h"
 #include "flow/tls_choice.h"
 #include "flow/tls_identity.h"
@@ -89,7 +89,7 @@ static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *l
                         const unsigned char *offered, unsigned offered_length, void *owner)
 {
     const struct tls_contexts *contexts = owner;
-    unsigned char             *found;
+    unsigned char *found;
 
     (void)ssl;
     if (SSL_select_next_proto(&found, length, contexts->protocols,
@@ -104,9 +104,9 @@ static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *l
  * frees the text. */
 static char *ciphers_of(const char *ciphers, bool is_13)
 {
-    char  *list = NULL;
+    char *list = NULL;
     size_t size;
-    FILE  *to = open_memstream(&list, &size);
+    FILE *to = open_memstream(&list, &size);
 
     if (to == NULL)
         die(1, "no memory for --tls-ciphers");
@@ -140,8 +140,8 @@ static bool set_client_authority(SSL_CTX *context, const struct config *config, 
 
     if (file == NULL)
         return true;
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
-    if (names == NULL || SSL_CTX_load_verify_file(context, file) != 1) {
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+    if (names == NULL || !tls_identity_trust(context, file, names)) {
         sk_X509_NAME_pop_free(names, X509_NAME_free);
         return tls_identity_refuse(fault, "--tls-client-ca ", file);
     }
@@ -201,7 +201,7 @@ static bool add_servers(struct tls_contexts *contexts, const struct config *conf
                         struct fault *fault)
 {
     struct tls_passphrase passphrase = { .file = config->tls_key_passphrase_file };
-    bool              fine = tls_passphrase_read(&passphrase, fault);
+    bool fine = tls_passphrase_read(&passphrase, fault);
 
     contexts->servers = xcalloc(config->tls_certs.count + 1, sizeof contexts->servers[0]);
     contexts->protocols = protocols_of(&config->tls_alpn, &contexts->protocols_length);
@@ -219,7 +219,7 @@ static bool add_servers(struct tls_contexts *contexts, const struct config *conf
 
 static bool has_files(const char *folder)
 {
-    DIR           *open = opendir(folder);
+    DIR *open = opendir(folder);
     struct dirent *entry = NULL;
 
     while (open != NULL && (entry = readdir(open)) != NULL && entry->d_name[0] == '.')
@@ -236,12 +236,22 @@ static const char *said_or(const char *variable, const char *usual)
     return said != NULL ? said : usual;
 }
 
-/* OpenSSL itself does not mind when there are none: then nothing would ever be verified. */
-static bool has_system_authorities(void)
+/* OpenSSL itself does not mind when there are none: then nothing would ever be verified.  Nor does it
+ * mind what is in that file; those of the folder are read when they are needed. */
+static bool trust_system(SSL_CTX *context, struct fault *fault)
 {
-    return access(said_or(X509_get_default_cert_file_env(), X509_get_default_cert_file()), R_OK) ==
-               0 ||
-           has_files(said_or(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()));
+    const char *file = said_or(X509_get_default_cert_file_env(), X509_get_default_cert_file());
+    const char *folder = said_or(X509_get_default_cert_dir_env(), X509_get_default_cert_dir());
+
+    if (files_read(file) == NULL && !has_files(folder))
+        return fault_set(fault,
+                         "it cannot be verified: this system has no CA certificates in %s; install "
+                         "ca-certificates, or say ca=FILE, or verify=off",
+                         X509_get_default_cert_dir());
+    tls_identity_trust(context, file, NULL);
+    ERR_clear_error();
+    return SSL_CTX_set_default_verify_dir(context) == 1 ||
+           tls_identity_refuse(fault, "certificates in ", folder);
 }
 
 static bool set_trust(SSL_CTX *context, const struct target_config *target, struct fault *fault)
@@ -249,23 +259,17 @@ static bool set_trust(SSL_CTX *context, const struct target_config *target, stru
     if (!target->verify)
         return true;
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    if (target->ca != NULL)
-        return SSL_CTX_load_verify_file(context, target->ca) == 1 ||
-               tls_identity_refuse(fault, "ca=", target->ca);
-    if (has_system_authorities())
-        return SSL_CTX_set_default_verify_paths(context) == 1 ||
-               tls_identity_refuse(fault, "certificates in ", X509_get_default_cert_dir());
-    return fault_set(fault,
-                     "it cannot be verified: this system has no CA certificates in %s; install "
-                     "ca-certificates, or say ca=FILE, or verify=off",
-                     X509_get_default_cert_dir());
+    if (target->ca == NULL)
+        return trust_system(context, fault);
+    return tls_identity_trust(context, target->ca, NULL) ||
+           tls_identity_refuse(fault, "ca=", target->ca);
 }
 
 static bool set_protocols(SSL_CTX *context, const struct target_config *target, struct fault *fault)
 {
-    size_t         length;
+    size_t length;
     unsigned char *protocols = protocols_of(&target->alpn, &length);
-    bool           fine = protocols != NULL;
+    bool fine = protocols != NULL;
 
     if (fine && length > 0)
         fine = SSL_CTX_set_alpn_protos(context, protocols, (unsigned)length) == 0;
@@ -372,9 +376,9 @@ struct warning {
 
 static void warn_of_key(const struct warning *warning, const char *file)
 {
-    struct stat status;
+    const struct file *read = file != NULL ? files_read(file) : NULL;
 
-    if (file != NULL && stat(file, &status) == 0 && (status.st_mode & S_IROTH))
+    if (read != NULL && (read->mode & S_IROTH) != 0)
         warning->tell(warning->owner, "key_is_public", file,
                       "everybody on this machine may read this private key; chmod o-r");
 }

@@ -14,7 +14,8 @@
 #include <stdbool.h>
 
 struct fault;
-struct ssl_ctx_st; /* SSL_CTX of OpenSSL */
+struct ssl_ctx_st;         /* SSL_CTX of OpenSSL */
+struct stack_st_X509_NAME; /* STACK_OF(X509_NAME) */
 
 #define PASSPHRASE_ROOM 1024
 
@@ -22,8 +23,8 @@ struct ssl_ctx_st; /* SSL_CTX of OpenSSL */
  * it. */
 struct tls_passphrase {
     const char *file; /* NULL: none was given */
-    bool        was_asked;
-    char        text[PASSPHRASE_ROOM];
+    bool was_asked;
+    char text[PASSPHRASE_ROOM];
 };
 
 /* The files, and how the options that name them begin, as in "--tls-cert " or "cert=". */
@@ -40,6 +41,10 @@ bool tls_passphrase_read(struct tls_passphrase *, struct fault *);
  * of another certificate; the fault begins with the option. */
 bool tls_identity_use(struct ssl_ctx_st *, const struct tls_identity *, struct tls_passphrase *,
                       struct fault *);
+
+/* From now on the context trusts the authorities of this file, and heeds its revocation lists; their
+ * names are added to the list, unless it is NULL.  False: OpenSSL's queue says why. */
+bool tls_identity_trust(struct ssl_ctx_st *, const char *file, struct stack_st_X509_NAME *names);
 
 /* The first error of OpenSSL's queue, the cause of the others, in words; empties the queue.  Good
  * until the next call. */

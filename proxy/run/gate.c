@@ -4,13 +4,13 @@
 #include "run/gate.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 
 #include "base/address.h"
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/log.h"
 
 #define HOST_ROOM 256
@@ -27,52 +27,38 @@ static bool is_token_text(const char *text, size_t length)
     return true;
 }
 
-/* Up to one byte more than a token and its line's end may have, which tells that there are more. */
-static bool read_start(const char *file, char *text, size_t room, size_t *length)
-{
-    FILE *from = fopen(file, "re");
-
-    if (from == NULL)
-        return false;
-    *length = fread(text, 1, room, from);
-    bool fine = ferror(from) == 0;
-    fclose(from);
-    return fine;
-}
-
 bool token_read(struct token *token, const char *file, struct fault *fault)
 {
-    char text[TOKEN_MOST + 2];
-    size_t length = 0;
-
     *token = (struct token){ 0 };
     if (file == NULL)
         return true;
-    if (!read_start(file, text, sizeof text, &length))
+    const struct file *read = files_read(file);
+    if (read == NULL)
         return fault_set(fault, "--admin-token-file %.300s: cannot be read: %s", file,
                          strerrordesc_np(errno));
-    if (length > 0 && text[length - 1] == '\n')
+    size_t length = read->length;
+    if (length > 0 && read->bytes[length - 1] == '\n')
         length--;
     if (length == 0)
         return fault_set(fault, "--admin-token-file %.300s is empty; write a token into it", file);
     if (length > TOKEN_MOST)
         return fault_set(fault, "--admin-token-file %.300s: a token has at most %d bytes", file,
                          TOKEN_MOST);
-    if (!is_token_text(text, length))
+    if (!is_token_text(read->bytes, length))
         return fault_set(fault,
                          "--admin-token-file %.300s: a token is one line of printable ASCII "
                          "characters without blanks",
                          file);
-    memcpy(token->text, text, length);
+    memcpy(token->text, read->bytes, length);
     token->length = length;
     return true;
 }
 
 void token_warn(const char *file)
 {
-    struct stat status;
+    const struct file *read = file != NULL ? files_read(file) : NULL;
 
-    if (file != NULL && stat(file, &status) == 0 && (status.st_mode & (S_IWGRP | S_IRWXO)) != 0)
+    if (read != NULL && (read->mode & (S_IWGRP | S_IRWXO)) != 0)
         log_warning("supervisor", "token_is_public", "file=%s why=%s", file,
                     "others on this machine may read or change the admin token; chmod 0600");
 }

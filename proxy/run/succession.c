@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "base/page.h"
 #include "base/sources.h"
@@ -206,6 +207,7 @@ static bool make(struct succession *s, struct config *config, struct fault *faul
 static bool start(struct succession *s, struct fault *fault)
 {
     generation_warn(s->starting);
+    files_forget(); /* a reload reads them again */
     return generation_start(s->starting, fault);
 }
 
@@ -218,6 +220,7 @@ static void begin(struct succession *s)
     notify_reloading();
     config = reload_config(s->settings.command, s->serving->config, &fault);
     if (config == NULL || !make(s, config, &fault)) {
+        files_forget();
         say_failed(s, fault.text);
         return;
     }

@@ -340,6 +340,17 @@ def test_L21_over_tcp_the_token_opens(doppel, server, tmp_path):
     assert not mirror.log("s3cret")
 
 
+def test_L21_the_token_may_come_from_a_pipe(doppel, server, tmp_path):
+    path = tmp_path / "token"
+    os.mkfifo(path, 0o600)
+    threading.Thread(target=path.write_text, args=["s3cret-t0ken\n"], daemon=True).start()
+
+    mirror = with_tcp_admin(doppel, server, token=path)
+
+    assert ask(tcp_admin(mirror), "/drain", "POST", Authorization="Bearer s3cret-t0ken")[0] == 202
+    assert mirror.wait_exit() == 0
+
+
 def test_L21_a_reload_reads_the_token_once_more(doppel, server, tmp_path):
     token = secret(tmp_path)
     mirror = with_tcp_admin(doppel, server, token=token)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/network.h"
 #include "config/cpus.h"
 #include "config/load.h"
@@ -79,6 +80,7 @@ static struct loaded load_with(const char *flags, const char *variables)
     assert_true(asprintf(&line, "doppel %s", flags) > 0);
     const struct command command = { cut_words(line, argv), argv, environment };
     cut_words(surroundings, environment);
+    files_forget();
     loaded.config = config_load(&command, &loaded.action, &loaded.warnings, &loaded.fault);
     free(line);
     free(surroundings);

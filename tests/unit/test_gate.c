@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 
 static bool may_ask(const char *host, const char *origin, const char *admin_host)
 {
@@ -107,6 +108,7 @@ static bool read_token(struct token *token, const char *text, size_t length, str
     assert_non_null(file);
     assert_int_equal(fwrite(text, 1, length, file), length);
     fclose(file);
+    files_forget();
     return token_read(token, path, fault);
 }
 
