@@ -33,6 +33,7 @@
 #define ACCEPTS_PER_WAKE   64   /* then other sessions get their turn */
 #define LIMIT_RETRY        0.02 /* seconds; a client of another worker may have left */
 #define EXHAUSTED_RETRY    0.1
+#define FAILURES_MOST      64   /* in a row; more are no longer about single connections */
 #define EXHAUSTED_LOG_EVERY 1.0
 
 struct listener {
@@ -41,6 +42,7 @@ struct listener {
     size_t                      place;
     struct watch                watch; /* its fd is -1 once closed */
     bool                        is_left; /* nobody will take its queue after us */
+    unsigned                    failures; /* to accept, in a row */
     unsigned                    batch;  /* how many the latest wake-up was to accept */
     unsigned                    latest; /* the loop's iteration then */
 };
@@ -203,7 +205,7 @@ static enum counter counter_of(int error)
 }
 
 /* True: there may be more to accept.  accept(2) passes on errors of connections that are already
- * gone; those are not ours. */
+ * gone, and which those are depends on protocols; they are not ours, unless they do not end. */
 static bool accept_failed(struct listener *listener, int error)
 {
     struct listeners *all = listener->all;
@@ -214,7 +216,7 @@ static bool accept_failed(struct listener *listener, int error)
     if (error == EINTR)
         return true;
     cell_add(&all->mirror->slot->counts[counter_of(error)], 1);
-    if (counter_of(error) == COUNT_ACCEPT_OTHER)
+    if (counter_of(error) == COUNT_ACCEPT_OTHER && ++listener->failures < FAILURES_MOST)
         return true;
     if (log_limit_passes(&all->exhausted, clock_now(), EXHAUSTED_LOG_EVERY, &suppressed))
         log_error("listener", "accept_failed", "listener=%s why=%s suppressed=%" PRIu64,
@@ -246,6 +248,7 @@ static bool accept_one(struct listener *listener)
         admission_give_place_back(listener->all->mirror);
         return accept_failed(listener, error);
     }
+    listener->failures = 0;
     address_set(&client, (struct sockaddr *)&storage, length);
     session_open(listener->all->mirror, socket, &client, listener->config);
     return !listener->all->is_paused; /* it may have found that ports have run out */

@@ -93,6 +93,28 @@ def test_R01_R02_R07_accepting_pauses_without_spinning_and_goes_on(doppel, serve
 
 
 @pytest.mark.release
+@pytest.mark.parametrize("error", ["EPERM", "EIO", "ECONNABORTED", "EPROTO"])
+def test_R02_accepting_that_fails_for_whatever_reason_is_tried_again_without_spinning(doppel, server, faults,
+                                                                                      error):
+    fault = faults(f"accept4:errno={error}", on=False)
+    mirror = doppel(server(echo), env=fault.env)
+    before = mirror.connect()
+    before.exchange(b"before")
+
+    fault.on()
+    waiting = mirror.connect()
+    waiting.send(b"patience")
+    mirror.wait_log(" accept_failed ", level="error")
+    mirror.assert_not_spinning(1)
+    assert before.exchange(pattern(MIB)) == pattern(MIB)
+    fault.off()
+
+    assert waiting.recv_exact(8) == b"patience"
+    assert mirror.metric("doppel_accept_paused") == 0
+    assert mirror.metric("doppel_accept_errors_total", error="other") > 0
+
+
+@pytest.mark.release
 def test_R01_a_worker_that_really_has_no_descriptor_left_keeps_what_it_has(doppel, server):
     """Its limit is lowered behind its back to what it has open."""
     primary = server(echo)
