@@ -262,8 +262,8 @@ static const struct option options[] = {
               "TLS handshake" },
     { .name = "max-handshakes", .group = GROUP_LIMITS, .kind = KIND_COUNT, GLOBAL(max_handshakes),
       .initial = "1024", .least = 1, .most = MOST_SESSIONS, .metavar = "N",
-      .help = "TLS handshakes of clients at the same time, over all workers; at the limit tls:// "
-              "listeners pause" },
+      .help = "TLS handshakes of clients at the same time, over all workers; further ones wait, and "
+              "no address (IPv6: no /64) keeps the others waiting" },
     { .name = "idle-timeout", .group = GROUP_LIMITS, .kind = KIND_TIME, GLOBAL(idle_timeout),
       .initial = "1h", .nothing = "off", .most = 14 * DAY, .metavar = "TIME",
       .help = "ends a session when both directions are quiet; 0 or off: never" },

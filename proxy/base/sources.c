@@ -11,7 +11,6 @@
 
 #define BUCKETS  4096
 #define CELLS    16 /* in a bucket: two cache lines */
-#define IP6_BITS 8  /* bytes of an IPv6 address that are the host's network */
 
 /* tag << 32 | sessions; 0: free. */
 struct table {
@@ -46,21 +45,31 @@ void sources_free(struct sources *sources)
         munmap(sources, bytes_of(sources->count));
 }
 
-/* FNV-1a over the part that tells hosts apart; 0: an address that is not counted. */
+uint64_t source_of(const struct address *address)
+{
+    uint8_t  bytes[8] = { 0, 1 }; /* no IPv6 network begins like that (RFC 4291) */
+    uint64_t source;
+
+    if (address->any.sa_family == AF_INET)
+        memcpy(bytes + 4, &address->v4.sin_addr, 4);
+    else if (address->any.sa_family != AF_INET6)
+        return 0;
+    else
+        memcpy(bytes, &address->v6.sin6_addr, sizeof bytes);
+    memcpy(&source, bytes, sizeof source);
+    return source != 0 ? source : 1; /* [::]/64, of [::1] */
+}
+
+/* FNV-1a; 0: an address that is not counted. */
 static uint64_t hash_of(const struct address *address)
 {
-    const uint8_t *bytes = (const uint8_t *)&address->v4.sin_addr;
-    size_t         count = sizeof address->v4.sin_addr;
-    uint64_t       hash = 0xcbf29ce484222325U;
+    uint64_t source = source_of(address);
+    uint64_t hash = 0xcbf29ce484222325U;
 
-    if (address->any.sa_family == AF_INET6) {
-        bytes = address->v6.sin6_addr.s6_addr;
-        count = IP6_BITS;
-    } else if (address->any.sa_family != AF_INET) {
+    if (source == 0)
         return 0;
-    }
-    for (size_t i = 0; i < count; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3U;
+    for (size_t i = 0; i < sizeof source; i++)
+        hash = (hash ^ (source >> 8 * i & 0xff)) * 0x100000001b3U;
     hash ^= hash >> 29;
     return hash != 0 ? hash : 1;
 }

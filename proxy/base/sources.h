@@ -18,6 +18,9 @@
 struct address;
 struct sources;
 
+/* What tells sources apart: an IPv4 address, or the first 64 bits of an IPv6 one; 0: a unix client. */
+uint64_t source_of(const struct address *);
+
 /* Shared memory for this many workers' tables, made before the first fork; NULL: no memory. */
 struct sources *sources_new(size_t tables);
 void            sources_free(struct sources *);

@@ -1,6 +1,8 @@
 /*
  * handshake.c — one watcher and its timers around tls_handshake().
  *
+ *     client ──▶ waits for its turn ──┐
+ *                                     ▼
  *     begin ──▶ on_event ──IO_AGAIN──▶ wait for what TLS needs ──▶ on_event ...
  *                  ├──IO_OK──▶ transport_secured
  *                  └──IO_FAILED, on_timeout──▶ transport_fail; the alert still arrives
@@ -12,21 +14,23 @@
 #include <malloc.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
+#include "base/list.h"
 #include "base/page.h"
 #include "flow/reactor.h"
 #include "flow/tls_contexts.h"
+#include "flow/turns.h"
 
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define PATIENCE        1.0  /* seconds; of many handshakes one is over by then */
 #define BURST           64   /* handshakes: what fewer leave behind is not worth the search */
 
 struct handshakes {
     struct handshake_settings settings;
-    size_t                    clients; /* under way */
-    size_t                    ended;   /* since memory was last given back */
+    struct turns             *turns;        /* of clients */
+    size_t                    ended;        /* since memory was last given back */
     size_t                    ended_before; /* of those, at the last look */
-    void (*on_room)(void *owner);
-    void *owner;
 };
 
 enum result {
@@ -40,7 +44,8 @@ enum result {
 struct handshake {
     struct handshakes *all;
     struct transport  *transport;
-    struct tls        *tls;
+    struct tls        *tls;     /* NULL: it has not begun */
+    struct turn        turn;    /* of a client */
     ev_io              io;
     ev_timer           timer;
     ev_timer           retry;   /* instead of io, while the kernel has no memory */
@@ -52,24 +57,15 @@ struct handshakes *handshakes_new(const struct handshake_settings *settings)
     struct handshakes *all = xcalloc(1, sizeof *all);
 
     all->settings = *settings;
+    all->turns = turns_new(settings->most);
     tls_contexts_count_truncations(settings->contexts, &settings->slot->counts[COUNT_TLS_EOF]);
     return all;
 }
 
 void handshakes_free(struct handshakes *all)
 {
+    turns_free(all->turns);
     free(all);
-}
-
-bool handshakes_have_room(const struct handshakes *all)
-{
-    return all->clients < all->settings.most;
-}
-
-void handshakes_watch_room(struct handshakes *all, void (*on_room)(void *owner), void *owner)
-{
-    all->on_room = on_room;
-    all->owner = owner;
 }
 
 /* A burst leaves holes of 17 KiB between the sessions that came of it.  While handshakes go on, the
@@ -118,21 +114,37 @@ static struct ev_loop *loop_of(const struct handshake *h)
     return reactor_loop(h->all->settings.reactor);
 }
 
+static void begin(struct handshake *h)
+{
+    h->tls = tls_accept(h->all->settings.contexts, h->io.fd);
+    ev_timer_again(loop_of(h), &h->timer); /* its time begins now */
+    if (h->tls != NULL)
+        ev_io_start(loop_of(h), &h->io);
+    else
+        ev_feed_event(loop_of(h), &h->io, EV_ERROR); /* fails in a turn of its own */
+}
+
+static void begin_next(struct handshakes *all)
+{
+    double       now = clock_now();
+    struct turn *next = turns_next(all->turns, now);
+
+    for (; next != NULL; next = turns_next(all->turns, now))
+        begin(LIST_MEMBER(next, struct handshake, turn));
+}
+
 /* Neither the socket nor the TLS over it. */
 static void handshake_free(struct handshake *h)
 {
     struct handshakes *all = h->all;
-    bool               was_client = h->side == TLS_CLIENT;
-    bool               was_full = !handshakes_have_room(all);
 
     ev_io_stop(loop_of(h), &h->io);
     ev_timer_stop(loop_of(h), &h->timer);
     ev_timer_stop(loop_of(h), &h->retry);
+    turns_leave(all->turns, &h->turn);
     free(h);
     all->ended++;
-    all->clients -= was_client;
-    if (was_client && was_full && all->on_room != NULL)
-        all->on_room(all->owner);
+    begin_next(all);
 }
 
 static void on_cancel(void *opening)
@@ -173,14 +185,24 @@ static void fail(struct handshake *h, enum result result, const char *why)
     transport_tell(transport);
 }
 
-/* Not the peer's fault. */
-static void run_out(struct handshake *h)
+static void give_up(struct handshake *h, enum failure failure, const char *why)
 {
     struct transport *transport = h->transport;
 
-    transport_fail(transport, FAILURE_NO_MEMORY, "no memory");
+    transport_fail(transport, failure, why);
     on_cancel(h);
     transport_tell(transport);
+}
+
+bool handshakes_shed(struct handshakes *all)
+{
+    struct turn *stuck = turns_stuck(all->turns, clock_now() - PATIENCE);
+
+    if (stuck == NULL)
+        return false;
+    give_up(LIST_MEMBER(stuck, struct handshake, turn), FAILURE_TLS,
+            "too many of its address wait for a handshake");
+    return true;
 }
 
 static void wait_for(struct handshake *h, int events)
@@ -227,7 +249,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 
     (void)loop;
     if (events & EV_ERROR) /* epoll_ctl(2) failed: libev has stopped the watcher */
-        run_out(h);
+        give_up(h, FAILURE_NO_MEMORY, "no memory");
     else
         shake(h);
 }
@@ -248,36 +270,37 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    if (shake(h))
+    if (h->tls == NULL)
+        fail(h, RESULT_TIMEOUT, "others took too long with their handshakes");
+    else if (shake(h))
         fail(h, RESULT_TIMEOUT, "the handshake took too long");
 }
 
 /* events: what the first step waits for. */
-static void begin(struct handshake *h, int socket, int events, double timeout)
+static void prepare(struct handshake *h, int socket, int events, double timeout)
 {
     ev_io_init(&h->io, on_event, socket, events);
-    ev_timer_init(&h->timer, on_timeout, timeout, 0);
+    ev_timer_init(&h->timer, on_timeout, 0, timeout);
     ev_timer_init(&h->retry, on_retry, STARVED_SECONDS, 0);
     h->io.data = h->timer.data = h->retry.data = h;
-    ev_io_start(loop_of(h), &h->io);
-    ev_timer_start(loop_of(h), &h->timer);
+    ev_timer_again(loop_of(h), &h->timer);
 }
 
 bool handshake_receive(struct handshakes *all, struct transport *transport, int socket,
                        const struct address *peer)
 {
     struct handshake *h = calloc(1, sizeof *h);
-    struct tls       *tls = tls_accept(all->settings.contexts, socket);
 
-    if (h == NULL || tls == NULL) {
-        tls_free(tls);
+    if (h == NULL || !turns_enter(all->turns, &h->turn, peer, clock_now())) {
         free(h);
         return false;
     }
-    *h = (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = TLS_CLIENT };
+    h->all = all;
+    h->transport = transport;
+    h->side = TLS_CLIENT;
     transport_hand_over(transport, on_cancel, h, peer);
-    all->clients++;
-    begin(h, socket, EV_READ, all->settings.timeout);
+    prepare(h, socket, EV_READ, all->settings.timeout);
+    begin_next(all);
     return true;
 }
 
@@ -308,6 +331,7 @@ bool handshake_connect(struct handshakes *all, const struct handshake_request *r
     *h =
         (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = request->side };
     transport_hand_over(transport, on_cancel, h, peer);
-    begin(h, socket, EV_WRITE, request->timeout);
+    prepare(h, socket, EV_WRITE, request->timeout);
+    ev_io_start(loop_of(h), &h->io);
     return true;
 }

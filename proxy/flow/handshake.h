@@ -5,7 +5,8 @@
  *                       ├──handshake, within its time──▶ OPEN, or failed with FAILURE_TLS
  *     dialled socket ───┘
  *
- * The transport stays in its opening until then, so that its owner waits as for a connect.
+ * The transport stays in its opening until then, so that its owner waits as for a connect.  Clients
+ * beyond the limit wait for their turn (flow/turns.h), which costs no more than their socket.
  */
 #ifndef FLOW_HANDSHAKE_H
 #define FLOW_HANDSHAKE_H
@@ -24,16 +25,16 @@ struct handshake_settings {
     struct reactor      *reactor;
     struct tls_contexts *contexts;
     struct slot         *slot;    /* its counters */
-    size_t               most;    /* with clients, at the same time */
-    double               timeout; /* seconds, for clients */
+    size_t               most;    /* with clients, at the same time; further ones wait */
+    double               timeout; /* seconds, for clients: to wait, and for the handshake then */
 };
 
 struct handshakes *handshakes_new(const struct handshake_settings *);
 void               handshakes_free(struct handshakes *);
-/* One more client may begin its handshake now; when the answer has become true, on_room(owner) is
- * called. */
-bool handshakes_have_room(const struct handshakes *);
-void handshakes_watch_room(struct handshakes *, void (*on_room)(void *owner), void *owner);
+/* Where places are short: of the source with about the most clients that wait to begin their
+ * handshake, fails the one that waits longest, unless one of them has begun within the last second.
+ * False: it failed none. */
+bool handshakes_shed(struct handshakes *);
 
 /* Call it once a second: when a burst is over, the memory that its handshakes needed goes back to the
  * system (malloc_trim(3)). */

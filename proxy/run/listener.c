@@ -90,19 +90,12 @@ static bool is_ours(const struct listener *listener)
     return watcher == all->settings.place;
 }
 
-/* A client of tls:// costs a handshake before anything else. */
-static bool has_room(const struct listener *listener)
-{
-    return !listener->config->endpoint.tls ||
-           handshakes_have_room(listener->all->mirror->handshakes);
-}
-
 /* What is watched follows from the roster, and from whether we may accept. */
 static void rearm(struct listener *listener)
 {
     if (listener->watch.io.fd < 0)
         return;
-    if (is_ours(listener) && has_room(listener) && !listener->all->is_paused)
+    if (is_ours(listener) && !listener->all->is_paused)
         watch_start(&listener->watch, EV_READ);
     else
         watch_stop(&listener->watch);
@@ -138,15 +131,19 @@ void listeners_back_off(void *owner)
 }
 
 /* One of --max-sessions, over all workers; the session gives it back when its client has left. */
+static bool take_free_place(struct listeners *all)
+{
+    return !is_at_own_limit(all) && admission_take_place(all->mirror, all->settings.max_sessions);
+}
+
+/* Whoever waits for a handshake with many others of its address does not keep everybody out. */
 static bool take_place(struct listeners *all)
 {
-    struct mirror *mirror = all->mirror;
-
-    if (is_at_own_limit(all)) {
+    if (take_free_place(all) || (handshakes_shed(all->mirror->handshakes) && take_free_place(all)))
+        return true;
+    if (is_at_own_limit(all))
         atomic_store(&all->settings.roster->is_full[all->settings.place], true);
-        return false;
-    }
-    return admission_take_place(mirror, all->settings.max_sessions);
+    return false;
 }
 
 static bool is_at_limit(const struct listeners *all)
@@ -184,9 +181,25 @@ static void resume_accepting(struct listeners *all)
 
 static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
 {
+    struct listeners *all = timer->data;
+
     (void)loop;
     (void)events;
-    resume_accepting(timer->data);
+    if (is_at_limit(all))
+        handshakes_shed(all->mirror->handshakes); /* and listeners_resume() may have followed */
+    if (all->is_paused)
+        resume_accepting(all);
+}
+
+void listeners_make_room(struct listeners *all)
+{
+    struct mirror *mirror = all->mirror;
+    uint64_t       waiting = page_sum(mirror->page, COUNT_ACCEPT_PAUSED);
+
+    for (int n = 0; n < ACCEPTS_PER_WAKE && waiting > 0 && is_at_limit(all); n++) {
+        if (!handshakes_shed(mirror->handshakes))
+            return;
+    }
 }
 
 void listeners_resume(void *owner)
@@ -232,10 +245,6 @@ static bool accept_one(struct listener *listener)
     struct address          client;
     socklen_t               length = sizeof storage;
 
-    if (!has_room(listener)) { /* listeners_watch() follows when there is some */
-        rearm(listener);
-        return false;
-    }
     if (!take_place(listener->all)) {
         pause_accepting(listener->all, LIMIT_RETRY);
         return false;
@@ -272,7 +281,7 @@ static void take_queue(struct listener *listener)
     for (int n = 0; n < ACCEPTS_PER_WAKE && listener->watch.io.fd >= 0; n++) {
         if (accept_one(listener))
             continue;
-        if (listener->all->is_paused || !has_room(listener))
+        if (listener->all->is_paused)
             return;
         close_listener(listener);
     }
@@ -330,18 +339,6 @@ struct listeners *listeners_new(const struct listeners_settings *settings)
                    listener, listener->config->name);
     }
     return all;
-}
-
-void listeners_have_room(void *owner)
-{
-    struct listeners *all = owner;
-
-    if (!all->is_draining) {
-        listeners_watch(all);
-        return;
-    }
-    for (size_t i = 0; i < all->count; i++)
-        take_queue(&all->listeners[i]);
 }
 
 bool listeners_are_closed(const struct listeners *all)

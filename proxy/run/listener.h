@@ -35,10 +35,11 @@ struct listeners *listeners_new(const struct listeners_settings *);
 void listeners_watch(struct listeners *);
 /* A client has left: go on if accepting is paused for the limit.  owner is the struct listeners. */
 void listeners_resume(void *owner);
+/* Call it once a second: while other workers pause for the limit, clients of ours that wait for a
+ * handshake leave (handshakes_shed()). */
+void listeners_make_room(struct listeners *);
 /* Ports or descriptors have run out: wait a little.  owner is the struct listeners. */
 void listeners_back_off(void *owner);
-/* There is room for handshakes again: go on with tls:// listeners.  owner is the struct listeners. */
-void listeners_have_room(void *owner);
 /* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
  * until clients leave. */
 void listeners_drain(struct listeners *);

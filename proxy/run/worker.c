@@ -121,7 +121,6 @@ static void worker_dismantle(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
-    handshakes_watch_room(w->mirror.handshakes, NULL, NULL);
     listeners_free(w->listeners);
     dialer_free(w->mirror.dialer);
     handshakes_free(w->mirror.handshakes);
@@ -259,6 +258,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     sessions_book(&w->mirror);
     handshakes_tidy(w->mirror.handshakes);
+    listeners_make_room(w->listeners);
     if (w->is_serving)
         listeners_watch(w->listeners);
     w->mirror.memory_is_short |=
@@ -297,11 +297,14 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     log_flush();
 }
 
-/* --max-handshakes is shared out: a worker that cannot take one more leaves its sockets' queues be. */
+/* Both limits are shared out.  So many handshakes never take all places of clients: a source has at
+ * most half of them under way, and those that wait give way (handshakes_shed()). */
 static struct handshakes *make_handshakes(const struct worker *w)
 {
     const struct worker_start *start = w->start;
-    size_t                     most = start->config->max_handshakes / start->config->workers;
+    size_t                     clients = start->limits->sessions / start->config->workers;
+    size_t                     wished = start->config->max_handshakes / start->config->workers;
+    size_t                     most = wished < clients ? wished : clients;
     struct handshake_settings  settings = {
         .reactor = w->mirror.reactor,
         .contexts = start->tls,
@@ -443,7 +446,6 @@ _Noreturn void worker_run(const struct worker_start *start)
     w->mirror.on_client_gone = listeners_resume;
     w->mirror.on_exhausted = listeners_back_off;
     w->mirror.owner = w->listeners;
-    handshakes_watch_room(w->mirror.handshakes, listeners_have_room, w->listeners);
     start_watching(w);
     say_ready(w);
     log_debug(w->name, "ready", "pid=%d", (int)getpid());

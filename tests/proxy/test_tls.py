@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from support.checks import assert_same
+from support.headers import introduce, v1, v2
 from support.pattern import KIB, MIB, pattern
 from support.peers import ANSWER, Ended, answer, echo, finish_early, greet, hold, sink
 from support.programs import run
@@ -464,19 +465,105 @@ def test_the_ciphers_are_those_that_were_asked_for(terminating, server, authorit
     assert client_of(mirror, authority).socket.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
 
 
-def test_T25_handshakes_in_progress_have_a_limit_and_plain_listeners_go_on(doppel, server, authority):
-    mirror = doppel(server(echo), "--tls-cert", authority.certificate("localhost"), "--max-handshakes", "2",
-                    "--handshake-timeout", "700ms", listens=(ANY, "127.0.0.1:0"))
-    silent = [mirror.connect() for _ in range(2)]
-    eventually(lambda: mirror.metric("doppel_sessions_active") == 2, "both are accepted")
-    waiting = mirror.connect()
-    assert mirror.connect(listener=1).exchange(b"plain") == b"plain"
-    assert mirror.metric("doppel_sessions_total") == 3, "the third one waits in the queue"
-    secure(waiting, authority.client_context(), "localhost")
-    assert waiting.exchange(b"hello") == b"hello"
-    for client in silent:
-        client.drain()
+@pytest.mark.parametrize("listen", [ANY, f"{ANY}?accept-proxy=on"], ids=["tls", "behind a header"])
+def test_T25_handshakes_in_progress_have_a_limit_and_plain_listeners_go_on(doppel, server, authority, listen):
+    mirror = doppel(server(echo), "--tls-cert", authority.certificate("localhost"), "--max-handshakes", "1",
+                    "--handshake-timeout", "700ms", "--proxy-trust", "127.0.0.1",
+                    listens=(listen, "127.0.0.1:0"))
     mirror.expect(identity="none", books=False)
+    header = v1(("10.0.0.9", 51312), ("10.0.1.5", 443)) if "proxy" in listen else b""
+
+    def arrives():
+        client = mirror.connect()
+        introduce(client, header)
+        return client
+    silent = arrives()
+    mirror.wait_metric("doppel_sessions_active", 1)
+    waiting = arrives()
+    waiting.start(secure, waiting, authority.client_context(), "localhost")
+    mirror.wait_metric("doppel_sessions_active", 2)
+    assert mirror.connect(listener=1).exchange(b"plain") == b"plain"
+    assert mirror.metric(HANDSHAKES, side="client") == 0, "the second one waits for the first"
+
+    silent.drain()
+    mirror.wait_metric(HANDSHAKES, 1, side="client", result="ok")
+    assert waiting.exchange(b"hello") == b"hello"
+
+
+def silent_clients(mirror, count, header=b"", **options):
+    """They never say a word of TLS."""
+    clients = [mirror.connect(**options) for _ in range(count)]
+    for client in clients:
+        introduce(client, header)
+    mirror.wait_metric("doppel_sessions_total", count)
+    return clients
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_T25_a_source_with_silent_connections_keeps_no_other_one_waiting(terminating, server, authority,
+                                                                         workers):
+    mirror = terminating(server(echo), "--max-handshakes", "16", "--handshake-timeout", "1h", workers=workers)
+    mirror.expect(identity="none", books=False)
+    silent = silent_clients(mirror, 50, source="127.0.0.1")
+
+    for _ in range(10):
+        client = secure(mirror.connect(source="127.0.0.2"), authority.client_context(), "localhost")
+        assert client.exchange(b"another source") == b"another source"
+        client.close()
+
+    assert mirror.metric("doppel_sessions_active") >= 50
+    for client in silent:
+        client.reset()
+
+
+def test_T25_behind_headers_a_source_is_who_they_name(doppel, server, authority):
+    mirror = doppel(server(echo), "--tls-cert", authority.certificate("localhost"), "--max-handshakes", "8",
+                    "--handshake-timeout", "1h", "--proxy-trust", "127.0.0.1",
+                    listens=(f"{ANY}?accept-proxy=on",))
+    mirror.expect(identity="none", books=False)
+    for number in range(20):
+        silent_clients(mirror, 1, v2(("2001:db8:0:1::%x" % number, 1), ("2001:db8::1", 443)))
+
+    for address in ("2001:db8:0:2::1", "10.0.0.1"):
+        client = mirror.connect()
+        introduce(client, v2((address, 1), ("2001:db8::1" if ":" in address else "10.0.0.2", 443)))
+        assert secure(client, authority.client_context(), "localhost").exchange(b"hello") == b"hello"
+
+
+def test_T25_a_source_with_silent_connections_leaves_half_of_the_handshakes_to_others(terminating, server,
+                                                                                      authority):
+    """Its own clients that do speak wait for its silent ones; with fewer of those they do not."""
+    mirror = terminating(server(echo), "--max-handshakes", "8", "--handshake-timeout", "1h")
+    mirror.expect(identity="none", books=False)
+    silent = silent_clients(mirror, 3)
+    assert client_of(mirror, authority).exchange(b"the fourth") == b"the fourth"
+    silent += silent_clients(mirror, 1)
+    waiting = mirror.connect()
+    shaking = waiting.start(secure, waiting, authority.client_context(), "localhost")
+    mirror.wait_metric("doppel_sessions_total", 6)
+    assert mirror.metric(HANDSHAKES, side="client") == 1
+
+    silent[0].close()
+
+    shaking.result()
+    assert waiting.exchange(b"its turn") == b"its turn"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_T25_who_waits_for_a_handshake_keeps_nobody_from_a_place(terminating, server, authority, workers):
+    """At --max-sessions the one that waits longest of the source with the most leaves."""
+    mirror = terminating(server(echo), "--max-sessions", "8", "--handshake-timeout", "1h", workers=workers)
+    mirror.expect(identity="none", books=False)
+    for _ in range(40):
+        mirror.connect(source="127.0.0.1")
+    mirror.wait_metric("doppel_sessions_active", 8)
+
+    clients = [secure(mirror.connect(source=f"127.0.0.{host}"), authority.client_context(), "localhost")
+               for host in (2, 3)]
+
+    for client in clients:
+        assert client.exchange(b"another source") == b"another source"
+    assert mirror.metric("doppel_sessions_closed_total", reason="tls_client") >= 2
 
 
 def test_R23_a_handshake_that_was_finished_while_the_process_stood_still_is_good(terminating, server,
