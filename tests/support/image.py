@@ -27,11 +27,9 @@ BASE_IMAGE = ROOT / "tools" / "base-image"
 PACKAGES = "localhost/doppel-packages"
 ENTER = Path(__file__).with_name("enter_image.py")
 PROGRAMS = ("buildah", "debootstrap", "unshare", "nsenter", "curl")
-# Newer versions of buildah would raise the limits of files and processes, which not every root may do.
-KEPT_LIMITS = [f"--ulimit={name}={soft}:{hard}" for name, (soft, hard) in (
-    ("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)),
-    ("nproc", resource.getrlimit(resource.RLIMIT_NPROC)))]
-BUILD = ("buildah", "bud", "--isolation", "chroot", "--network", "host", *KEPT_LIMITS)
+# Newer versions of buildah would raise the limit of open files, which not every root may do.
+KEPT_LIMIT = "--ulimit=nofile={}:{}".format(*resource.getrlimit(resource.RLIMIT_NOFILE))
+BUILD = ("buildah", "bud", "--isolation", "chroot", "--network", "host", KEPT_LIMIT)
 # Runs of the tests at the same time share the storage, and would remove what another builds from.
 STORAGE_LOCK = Path("/var/lib/containers/doppel-test.lock")
 # A namespace of mounts and one of processes are what building and running here both need.
