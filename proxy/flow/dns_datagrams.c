@@ -27,16 +27,17 @@ static bool is_message(const void *bytes, size_t size)
     return status == ARES_SUCCESS || status == ARES_ENOMEM;
 }
 
-/* c-ares wants no address of a TCP connection's bytes, and those come from the server only. */
+/* c-ares wants no address of a TCP connection's bytes, which only the server can have sent. */
 static ares_ssize_t receive(ares_socket_t fd, void *buffer, size_t size, int flags,
                             struct sockaddr *from, ares_socklen_t *length, void *unused)
 {
-    const ares_socklen_t room = length != NULL ? *length : 0;
-
     (void)unused;
+    if (from == NULL || length == NULL)
+        return recv(fd, buffer, size, flags);
+    const ares_socklen_t room = *length;
     for (int i = 0; i < DROPPED_MOST; i++) {
         ssize_t received = recvfrom(fd, buffer, size, flags, from, length);
-        if (received < 0 || from == NULL || is_message(buffer, (size_t)received))
+        if (received < 0 || is_message(buffer, (size_t)received))
             return received;
         *length = room;
     }
