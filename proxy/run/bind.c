@@ -16,6 +16,7 @@
 #include "flow/origin.h"
 #include "flow/socket.h"
 #include "run/inherit.h"
+#include "run/own_path.h"
 #include "run/privileges.h"
 
 static bool refuse(const struct endpoint *endpoint, struct fault *fault, int error)
@@ -29,27 +30,36 @@ static bool refuse(const struct endpoint *endpoint, struct fault *fault, int err
                                                 : "");
 }
 
+static bool set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+/* What decides where the socket will be, and beside whom; the rest may be refused. */
+static bool prepare(int fd, const struct address *address, bool shared,
+                    const struct bind_request *request)
+{
+    int family = address->any.sa_family;
+
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    socket_tune(fd, family, request->sockets);
+    socket_keep_alive(fd, family);
+    return (!shared || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
+           (family != AF_INET6 ||
+            set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !address_is_wildcard(address))) &&
+           (family != AF_UNIX || fchmod(fd, request->mode) == 0) &&
+           (!request->transparent || origin_allow_foreign(fd, family)) &&
+           privileges_give_descriptor(fd);
+}
+
 /* A bound socket, or -1 with errno. */
 static int bound_socket(const struct address *address, bool shared,
                         const struct bind_request *request)
 {
-    int family = address->any.sa_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
-    int off = 0;
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (shared)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    if (family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, address_is_wildcard(address) ? &off : &on,
-                   sizeof on);
-    socket_tune(fd, family, request->sockets);
-    socket_keep_alive(fd, family);
-    if ((!request->transparent || origin_allow_foreign(fd, family)) &&
-        privileges_give_descriptor(fd) && bind(fd, &address->any, address->length) == 0)
+    if (fd < 0 ||
+        (prepare(fd, address, shared, request) && bind(fd, &address->any, address->length) == 0))
         return fd;
     int error = errno;
     close(fd);
@@ -119,20 +129,39 @@ static bool nobody_listens(const struct address *address)
     return refused;
 }
 
-static int bind_unix(const struct bind_request *request, struct address *bound)
+/* The path gets the permissions of the socket, as far as the umask lets it. */
+static int bind_path(const struct bind_request *request, const struct address *address)
 {
-    const char *path = request->endpoint->host;
+    mode_t usual = umask(0);
+    int    socket = bound_socket(address, false, request);
 
-    address_of_path(bound, path);
-    int socket = bound_socket(bound, false, request);
-    if (socket >= 0 || errno != EADDRINUSE)
-        return socket;
-    if (!nobody_listens(bound)) {
-        errno = EADDRINUSE;
-        return -1;
+    umask(usual);
+    return socket;
+}
+
+/* Who else starts or ends at this path has the lock, or does not look before we listen. */
+static int bind_unix(const struct bind_request *request, struct address *bound,
+                     struct own_path *path)
+{
+    const char *name = request->endpoint->host;
+
+    address_of_path(bound, name);
+    int socket = bind_path(request, bound);
+    if (socket < 0 && errno == EADDRINUSE) {
+        if (!nobody_listens(bound)) {
+            errno = EADDRINUSE;
+            return -1;
+        }
+        unlink(name);
+        socket = bind_path(request, bound);
     }
-    unlink(path);
-    return bound_socket(bound, false, request);
+    if (socket < 0 || own_path_note(path, name))
+        return socket;
+    int error = errno;
+    unlink(name);
+    close(socket);
+    errno = error;
+    return -1;
 }
 
 static int family_of(int socket)
@@ -163,42 +192,50 @@ bool bind_listen(const struct bind_request *request, int socket, struct fault *f
     return refuse(endpoint, fault, errno);
 }
 
-bool bind_mode(const struct bind_request *request, struct fault *fault)
+bool bind_mode(const struct bind_request *request, const struct own_path *path, struct fault *fault)
 {
-    const struct endpoint *endpoint = request->endpoint;
-
-    return endpoint->kind != ENDPOINT_UNIX || inherit_has(endpoint) ||
-           chmod(endpoint->host, request->mode) == 0 || refuse(endpoint, fault, errno);
+    return path->name == NULL || own_path_set_mode(path, request->mode) ||
+           refuse(request->endpoint, fault, errno);
 }
 
-/* Takes the socket when it fails, and the path that it was bound to. */
-static bool begin(const struct bind_request *request, int socket, struct fault *fault)
+static bool begin(const struct bind_request *request, int socket, const struct own_path *path,
+                  struct fault *fault)
 {
-    const struct endpoint *endpoint = request->endpoint;
-    bool                   has_path = endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint);
-
-    if ((!has_path || privileges_give_path(endpoint->host) || refuse(endpoint, fault, errno)) &&
-        bind_mode(request, fault) && bind_listen(request, socket, fault))
-        return true;
-    close(socket);
-    bind_remove(endpoint);
-    return false;
+    return (path->name == NULL || privileges_give_path(path->inode) ||
+            refuse(request->endpoint, fault, errno)) &&
+           bind_mode(request, path, fault) && bind_listen(request, socket, fault);
 }
 
-int bind_first(const struct bind_request *request, struct address *bound, struct fault *fault)
+/* -1: errno. */
+static int bound_or_inherited(const struct bind_request *request, struct address *bound,
+                              struct own_path *path)
 {
-    bool is_unix = request->endpoint->kind == ENDPOINT_UNIX;
-    int  inherited = inherit_find(request->endpoint, bound);
-    int  socket = -1;
+    int inherited = inherit_find(request->endpoint, bound);
 
     if (inherited >= 0)
-        socket = fcntl(inherited, F_DUPFD_CLOEXEC, 0);
-    else
-        socket = is_unix ? bind_unix(request, bound) : bind_tcp(request, bound);
-    if (socket < 0)
-        refuse(request->endpoint, fault, errno);
-    if (socket >= 0 && begin(request, socket, fault))
+        return fcntl(inherited, F_DUPFD_CLOEXEC, 0);
+    if (request->endpoint->kind == ENDPOINT_UNIX)
+        return bind_unix(request, bound, path);
+    return bind_tcp(request, bound);
+}
+
+int bind_first(const struct bind_request *request, struct address *bound, struct own_path *path,
+               struct fault *fault)
+{
+    const struct endpoint *endpoint = request->endpoint;
+    int lock = endpoint->kind == ENDPOINT_UNIX ? own_path_lock(endpoint->host) : -1;
+    int socket = -1;
+
+    *path = OWN_PATH_NONE;
+    socket = bound_or_inherited(request, bound, path);
+    bool begun = socket >= 0 ? begin(request, socket, path, fault) : refuse(endpoint, fault, errno);
+    if (lock >= 0)
+        close(lock);
+    if (begun)
         return socket;
+    own_path_remove(path);
+    if (socket >= 0)
+        close(socket);
     bound->length = 0;
     return -1;
 }
@@ -233,10 +270,4 @@ bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
         return is_at_wildcard(bound, endpoint->port);
     address_parse(&wished, endpoint->host, endpoint->port);
     return address_equal(&wished, bound);
-}
-
-void bind_remove(const struct endpoint *endpoint)
-{
-    if (endpoint->kind == ENDPOINT_UNIX && !inherit_has(endpoint))
-        unlink(endpoint->host);
 }

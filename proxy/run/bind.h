@@ -10,6 +10,7 @@
 #include "base/address.h"
 
 struct fault;
+struct own_path;
 struct socket_settings;
 
 struct bind_request {
@@ -24,10 +25,12 @@ struct bind_request {
 /* Makes one listening, non-blocking socket for an endpoint and says where it is bound: port 0 becomes
  * the real port.  An empty host is every address, [::] dual-stack or 0.0.0.0 where there is no IPv6.
  * The port must be free: another program of the same user is not joined.  A stale unix path is
- * removed only when nobody listens there.  Where the service manager has opened a socket
+ * removed only when nobody listens there, and the path that it makes is noted for the caller, who
+ * removes it with own_path_remove(); otherwise there is none.  Where the service manager has opened a socket
  * (run/inherit.h) it is a duplicate of that one.  Sockets and paths of our own belong to --user
  * (run/privileges.h).  -1: the fault says why, and bound is empty. */
-int bind_first(const struct bind_request *, struct address *bound, struct fault *);
+int bind_first(const struct bind_request *, struct address *bound, struct own_path *,
+               struct fault *);
 
 /* One more socket that is bound where the first one is (SO_REUSEPORT of socket(7)), and gets no
  * connection before bind_listen(); a unix path has one socket, which is duplicated, and so is one
@@ -40,14 +43,11 @@ int bind_further(const struct bind_request *, int first, const struct address *b
  * fault says why. */
 bool bind_listen(const struct bind_request *, int socket, struct fault *);
 
-/* The permissions of a unix socket's path (chmod(2)); bind_first() has set them, and without
- * privileges they may be out of reach afterwards.  False: the fault says why. */
-bool bind_mode(const struct bind_request *, struct fault *);
+/* The permissions of the path that bind_first() made, if it did (chmod(2)); it has set them, and
+ * without privileges they may be out of reach afterwards.  False: the fault says why. */
+bool bind_mode(const struct bind_request *, const struct own_path *, struct fault *);
 
 /* Whether that is where the endpoint would be bound; port 0 is nowhere. */
 bool bind_is_there(const struct endpoint *, const struct address *bound);
-
-/* Removes the path of a unix socket that bind_first() made itself. */
-void bind_remove(const struct endpoint *);
 
 #endif

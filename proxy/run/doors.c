@@ -16,11 +16,13 @@
 #include "config/config.h"
 #include "flow/socket.h"
 #include "run/bind.h"
+#include "run/own_path.h"
 
 struct door {
     struct door    *next;
     struct endpoint endpoint; /* as the configuration that made it said */
     struct address  bound;
+    struct own_path path;
     unsigned        mode;     /* that its path has */
     bool            is_wanted; /* by the configuration that opens or enters */
     size_t          served;
@@ -48,8 +50,7 @@ static void close_sockets(struct door *door, size_t from)
 
 static void door_free(struct door *door)
 {
-    if (door->bound.length > 0)
-        bind_remove(&door->endpoint);
+    own_path_remove(&door->path);
     close_sockets(door, 0);
     free(door);
 }
@@ -91,8 +92,16 @@ static bool add_sockets(struct door *door, size_t wished, const struct bind_requ
 
 /* --- all doors --------------------------------------------------------------------------- */
 
+/* Nobody who connects finds our socket when its path has been removed or replaced. */
+static bool is_lost(const struct door *door)
+{
+    return door->path.name != NULL && !own_path_is_there(&door->path);
+}
+
 static bool leads_to(const struct door *door, const struct endpoint *endpoint)
 {
+    if (is_lost(door))
+        return false;
     return (door->endpoint.kind == endpoint->kind && door->endpoint.port == endpoint->port &&
             strcmp(door->endpoint.host, endpoint->host) == 0) ||
            bind_is_there(endpoint, &door->bound);
@@ -141,7 +150,7 @@ static struct door *make_door(struct doors *doors, struct bind_request *request,
 
     request->joins = port_is_ours(doors, request->endpoint);
     door->endpoint = *request->endpoint;
-    door->sockets[0] = bind_first(request, &door->bound, fault);
+    door->sockets[0] = bind_first(request, &door->bound, &door->path, fault);
     if (door->sockets[0] < 0) {
         door_free(door);
         return NULL;
@@ -216,7 +225,7 @@ static bool listen_there(const struct config *config, size_t listener, struct do
     struct socket_settings settings = settings_of(config);
     struct bind_request    request = request_of(config, listener, &settings);
 
-    if (door->mode != request.mode && !bind_mode(&request, fault))
+    if (door->mode != request.mode && !bind_mode(&request, &door->path, fault))
         return false;
     door->mode = request.mode;
     for (size_t i = 0; i < door->count; i++) {

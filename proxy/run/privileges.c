@@ -192,9 +192,9 @@ bool privileges_give_descriptor(int descriptor)
     return !whom.wished || fchown(descriptor, whom.user, whom.group) == 0;
 }
 
-bool privileges_give_path(const char *path)
+bool privileges_give_path(int inode)
 {
-    return !whom.wished || chown(path, whom.user, whom.group) == 0;
+    return !whom.wished || fchownat(inode, "", whom.user, whom.group, AT_EMPTY_PATH) == 0;
 }
 
 bool privileges_drop(const struct config *config, struct fault *fault)
@@ -262,7 +262,10 @@ void privileges_hide_memory(void)
 #ifdef IS_SANITIZED
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 #else
-    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    bool no_core = setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == 0;
+    bool no_debugger = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+
+    if (!no_core || !no_debugger)
+        log_warning("supervisor", "not_hidden", "why=%s", strerrordesc_np(errno));
 #endif
 }

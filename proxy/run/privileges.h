@@ -21,7 +21,7 @@ bool privileges_are_enough(struct fault *);
  * one user join, and a log is to be opened anew.  Without --user nothing happens.  False: errno says
  * why. */
 bool privileges_give_descriptor(int descriptor);
-bool privileges_give_path(const char *path);
+bool privileges_give_path(int inode); /* a descriptor of O_PATH (open(2)) */
 /* This process, and every process that it starts from here on, is that user, with the groups that
  * the user database gives to its name, without a way back (credentials(7), capabilities(7)): only
  * CAP_NET_BIND_SERVICE is kept, and CAP_NET_ADMIN with --transparent, as far as we had them.  Log
@@ -33,8 +33,8 @@ bool privileges_drop(const struct config *, struct fault *);
  * would read; a warning for each that this process may not. */
 void privileges_check_files(const struct config *);
 
-/* No core files, and no debugger of the same user: what clients say would be in them.  Sanitized
- * builds stay as they are, because their leak checker is a debugger. */
+/* No core files, and no debugger of the same user: what clients say would be in them.  A warning when
+ * the kernel refuses.  Sanitized builds stay as they are, because their leak checker is a debugger. */
 void privileges_hide_memory(void);
 
 #endif

@@ -39,6 +39,8 @@
 #include "run/knobs.h"
 #include "run/limits.h"
 #include "run/notify.h"
+#include "run/own_path.h"
+#include "run/pid_file.h"
 #include "run/privileges.h"
 #include "run/reload.h"
 #include "run/stalls.h"
@@ -56,7 +58,7 @@ struct supervisor {
     struct ev_loop    *loop;
     struct succession *succession;
     struct admin      *admin;
-    struct endpoint    admin_endpoint;
+    struct own_path    admin_path;
     char              *pid_file; /* written, and removed at the end; NULL: none */
     bool               is_ready;
     int                status;
@@ -110,15 +112,12 @@ static bool start_admin(struct supervisor *sup, struct fault *fault)
 
     if (!config_of(sup)->admin_on)
         return true;
-    int socket = bind_first(&request, &bound, fault);
+    int socket = bind_first(&request, &bound, &sup->admin_path, fault);
     if (socket < 0)
         return false;
-    sup->admin_endpoint = endpoint;
     sup->admin = admin_start(sup->loop, socket, &view, fault);
-    if (sup->admin == NULL) {
-        bind_remove(&endpoint);
+    if (sup->admin == NULL)
         return false;
-    }
 
     char text[ADDRESS_TEXT];
     address_print(&bound, text);
@@ -132,13 +131,10 @@ static bool write_pid_file(struct supervisor *sup, struct fault *fault)
 
     if (path == NULL)
         return true;
-    FILE *file = fopen(path, "we");
-    sup->pid_file = file != NULL ? xstrdup(path) : NULL;
-    bool written = file != NULL && fprintf(file, "%d\n", (int)getpid()) > 0;
-    if (file != NULL)
-        written = fclose(file) == 0 && written;
-    return written ||
-           fault_set(fault, "cannot write the pid file %s: %s", path, strerrordesc_np(errno));
+    if (!pid_file_write(path, fault))
+        return false;
+    sup->pid_file = xstrdup(path);
+    return true;
 }
 
 static bool make_page(struct supervisor *sup, const struct config *config, struct fault *fault)
@@ -405,12 +401,11 @@ static bool supervisor_start(struct supervisor *sup, const struct config_warning
     return succession_start(sup->succession, fault);
 }
 
-static void remove_paths(const struct supervisor *sup)
+static void remove_paths(struct supervisor *sup)
 {
-    if (sup->admin != NULL)
-        bind_remove(&sup->admin_endpoint);
+    own_path_remove(&sup->admin_path);
     if (sup->pid_file != NULL)
-        unlink(sup->pid_file);
+        pid_file_remove(sup->pid_file);
 }
 
 static void supervisor_free(struct supervisor *sup)

@@ -18,6 +18,7 @@
 
 #include "base/fault.h"
 #include "flow/socket.h"
+#include "run/own_path.h"
 
 static char                         directory[] = "/tmp/test_bind-XXXXXX";
 static struct endpoint              endpoint;
@@ -70,28 +71,80 @@ static void test_a_unix_socket_has_its_path_and_its_mode(void **state)
 {
     struct bind_request wish = request();
     struct address      bound;
+    struct own_path     path;
     struct stat         status;
 
     (void)state;
-    int socket = bind_first(&wish, &bound, NULL);
+    int socket = bind_first(&wish, &bound, &path, NULL);
     assert_true(socket >= 0);
     assert_true(bind_is_there(&endpoint, &bound));
     assert_int_equal(stat(endpoint.host, &status), 0);
     assert_int_equal(status.st_mode & 07777, 0600);
     close(socket);
-    bind_remove(&endpoint);
+    own_path_remove(&path);
     assert_int_equal(access(endpoint.host, F_OK), -1);
+}
+
+/* The inode's number would be given to the next file if nobody kept it. */
+static void test_a_path_that_somebody_made_anew_is_left_alone(void **state)
+{
+    struct bind_request wish = request();
+    struct address      bound;
+    struct own_path     old;
+    struct own_path     new;
+
+    (void)state;
+    int first = bind_first(&wish, &bound, &old, NULL);
+    close(first);
+    assert_int_equal(unlink(endpoint.host), 0);
+    int second = bind_first(&wish, &bound, &new, NULL);
+    assert_true(second >= 0);
+
+    assert_false(own_path_is_there(&old));
+    own_path_remove(&old);
+
+    assert_true(own_path_is_there(&new));
+    own_path_remove(&new);
+    assert_int_equal(access(endpoint.host, F_OK), -1);
+    close(second);
+}
+
+static void test_a_mode_is_that_of_our_socket_wherever_its_name_leads(void **state)
+{
+    struct bind_request wish = request();
+    struct address      bound;
+    struct own_path     path;
+    struct stat         status;
+
+    (void)state;
+    int socket = bind_first(&wish, &bound, &path, NULL);
+    wish.mode = 0666;
+    assert_true(bind_mode(&wish, &path, NULL));
+    assert_int_equal(stat(endpoint.host, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0666);
+    assert_int_equal(unlink(endpoint.host), 0);
+    assert_int_equal(symlink("/dev/null", endpoint.host), 0);
+    wish.mode = 0600;
+
+    assert_true(bind_mode(&wish, &path, NULL));
+
+    assert_int_equal(stat("/dev/null", &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0666);
+    close(socket);
+    own_path_remove(&path);
+    assert_int_equal(access(endpoint.host, F_OK), 0);
 }
 
 static void test_a_socket_that_cannot_listen_leaves_no_path_behind(void **state)
 {
     struct bind_request wish = request();
     struct address      bound;
+    struct own_path     path;
     struct fault        fault = { "" };
 
     (void)state;
     refuses = true;
-    assert_int_equal(bind_first(&wish, &bound, &fault), -1);
+    assert_int_equal(bind_first(&wish, &bound, &path, &fault), -1);
     assert_int_equal(bound.length, 0);
     assert_non_null(strstr(fault.text, "cannot listen on unix:"));
     assert_int_equal(access(endpoint.host, F_OK), -1);
@@ -103,6 +156,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_unix_socket_has_its_path_and_its_mode),
+        TEST(test_a_path_that_somebody_made_anew_is_left_alone),
+        TEST(test_a_mode_is_that_of_our_socket_wherever_its_name_leads),
         TEST(test_a_socket_that_cannot_listen_leaves_no_path_behind),
     };
 
