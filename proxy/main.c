@@ -1,7 +1,6 @@
 /*
  * main.c — what the command line asks for: run, check, print the configuration, help.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include "config/load.h"
 #include "run/health.h"
 #include "run/loops.h"
+#include "run/process.h"
 #include "run/supervisor.h"
 #include "run/version.h"
 
@@ -18,21 +18,6 @@ enum exit_status {
     EXIT_NOT_READY = 1,
     EXIT_USAGE = 2,
 };
-
-/* A standard stream that was closed for us must not become some socket's number. */
-static void occupy_standard_streams(void)
-{
-    while (true) {
-        int fd = open("/dev/null", O_RDWR);
-
-        if (fd < 0)
-            return;
-        if (fd > STDERR_FILENO) {
-            close(fd);
-            return;
-        }
-    }
-}
 
 static void print_warnings(const struct config_warnings *warnings)
 {
@@ -114,7 +99,10 @@ int main(int argc, char *argv[])
     struct config         *config;
     int                    status;
 
-    occupy_standard_streams();
+    if (!process_begin(&fault)) {
+        refuse(&fault);
+        return EXIT_NOT_READY;
+    }
     config = config_load(&command, &action, &warnings, &fault);
     if (config != NULL) {
         status = action == CONFIG_HEALTH ? ask(config) : use(config, &command, action, &warnings);

@@ -79,18 +79,20 @@ static void open_stream(struct outlet *outlet, int inherited, bool is_socket)
     outlet->way = is_socket ? OUTLET_SENDS : OUTLET_TRIES;
 }
 
-static void open_inherited(struct outlet *outlet, int inherited)
+/* A closed stream is no log. */
+static bool open_inherited(struct outlet *outlet, int inherited)
 {
     struct stat kind;
 
     if (fstat(inherited, &kind) != 0)
-        return;
+        return errno == EBADF;
     if (S_ISREG(kind.st_mode))
         share_file(outlet, inherited);
     else
         open_stream(outlet, inherited, S_ISSOCK(kind.st_mode));
     if (outlet->fd < 0)
         outlet->way = OUTLET_OFF;
+    return outlet->fd >= 0;
 }
 
 /* made: there was no such file before. */
@@ -107,7 +109,8 @@ bool outlet_open(struct outlet *outlet, const char *said, int inherited)
 {
     *outlet = (struct outlet){ .fd = -1 };
     if (strcmp(said, "-") == 0) {
-        open_inherited(outlet, inherited);
+        if (!open_inherited(outlet, inherited))
+            return false;
     } else if (strcmp(said, "off") != 0) {
         outlet->fd = open_file(said, &outlet->made);
         if (outlet->fd < 0)

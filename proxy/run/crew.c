@@ -210,10 +210,13 @@ static void on_answer(void *owner, int events)
     char          byte;
 
     (void)events;
-    if (read(place->answers.io.fd, &byte, 1) == 1)
+    ssize_t count = read(place->answers.io.fd, &byte, 1);
+    if (count == 1)
         place->is_ready = true;
     else
         forget_answers(place);
+    if (count < 0) /* whatever it has to say, it will not be heard */
+        kill(place->pid, SIGKILL);
     if (crew->state == CREW_STARTING)
         note_ready(crew);
     if (crew->state == CREW_FINISHING)

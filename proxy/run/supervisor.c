@@ -30,6 +30,7 @@
 #include "config/settings.h"
 #include "flow/socket.h"
 #include "flow/tls_contexts.h"
+#include "flow/watch.h"
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/drain.h"
@@ -42,6 +43,7 @@
 #include "run/own_path.h"
 #include "run/pid_file.h"
 #include "run/privileges.h"
+#include "run/process.h"
 #include "run/reload.h"
 #include "run/stalls.h"
 #include "run/succession.h"
@@ -49,9 +51,6 @@
 #define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
 #define LEAST_SLOTS        256 /* for the workers of all generations: a reload may bring more */
-
-static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
-#define SIGNAL_COUNT (sizeof signals / sizeof signals[0])
 
 struct supervisor {
     struct page       *page;
@@ -62,7 +61,7 @@ struct supervisor {
     char              *pid_file; /* written, and removed at the end; NULL: none */
     bool               is_ready;
     int                status;
-    ev_signal          signals[SIGNAL_COUNT];
+    struct watch       signals; /* of process_open_signals() */
     struct drain       drain;
     ev_prepare         turn_end;
     struct stalls      stalls;
@@ -234,13 +233,9 @@ static void drain_on_request(void *owner)
         drain_signal(&sup->drain, SIGTERM);
 }
 
-static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+static void obey(struct supervisor *sup, int number)
 {
-    struct supervisor *sup = watcher->data;
-
-    (void)loop;
-    (void)events;
-    switch (watcher->signum) {
+    switch (number) {
     case SIGCHLD:
         succession_reap(sup->succession);
         break;
@@ -250,7 +245,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
-        drain_signal(&sup->drain, watcher->signum);
+        drain_signal(&sup->drain, number);
         break;
     case SIGUSR2:
         toggle_mirroring(sup);
@@ -260,6 +255,14 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
         atomic_fetch_add(&sup->page->log_generation, 1);
         break;
     }
+}
+
+static void on_signals(void *owner, int events)
+{
+    struct supervisor *sup = owner;
+
+    (void)events;
+    obey(sup, process_next_signal(sup->signals.io.fd)); /* the loop comes back for the next */
 }
 
 static void say_totals(const struct supervisor *sup)
@@ -308,13 +311,9 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 
 /* --- the supervisor's own life ----------------------------------------------------------- */
 
-static void watch_signals(struct supervisor *sup)
+static void start_watching(struct supervisor *sup)
 {
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        ev_signal_init(&sup->signals[i], on_signal, signals[i]);
-        sup->signals[i].data = sup;
-        ev_signal_start(sup->loop, &sup->signals[i]);
-    }
+    watch_start(&sup->signals, EV_READ);
     ev_prepare_init(&sup->turn_end, on_turn_end);
     sup->turn_end.data = sup;
     ev_prepare_start(sup->loop, &sup->turn_end);
@@ -363,15 +362,25 @@ static void prepare_draining(struct supervisor *sup)
     drain_prepare(&sup->drain, &settings);
 }
 
+/* From here on a signal waits until the loop runs. */
+static bool make_loop(struct supervisor *sup, struct fault *fault)
+{
+    int signals = process_open_signals(fault);
+
+    if (signals < 0)
+        return false;
+    sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    watch_init(&sup->signals, sup->loop, signals, on_signals, sup, "signals");
+    return sup->loop != NULL || fault_set(fault, "cannot make an event loop");
+}
+
 /* Takes the configuration, also when it fails. */
 static bool make_what_is_shared(struct supervisor *sup, struct config *config,
                                 const struct command *command, struct fault *fault)
 {
-    sup->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    if (sup->loop == NULL)
-        fault_set(fault, "cannot make an event loop");
-    if (sup->loop == NULL || !privileges_find(config, fault) || !privileges_are_enough(fault) ||
-        !inherit_open(fault) || !open_logs(config, fault) || !make_page(sup, config, fault)) {
+    if (!make_loop(sup, fault) || !privileges_find(config, fault) ||
+        !privileges_are_enough(fault) || !inherit_open(fault) || !open_logs(config, fault) ||
+        !make_page(sup, config, fault)) {
         config_free(config);
         return false;
     }
@@ -397,7 +406,7 @@ static bool supervisor_start(struct supervisor *sup, const struct config_warning
         return false;
     log_start(sup);
     config_warnings_log(warnings);
-    watch_signals(sup);
+    start_watching(sup);
     return succession_start(sup->succession, fault);
 }
 
@@ -414,6 +423,8 @@ static void supervisor_free(struct supervisor *sup)
     admin_stop(sup->admin);
     if (sup->loop != NULL)
         ev_loop_destroy(sup->loop);
+    if (sup->signals.io.fd > STDERR_FILENO) /* 0: never opened */
+        close(sup->signals.io.fd);
     page_free(sup->page);
     free(sup->pid_file);
     free(sup);

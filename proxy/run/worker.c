@@ -11,9 +11,7 @@
 #include "worker.h"
 
 #include <ev.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -35,6 +33,7 @@
 #include "mirror/sessions.h"
 #include "run/limits.h"
 #include "run/listener.h"
+#include "run/process.h"
 #include "run/stalls.h"
 
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
@@ -65,38 +64,6 @@ struct worker {
 
 /* --- becoming a process of its own ------------------------------------------------------- */
 
-static void ignore_signals(void)
-{
-    static const int signals[] = { SIGTERM, SIGINT,  SIGQUIT, SIGHUP,
-                                   SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
-    sigset_t         none;
-
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
-        signal(signals[i], SIG_IGN);
-    signal(SIGCHLD, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-    return *(const int *)a - *(const int *)b;
-}
-
-/* Siblings' sockets and pipes must not live on in this process: their end-of-file would never come. */
-static void close_all_but(int *kept, size_t count)
-{
-    int next = 0;
-
-    qsort(kept, count, sizeof kept[0], compare_numbers);
-    for (size_t i = 0; i < count; i++) {
-        if (kept[i] > next)
-            close_range((unsigned)next, (unsigned)kept[i] - 1, 0);
-        next = kept[i] >= next ? kept[i] + 1 : next;
-    }
-    close_range((unsigned)next, ~0U, 0);
-}
-
 static void keep_only_own_descriptors(const struct worker_start *start)
 {
     size_t listeners = start->config->listen_count * start->place_count;
@@ -111,7 +78,7 @@ static void keep_only_own_descriptors(const struct worker_start *start)
     kept[count++] = start->answers;
     for (size_t i = 0; i < listeners; i++)
         kept[count++] = start->sockets[i];
-    close_all_but(kept, count);
+    process_keep_only(kept, count);
     free(kept);
 }
 
@@ -428,7 +395,7 @@ _Noreturn void worker_run(const struct worker_start *start)
     static struct worker worker; /* reachable until the very end, for the leak checker */
     struct worker       *w = &worker;
 
-    ignore_signals();
+    process_ignore_signals();
     ev_loop_destroy(start->parents_loop);
     log_after_fork();
     if (start->logs != NULL)

@@ -7,11 +7,13 @@
  *
  *     short=N       move at most N bytes           errno=NAME   fail with that error
  *     p=0.x         with that probability          n=A..B, n=A  the A-th to B-th such call only
- *     who=all       in the supervisor too          n=told       the call that the test names
+ *     who=all       in the supervisor too,         n=told       the call that the test names
+ *     who=supervisor  or only there
  *                   (usual: its children only)     fd=any       files and pipes too
  *     option=N      get- and setsockopt of that                 (usual: sockets; short: streams)
  *                   option only                  answer=N     getsockopt: that value, unasked
  *     jump=S        clock_gettime: the wall clock is S seconds off, gettimeofday, too
+ *     signal=N      the process gets that signal, then the call is made
  *
  * "*" names all calls but those for memory, time, readiness, processes and pipes; EINTR strikes only those that can be interrupted
  * (signal(7)).  Memory is refused to the program itself, never to a library on its behalf: libev aborts
@@ -23,10 +25,13 @@
  */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,6 +39,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -55,7 +62,7 @@ struct control {
 };
 
 struct rule {
-    char     calls[128];    /* ",read,readv," */
+    char     calls[512];    /* ",read,readv," */
     int      error;         /* 0: none */
     size_t   most;          /* bytes moved; NO_LIMIT: as asked */
     double   probability;
@@ -63,9 +70,11 @@ struct rule {
     int      option;        /* of a socket; 0: any */
     int      answer;        /* of getsockopt */
     long     jump;          /* seconds */
+    int      signal;        /* 0: none */
     bool     is_told;       /* which call, by the control page */
     bool     has_answer;
     bool     in_supervisor;
+    bool     in_workers;
     bool     any_descriptor;
     uint64_t seen;
 };
@@ -97,6 +106,9 @@ static const struct {
     { "ENOPROTOOPT", ENOPROTOOPT },
     { "EINVAL", EINVAL },
     { "ENOTCONN", ENOTCONN },
+    { "ENOENT", ENOENT },
+    { "EFBIG", EFBIG },
+    { "EROFS", EROFS },
 };
 
 static struct rule     rules[MOST_RULES];
@@ -149,8 +161,11 @@ static void read_setting(struct rule *rule, char *setting)
         rule->has_answer = true;
     } else if (strcmp(setting, "jump") == 0) {
         rule->jump = strtol(value, NULL, 10);
+    } else if (strcmp(setting, "signal") == 0) {
+        rule->signal = atoi(value);
     } else if (strcmp(setting, "who") == 0) {
-        rule->in_supervisor = strcmp(value, "all") == 0;
+        rule->in_supervisor = strcmp(value, "all") == 0 || strcmp(value, "supervisor") == 0;
+        rule->in_workers = strcmp(value, "supervisor") != 0;
     } else if (strcmp(setting, "fd") == 0) {
         rule->any_descriptor = strcmp(value, "any") == 0;
     } else {
@@ -164,7 +179,9 @@ static void read_rule(char *text)
     char        *rest = NULL;
     char        *calls = strtok_r(text, ":", &rest);
 
-    *rule = (struct rule){ .most = NO_LIMIT, .probability = 1, .first = 1, .last = UINT64_MAX };
+    *rule = (struct rule){
+        .most = NO_LIMIT, .probability = 1, .first = 1, .last = UINT64_MAX, .in_workers = true
+    };
     snprintf(rule->calls, sizeof rule->calls, ",%s,", calls);
     for (char *s = strtok_r(NULL, ":", &rest); s != NULL; s = strtok_r(NULL, ":", &rest))
         read_setting(rule, s);
@@ -243,14 +260,14 @@ static bool names_all(const struct rule *rule)
     return strcmp(rule->calls, ",*,") == 0;
 }
 
-/* A datagram that is cut short is lost, which is another fault: short= is for streams. */
-static bool is_stream(int fd)
+/* SOCK_STREAM and the like; 0: it is no socket. */
+static int socket_type(int fd)
 {
     int       type = 0;
     socklen_t size = sizeof type;
     int (*ask)(int, int, int, void *, socklen_t *) = dlsym(RTLD_NEXT, "getsockopt");
 
-    return ask(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+    return ask(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 ? type : 0;
 }
 
 static bool can_be(const struct rule *rule, const char *call)
@@ -260,13 +277,11 @@ static bool can_be(const struct rule *rule, const char *call)
 
 static bool fits(const struct rule *rule, int fd)
 {
-    struct stat kind;
-
     if (fd < 0 || rule->any_descriptor)
         return true;
-    if (fstat(fd, &kind) != 0 || !S_ISSOCK(kind.st_mode))
-        return false;
-    return rule->most == NO_LIMIT || is_stream(fd);
+    /* A datagram that is cut short is lost, which is another fault: short= is for streams. */
+    const int type = socket_type(fd);
+    return type != 0 && (rule->most == NO_LIMIT || type == SOCK_STREAM);
 }
 
 static void start_round(void)
@@ -295,7 +310,7 @@ static bool is_about(const struct rule *rule, const char *call, int fd, int opti
 {
     return (names(rule, call) || (fd != NOT_ON_FILES && names_all(rule))) &&
            (rule->option == 0 || rule->option == option) && can_be(rule, call) && fits(rule, fd) &&
-           (rule->in_supervisor || getpid() != supervisor);
+           (getpid() == supervisor ? rule->in_supervisor : rule->in_workers);
 }
 
 /* The rule that strikes this call, or NULL. */
@@ -308,6 +323,8 @@ static const struct rule *strike_option(const char *call, int fd, int option)
         if (!is_about(&rules[i], call, fd, option) || !is_due(&rules[i]))
             continue;
         __atomic_add_fetch(&control->struck[i], 1, __ATOMIC_RELAXED);
+        if (rules[i].signal != 0)
+            kill(getpid(), rules[i].signal);
         errno = kept;
         return &rules[i];
     }
@@ -538,7 +555,8 @@ static bool refuses_memory(const char *call, const void *caller)
 
     if (rule_count == 0 || from < program_start || from >= program_end)
         return false;
-    if (strike(call, NOT_ON_FILES) == NULL)
+    const struct rule *rule = strike(call, NOT_ON_FILES);
+    if (rule == NULL || rule->signal != 0)
         return false;
     errno = ENOMEM;
     return true;
@@ -583,8 +601,7 @@ ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_
                unsigned flags)
 {
     REAL(ssize_t, "splice", int, off64_t *, int, off64_t *, size_t, unsigned);
-    struct stat kind;
-    const bool is_in = fstat(from, &kind) == 0 && S_ISSOCK(kind.st_mode);
+    const bool         is_in = socket_type(from) != 0;
     const struct rule *rule = strike(is_in ? "splice_in" : "splice_out", is_in ? from : to);
     return fails(rule) ? -1 : real(from, from_offset, to, to_offset, at_most(rule, size), flags);
 }
@@ -617,6 +634,90 @@ int pipe2(int ends[2], int flags)
 {
     REAL(int, "pipe2", int *, int);
     return fails(strike("pipe2", NOT_ON_FILES)) ? -1 : real(ends, flags);
+}
+
+/* --- what a start asks for --- */
+
+#define MAY_FAIL(type, failure, name, parameters, arguments)                                       \
+    type name parameters                                                                           \
+    {                                                                                              \
+        static type(*real) parameters;                                                             \
+        if (real == NULL)                                                                          \
+            real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                    \
+        return fails(strike(#name, NOT_ON_FILES)) ? failure : real arguments;                      \
+    }
+
+MAY_FAIL(FILE *, NULL, fopen, (const char *restrict path, const char *restrict mode), (path, mode))
+MAY_FAIL(DIR *, NULL, opendir, (const char *path), (path))
+MAY_FAIL(int, -1, lstat, (const char *restrict path, struct stat *restrict about), (path, about))
+MAY_FAIL(int, -1, fstat, (int fd, struct stat *about), (fd, about))
+MAY_FAIL(int, -1, chmod, (const char *path, mode_t mode), (path, mode))
+MAY_FAIL(int, -1, fchmod, (int fd, mode_t mode), (fd, mode))
+MAY_FAIL(int, -1, chown, (const char *path, uid_t user, gid_t group), (path, user, group))
+MAY_FAIL(int, -1, fchown, (int fd, uid_t user, gid_t group), (fd, user, group))
+MAY_FAIL(int, -1, fchownat, (int at, const char *path, uid_t user, gid_t group, int flags),
+         (at, path, user, group, flags))
+MAY_FAIL(int, -1, unlink, (const char *path), (path))
+MAY_FAIL(int, -1, rename, (const char *from, const char *to), (from, to))
+MAY_FAIL(int, -1, mkostemp, (char *name, int flags), (name, flags))
+MAY_FAIL(int, -1, flock, (int fd, int what), (fd, what))
+MAY_FAIL(int, -1, bind, (int fd, const struct sockaddr *address, socklen_t length),
+         (fd, address, length))
+MAY_FAIL(int, -1, listen, (int fd, int backlog), (fd, backlog))
+MAY_FAIL(int, -1, getsockname, (int fd, struct sockaddr *restrict to, socklen_t *restrict size),
+         (fd, to, size))
+MAY_FAIL(int, -1, epoll_create1, (int flags), (flags))
+MAY_FAIL(int, -1, eventfd, (unsigned first, int flags), (first, flags))
+MAY_FAIL(int, -1, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags))
+MAY_FAIL(int, -1, sigprocmask, (int how, const sigset_t *restrict set, sigset_t *restrict old),
+         (how, set, old))
+MAY_FAIL(sighandler_t, SIG_ERR, signal, (int number, sighandler_t handler), (number, handler))
+MAY_FAIL(int, -1, getrlimit, (__rlimit_resource_t which, struct rlimit *limit), (which, limit))
+MAY_FAIL(int, -1, setrlimit, (__rlimit_resource_t which, const struct rlimit *limit),
+         (which, limit))
+MAY_FAIL(int, -1, setresuid, (uid_t real_id, uid_t effective, uid_t saved),
+         (real_id, effective, saved))
+MAY_FAIL(int, -1, setresgid, (gid_t real_id, gid_t effective, gid_t saved),
+         (real_id, effective, saved))
+MAY_FAIL(int, -1, initgroups, (const char *user, gid_t group), (user, group))
+MAY_FAIL(int, -1, dup3, (int from, int to, int flags), (from, to, flags))
+MAY_FAIL(int, -1, close_range, (unsigned first, unsigned last, int flags), (first, last, flags))
+MAY_FAIL(ssize_t, -1, getrandom, (void *bytes, size_t size, unsigned flags), (bytes, size, flags))
+
+/* Their last argument is a pointer, or a number, or not there at all: registers, all the same. */
+#define LAST_ARGUMENT(after, last)                                                                 \
+    va_list list;                                                                                  \
+    va_start(list, after);                                                                         \
+    const long last = va_arg(list, long);                                                          \
+    va_end(list)
+
+int open(const char *path, int flags, ...)
+{
+    REAL(int, "open", const char *, int, mode_t);
+    LAST_ARGUMENT(flags, mode);
+    return fails(strike("open", NOT_ON_FILES)) ? -1 : real(path, flags, (mode_t)mode);
+}
+
+int fcntl(int fd, int what, ...)
+{
+    REAL(int, "fcntl", int, int, long);
+    LAST_ARGUMENT(what, argument);
+    return fails(strike("fcntl", NOT_ON_FILES)) ? -1 : real(fd, what, argument);
+}
+
+int prctl(int what, ...)
+{
+    REAL(int, "prctl", int, unsigned long, unsigned long, unsigned long, unsigned long);
+    unsigned long arguments[4];
+    va_list       list;
+
+    va_start(list, what);
+    for (int i = 0; i < 4; i++)
+        arguments[i] = va_arg(list, unsigned long);
+    va_end(list);
+    return fails(strike("prctl", NOT_ON_FILES))
+               ? -1
+               : real(what, arguments[0], arguments[1], arguments[2], arguments[3]);
 }
 
 /* --- time --- */
