@@ -16,6 +16,7 @@
 #include "run/succession.h"
 
 #define KILL_GRACE_SECONDS 1.0 /* beyond the deadline */
+#define ONE_MOMENT_SECONDS 1.0 /* nobody has seen yet what the first signal did */
 
 static const struct config *config_of(const struct drain *drain)
 {
@@ -113,8 +114,21 @@ void drain_prepare(struct drain *drain, const struct drain_settings *settings)
     drain->delay.data = drain->kill.data = drain;
 }
 
+/* Notes it when it is not. */
+static bool is_the_same_request(struct drain *drain)
+{
+    double now = clock_now();
+
+    if (drain->asked > 0 && now - drain->asked < ONE_MOMENT_SECONDS)
+        return true;
+    drain->asked = now;
+    return false;
+}
+
 void drain_signal(struct drain *drain, int number)
 {
+    if (number != SIGQUIT && is_the_same_request(drain))
+        return;
     if (!drain->has_begun)
         begin(drain, number);
     else if (number != SIGQUIT && drain->is_patient && config_of(drain)->drain_timeout > 0)

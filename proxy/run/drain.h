@@ -7,6 +7,8 @@
  *
  * QUIT drains without limit, TERM and INT within --drain-timeout, which counts from the end of
  * --drain-delay.  A TERM or INT after a QUIT limits it from now on; after another one it hurries.
+ * TERM and INT within a second are one: timeout(1) and others signal the process and then its whole
+ * group.
  */
 #ifndef RUN_DRAIN_H
 #define RUN_DRAIN_H
@@ -33,6 +35,7 @@ struct drain {
     bool                  has_begun;
     bool                  is_patient; /* without --drain-timeout */
     bool                  was_cut;
+    double                asked; /* when TERM or INT came that counted last; 0: none yet */
     ev_timer              delay;
     ev_timer              kill;
 };

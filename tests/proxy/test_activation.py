@@ -240,7 +240,7 @@ def test_during_the_drain_delay_nothing_is_reloaded_and_the_manager_hears_no_mor
     assert mirror.get("/reload", method="POST")[0] == 409
     exchange(mirror)
     assert mirror.log(" reloaded ") == []
-    assert mirror.stop() == 1
+    assert mirror.insist() == 1
     assert len(manager.said("STOPPING=1")) == 1
     assert [list(message)[0] for message in manager.heard] == ["READY", "STOPPING"]
 

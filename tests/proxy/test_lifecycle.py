@@ -6,17 +6,16 @@ import os
 import re
 import signal
 import socket
-import stat
-import subprocess
+from pathlib import Path
 
 import pytest
 
 from support import processes
 from support.faults import NO_LEAK_CHECK, strace_inject, why_no_strace
 from support.pattern import KIB, MIB, pattern
-from support.peers import Client, Ended, answer, echo, hold, sink, unanswered
-from support.proxy import SMALL, binary, clean_environment, shadow
-from support.waiting import eventually, let_pass, patient
+from support.peers import Ended, answer, echo, hold, sink, unanswered
+from support.proxy import SMALL, shadow
+from support.waiting import eventually, let_pass
 
 ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 TERM_AND_INT = (signal.SIGTERM, signal.SIGINT)
@@ -195,6 +194,7 @@ def test_a_worker_that_dies_during_the_drain_delay_is_replaced(doppel, server):
     client = mirror.connect()
     assert client.exchange(b"hello") == b"hello"
     client.close()
+    mirror.insist(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", TERM_AND_INT, ids=lambda number: number.name)
@@ -204,9 +204,7 @@ def test_L10_a_second_signal_during_the_drain_delay_ends_at_once(doppel, server,
     client = mirror.connect()
     begin_draining(mirror)
 
-    mirror.signal(number)
-
-    assert mirror.wait_exit() == 1
+    assert mirror.insist(number) == 1
     assert client.drain() in ("fin", "rst")
     assert mirror.log(" hurried ")
 
@@ -306,9 +304,7 @@ def test_L10_a_second_signal_ends_it_at_once_with_status_1(doppel, server, first
     workers = mirror.workers()
     begin_draining(mirror, first)
 
-    mirror.signal(second)
-
-    assert mirror.wait_exit() == 1
+    assert mirror.insist(second) == 1
     wait_until_gone(workers)
     assert client.drain() in ("fin", "rst")
     assert len(mirror.log(" hurried ", level="warning")) == 1
@@ -354,9 +350,48 @@ def test_L10_term_after_quit_and_once_more_ends_it_at_once(doppel, server):
     mirror.signal(signal.SIGTERM)
     mirror.wait_log(" draining .*TERM")
     assert mirror.is_running()
-    mirror.signal(signal.SIGTERM)
+    assert mirror.insist(signal.SIGTERM) == 1
 
-    assert mirror.wait_exit() == 1
+
+@pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
+def test_L10_timeout_signals_twice_and_sessions_still_go_on_to_their_end(doppel, server, number):
+    """timeout(1) signals its child and then its whole group, within microseconds; ALRM is its time."""
+    primary = server()
+    mirror = doppel(primary, "--drain-timeout", "1h", workers=2,
+                    prefix=["timeout", "-s", number.name.removeprefix("SIG"), "1h"])
+    mirror.expect(exit_status=124)
+    client, connection = begin_transfer(mirror, primary, 0)
+    parent = int(Path(f"/proc/{mirror.pid()}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(parent, signal.SIGALRM)
+    mirror.wait_log(" draining ")
+    wait_until_closed(mirror.addresses[0])
+
+    connection.send(pattern(MIB, 0, offset=256 * KIB))
+    assert client.recv_exact(MIB) == pattern(MIB, 0, offset=256 * KIB)
+    client.finish()
+    assert connection.recv() == b""
+    connection.close()
+
+    assert client.recv() == b""
+    assert mirror.wait_exit() == 124
+    assert mirror.session(0)["reason"] == "client_fin"
+    assert mirror.log(" hurried ") == []
+
+
+def test_L10_signals_of_one_moment_are_one(doppel, server):
+    primary = server(echo)
+    mirror = doppel(primary, "--drain-timeout", "1h")
+    client = mirror.connect()
+    client.exchange(b"before")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        mirror.signal(number)
+    eventually(lambda: not is_ready(mirror), "/readyz is red")
+
+    assert client.exchange(b"after") == b"after"
+    client.finish()
+    assert client.recv() == b""
+    assert mirror.wait_exit() == 0
 
 
 # L11: exit in the middle of a flush.
@@ -376,9 +411,7 @@ def test_L10_signals_before_the_first_worker_is_ready_are_obeyed(doppel, server,
     mirror.signal(signal.SIGTERM)
     mirror.wait_log(" draining ", 2)
     assert not is_ready(mirror)
-    mirror.signal(signal.SIGTERM)
-
-    assert mirror.wait_exit() == 1
+    assert mirror.insist(signal.SIGTERM) == 1
 
 
 @pytest.mark.parametrize("hurried", [False, True])
@@ -395,7 +428,7 @@ def test_L11_a_stop_while_a_flush_is_under_way_is_clean(doppel, server, hurried)
 
     begin_draining(mirror)
     if hurried:
-        mirror.signal(signal.SIGTERM)
+        mirror.insist(signal.SIGTERM)
 
     assert mirror.wait_exit() == int(hurried)
     assert client.drain() in ("fin", "rst")
@@ -634,102 +667,6 @@ def test_max_sessions_is_not_exceeded_by_two_workers_that_accept_at_the_same_tim
         client.finish()
     for client in clients:
         assert client.recv() == b""
-
-
-# What it leaves in the file system.
-
-def run_until_it_ends(*arguments, **options):
-    return subprocess.run([binary(), "-w", "1", *arguments], env=clean_environment(), text=True,
-                          capture_output=True, timeout=patient(), check=False, **options)
-
-
-def test_the_pid_file_names_the_supervisor_and_goes_with_it(doppel, server, tmp_path):
-    path = tmp_path / "pid"
-    mirror = doppel(server(echo), "--pid-file", str(path))
-
-    assert path.read_text() == f"{mirror.pid()}\n"
-    assert mirror.stop() == 0
-    assert not path.exists()
-
-
-def test_a_pid_file_that_cannot_be_written_is_a_sentence(server, tmp_path):
-    ended = run_until_it_ends("-l", "127.0.0.1:0", "-r", server(echo).address,
-                              "--pid-file", str(tmp_path / "missing" / "pid"))
-
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("doppel: cannot write the pid file ")
-
-
-def test_one_that_cannot_start_leaves_the_pid_file_of_another_alone(doppel, server, tmp_path):
-    path = tmp_path / "pid"
-    primary = server(echo)
-    mirror = doppel(primary, "--pid-file", str(path))
-    host, port = mirror.addresses[0]
-
-    ended = run_until_it_ends("-l", f"{host}:{port}", "-r", primary.address,
-                              "--pid-file", str(path))
-
-    assert ended.returncode == 1
-    assert path.read_text() == f"{mirror.pid()}\n"
-
-
-def test_a_stale_unix_socket_is_taken_over_and_removed_at_exit(doppel, server, tmp_path):
-    path = tmp_path / "listener"
-    left = socket.socket(socket.AF_UNIX)
-    left.bind(str(path))
-    left.close()
-    mirror = doppel(server(echo), listens=[f"unix:{path}?mode=0600"])
-
-    client = mirror.connect()
-    assert client.exchange(pattern(64 * KIB)) == pattern(64 * KIB)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    client.close()
-    assert mirror.stop() == 0
-    assert not path.exists()
-
-
-def test_a_unix_socket_that_a_killed_doppel_left_is_taken_over(doppel, server, tmp_path):
-    path = tmp_path / "listener"
-    first = doppel(server(echo), listens=[f"unix:{path}"])
-    first.expect(exit_status=-signal.SIGKILL, totals=False)
-    workers = first.workers()
-    os.kill(first.pid(), signal.SIGKILL)
-    wait_until_gone(workers)
-
-    second = doppel(server(echo), listens=[f"unix:{path}"])
-
-    assert second.connect().exchange(b"hello") == b"hello"
-
-
-@pytest.mark.parametrize("flag", ["--listen", "--admin"])
-def test_a_live_unix_socket_is_refused_and_stays(doppel, server, tmp_path, flag):
-    path = tmp_path / "taken"
-    taken = server(echo, unix=str(path))
-    listen = [] if flag == "--listen" else ["-l", "127.0.0.1:0"]
-
-    ended = run_until_it_ends(*listen, flag, f"unix:{path}", "-r", server(echo).address)
-
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == (
-        f"doppel: cannot listen on unix:{path}: Address already in use")
-    assert stat.S_ISSOCK(path.stat().st_mode)
-    client = Client(str(path))
-    assert client.exchange(b"still there") == b"still there"
-    client.close()
-    assert len(taken.connections) >= 1
-
-
-@pytest.mark.parametrize("flag", ["--listen", "--admin"])
-def test_a_file_that_is_no_socket_is_never_removed(server, tmp_path, flag):
-    path = tmp_path / "precious"
-    path.write_text("not a socket")
-    listen = [] if flag == "--listen" else ["-l", "127.0.0.1:0"]
-
-    ended = run_until_it_ends(*listen, flag, f"unix:{path}", "-r", server(echo).address)
-
-    assert ended.returncode == 1
-    assert str(path) in ended.stderr
-    assert path.read_text() == "not a socket"
 
 
 # The last words.

@@ -333,6 +333,15 @@ class Doppel:
             self.signal(number)
         return self.wait_exit(timeout)
 
+    def insist(self, number=signals.SIGTERM):
+        """Signals until doppel ends at once; what comes within a second of the first is the same request."""
+        def has_ended():
+            if self.is_running() and not self.log(" hurried "):
+                self.signal(number)
+            return not self.is_running()
+        eventually(has_ended, "it ends at once")
+        return self.wait_exit()
+
     def wait_exit(self, timeout=20):
         try:
             self.exit_status = self._process.wait(patient(timeout))
