@@ -183,7 +183,7 @@ static void session_dial(struct session *s, double now)
         .header = s->introduction != NULL ? &s->introduction->header : NULL,
     };
 
-    s->opened_seconds = (float)(now - s->started);
+    s->dialled_at = now;
     if (s->listener->endpoint.tls || s->listener->accept_proxy)
         note_time(s, LEG_CLIENT, TIMING_CONNECT, now - s->started);
     if (s->introduction != NULL)
@@ -226,8 +226,8 @@ static void fill_response(struct session *s, double now)
     if (io == IO_FAILED || transport_is_broken(s->primary))
         lose_primary(s, now);
     if (s->connect_seconds < 0 && transport_is_open(s->primary)) {
-        s->connect_seconds = (float)(now - s->started);
-        note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds - s->opened_seconds);
+        s->connect_seconds = (float)(now - s->dialled_at);
+        note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds);
         notice_primary_connected(s);
     }
     if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&

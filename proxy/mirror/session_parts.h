@@ -54,8 +54,8 @@ struct session {
     double                      ended_at;
     double                      first_byte_at; /* the client's; 0: none yet */
     uint64_t                    greeting_bytes; /* what the primary had said by then */
-    float                       opened_seconds;     /* until the client's connection was open */
-    float                       connect_seconds;    /* below 0: unknown */
+    double                      dialled_at; /* the client's own connection was open by then */
+    float                       connect_seconds;    /* from then on; below 0: unknown */
     float                       first_byte_seconds; /* below 0: unknown */
     uint64_t                    number;
     uint64_t                    progress;

@@ -8,10 +8,12 @@ import signal
 
 import pytest
 
+from support.headers import v1
 from support.pattern import KIB, MIB, pattern
 from support.peers import answer, echo, hold, reset_after, sink
 from support.proxy import PAIR, shadow
-from support.waiting import eventually
+from support.secure import secure
+from support.waiting import eventually, let_pass
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NAME = re.compile(r"[0-9a-f]+-[0-9]+-[0-9a-f]+")     # start, worker, count
@@ -21,6 +23,38 @@ ALWAYS = ["time", "session", "listener", "client", "primary", "seconds", "connec
           "request_bytes", "response_bytes", "reason"]
 OF_A_SHADOW = ["name", "address", "result", "reason", "connect_ms", "first_byte_ms", "offered_bytes",
                "sent_bytes", "lost_bytes", "unacked_bytes", "max_lag_bytes", "response_bytes"]
+
+
+def assert_connect_time_of_log_and_metric_are_one(mirror):
+    """One session has been: both say the same, up to the tenth of a millisecond that the log rounds to."""
+    seconds = mirror.metric("doppel_connect_seconds_sum", leg="primary")
+    assert mirror.metric("doppel_connect_seconds_count", leg="primary") == 1
+    assert abs(mirror.session(0)["connect_ms"] - seconds * 1000) <= 0.06
+
+
+def test_what_a_client_takes_for_its_handshake_is_not_blamed_on_the_primary(doppel, server, authority):
+    mirror = doppel(server(echo), "--tls-cert", authority.certificate("localhost"),
+                    listens=("tls://127.0.0.1:0",))
+    client = mirror.connect()
+    let_pass(0.5)
+    secure(client, authority.client_context(), "localhost")
+    assert client.exchange(b"hello") == b"hello"
+    client.close()
+
+    assert mirror.session(0)["seconds"] >= 0.5
+    assert_connect_time_of_log_and_metric_are_one(mirror)
+
+
+def test_what_a_proxy_takes_for_its_header_is_not_blamed_on_the_primary(doppel, server):
+    mirror = doppel(server(echo), "--proxy-trust", "127.0.0.1", listens=("127.0.0.1:0?accept-proxy=on",))
+    client = mirror.connect()
+    let_pass(0.5)
+    client.socket.sendall(v1(("10.0.0.9", 51312), ("10.0.1.5", 443)))
+    assert client.exchange(b"hello") == b"hello"
+    client.close()
+
+    assert mirror.session(0)["seconds"] >= 0.5
+    assert_connect_time_of_log_and_metric_are_one(mirror)
 
 
 def talk(mirror, size=4 * KIB):
