@@ -243,15 +243,15 @@ uint64_t stream_total(const struct stream *stream)
     return stream->end;
 }
 
-size_t stream_peek(struct stream *stream, void *room, size_t most)
+size_t stream_peek(struct stream *stream, uint64_t from, void *room, size_t most)
 {
     struct iovec piece;
 
-    if (stream->begin == stream->end)
+    if (from < stream->begin || from >= stream->end)
         return 0;
-    if (stream->ring.begin > stream->begin || stream->ring.end <= stream->begin)
-        return stream_peek_pipe(stream, room, most);
-    ring_pieces(&stream->ring, stream->begin, stream->ring.end, &piece, 1);
+    if (stream->ring.begin > from || stream->ring.end <= from)
+        return stream_peek_pipe(stream, from, room, most);
+    ring_pieces(&stream->ring, from, stream->ring.end, &piece, 1);
     size_t length = min_size(most, piece.iov_len);
     memcpy(room, piece.iov_base, length);
     return length;

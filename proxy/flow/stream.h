@@ -93,8 +93,8 @@ bool stream_settle(struct stream *);
 size_t   stream_room(const struct stream *);
 bool     stream_wants_more(const struct stream *);  /* room, and not ended */
 uint64_t stream_total(const struct stream *);       /* bytes that ever entered */
-/* Copies the first bytes that are kept, as far as they lie together; answers how many. */
-size_t   stream_peek(struct stream *, void *room, size_t most);
+/* Copies bytes from this offset on, as far as they are kept and lie together; answers how many. */
+size_t   stream_peek(struct stream *, uint64_t from, void *room, size_t most);
 size_t   stream_buffered(const struct stream *);    /* bytes kept */
 /* Memory that only cursors that may be detached still need, as of the last stream_settle(); a pipe
  * with bytes in it counts as a whole one. */

@@ -51,7 +51,7 @@ enum io cursor_drain_pipes(struct cursor *, struct transport *to);
 uint64_t stream_ring_needed(const struct stream *, bool only_blocking);
 /* What the pipes of cursors that may be detached stand for. */
 size_t  stream_piped_memory(const struct stream *);
-/* As stream_peek(), when the first bytes are in a pipe. */
-size_t  stream_peek_pipe(struct stream *, void *room, size_t most);
+/* As stream_peek(), when the bytes are in a pipe: those with which the pipe of a cursor begins. */
+size_t  stream_peek_pipe(struct stream *, uint64_t from, void *room, size_t most);
 
 #endif

@@ -376,11 +376,11 @@ size_t stream_piped_memory(const struct stream *stream)
     return memory;
 }
 
-size_t stream_peek_pipe(struct stream *stream, void *room, size_t most)
+size_t stream_peek_pipe(struct stream *stream, uint64_t from, void *room, size_t most)
 {
     struct cursor *first = stream->cursors;
 
-    while (first != NULL && (first->position != stream->begin || first->piped == 0))
+    while (first != NULL && (first->position != from || first->piped == 0))
         first = first->next;
     struct pipe *copy = first != NULL ? pipes_take(stream->pipes) : NULL;
     if (copy == NULL)

@@ -143,14 +143,16 @@ static void note_time(struct session *s, enum leg leg, enum timing timing, doubl
 
 static void fill_request(struct session *s, double now)
 {
-    enum io io = stream_fill(s->request, s->client);
+    uint64_t before = stream_total(s->request);
+    enum io  io = stream_fill(s->request, s->client);
 
+    if (stream_total(s->request) > before)
+        notice_hello(s, before);
     if (io == IO_END)
         session_remember(s, SESSION_CLIENT_FIN);
     if (io == IO_FAILED || transport_is_broken(s->client))
         lose_client(s, now);
     if (s->first_byte_at == 0 && stream_total(s->request) > 0) {
-        notice_hello(s);
         note_time(s, LEG_CLIENT, TIMING_FIRST_BYTE, now - s->started);
         s->first_byte_at = now;
         s->greeting_bytes = stream_total(s->response);

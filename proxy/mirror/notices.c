@@ -6,6 +6,7 @@
 #include "notices.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/address.h"
 #include "base/log.h"
@@ -88,19 +89,54 @@ void notice_header_refused(const struct session *s, const char *why, double now)
              s->listener->name, text, why, suppressed);
 }
 
-void notice_hello(const struct session *s)
-{
-    static const unsigned char handshake = 0x16, version = 3, client_hello = 1; /* RFC 8446, 5.1 */
-    size_t                     listener = (size_t)(s->listener - s->mirror->config->listens);
-    unsigned char              start[6];
-    uint64_t                   bit = (uint64_t)1 << listener;
+/* --- TLS on a plain listener ------------------------------------------------------------- */
 
-    if (s->shadow_count == 0 || s->listener->endpoint.tls ||
-        stream_peek(s->request, start, sizeof start) < sizeof start || start[0] != handshake ||
-        start[1] != version || start[5] != client_hello)
+#define HELLO_START   11 /* bytes of a ClientHello that tell it */
+#define HELLO_WITHIN  4096 /* bytes: what is said before TLS begins is short */
+#define MYSQL_REQUEST 36
+
+/* A record of TLS with a ClientHello (RFC 8446, 4 and 5.1). */
+static bool is_hello(const unsigned char *bytes, size_t length)
+{
+    static const unsigned char handshake = 0x16, version = 3, client_hello = 1;
+
+    return length >= HELLO_START && bytes[0] == handshake && bytes[1] == version &&
+           bytes[5] == client_hello && bytes[9] == version;
+}
+
+/* Who asks for TLS waits for the answer before the hello, except for MySQL's clients: theirs may
+ * follow in the same read (dev.mysql.com, "Protocol::SSLRequest"). */
+static bool begins_tls(const unsigned char *bytes, size_t length)
+{
+    static const unsigned char mysql[] = { MYSQL_REQUEST - 4, 0, 0, 1 };
+
+    if (length > MYSQL_REQUEST && memcmp(bytes, mysql, sizeof mysql) == 0)
+        return is_hello(bytes + MYSQL_REQUEST, length - MYSQL_REQUEST);
+    return is_hello(bytes, length);
+}
+
+static bool first_hello_at(const struct session *s)
+{
+    size_t   listener = (size_t)(s->listener - s->mirror->config->listens);
+    uint64_t bit = (uint64_t)1 << listener;
+
+    return (atomic_fetch_or(&s->mirror->page->hellos, bit) & bit) == 0;
+}
+
+void notice_hello(const struct session *s, uint64_t from)
+{
+    unsigned char bytes[MYSQL_REQUEST + HELLO_START];
+
+    if (s->shadow_count == 0 || s->listener->endpoint.tls || from >= HELLO_WITHIN)
         return;
-    if ((atomic_fetch_or(&s->mirror->page->hellos, bit) & bit) == 0)
-        log_warning("listener", "tls_passes_through", "listener=%s why=%s", s->listener->name,
-                    "a client speaks TLS to the primary, so shadows see noise; listen on tls:// to "
-                    "mirror what is inside");
+    size_t length = stream_peek(s->request, from, bytes, sizeof bytes);
+    if (!begins_tls(bytes, length) || !first_hello_at(s))
+        return;
+    log_warning("listener", "tls_passes_through", "listener=%s why=%s", s->listener->name,
+                from == 0 && is_hello(bytes, length)
+                    ? "a client speaks TLS to the primary, so shadows see noise; listen on "
+                      "tls:// to mirror what is inside"
+                    : "a client asked the primary for TLS (STARTTLS, or sslmode=prefer of "
+                      "PostgreSQL) and went on in it, so shadows see noise; let clients do "
+                      "without it, as with sslmode=disable, or mirror where TLS has ended");
 }

@@ -4,6 +4,8 @@
 #ifndef MIRROR_NOTICES_H
 #define MIRROR_NOTICES_H
 
+#include <stdint.h>
+
 struct session;
 
 /* For -v: the client's address is known, which the access log alone tells; the primary has just been
@@ -16,8 +18,8 @@ void notice_primary_failed(const struct session *, double now);
 void notice_client_failed(const struct session *, double now);
 /* The peer is a proxy, or was taken for one: whoever runs it wants to know. */
 void notice_header_refused(const struct session *, const char *why, double now);
-/* The client's first bytes are there.  TLS that only passes through is noise to a shadow; said once
- * for each listener. */
-void notice_hello(const struct session *);
+/* The client's bytes from this offset on have just come.  TLS that only passes through is noise to a
+ * shadow, whether the client begins with it or asks for it first; said once for each listener. */
+void notice_hello(const struct session *, uint64_t from);
 
 #endif

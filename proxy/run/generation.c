@@ -265,6 +265,7 @@ bool generation_open(struct generation *g, struct generation *former, struct fau
     doors_enter(g->settings->doors, g->own_doors, g->config->listen_count);
     g->state = GENERATION_SERVING;
     g->settings->page->generation = g->number;
+    atomic_store(&g->settings->page->hellos, 0); /* its bits are of the former one's listeners */
     crew_open(g->crew);
     return true;
 }

@@ -262,6 +262,22 @@ def test_pgbench_leaves_two_postgres_servers_with_the_same_tables(programs, dopp
     assert contents(primary)["pgbench_accounts"].startswith("100000|")
 
 
+def test_psql_that_prefers_tls_is_served_and_a_warning_says_that_the_shadow_sees_noise(
+        programs, authority, doppel):
+    primary, copy = programs.postgres(certificate=authority.certificate("localhost")), programs.postgres()
+    mirror = mirrored(doppel, primary, copy, overflow="detach")
+    psql = f"psql -X -At 'host=127.0.0.1 port={mirror.port} user=postgres sslmode=prefer' -c "
+    query = "'select count(*) from pg_stat_ssl where ssl and pid = pg_backend_pid()'"
+
+    for _ in range(3):
+        assert run(psql + query) == b"1\n"
+
+    wait_at_rest(mirror)
+    assert len(mirror.access_log(3)) == 3
+    said = mirror.log("tls_passes_through", level="warning")
+    assert len(said) == 1 and "sslmode=disable" in said[0].fields["why"]
+
+
 # MQTT.
 
 def test_mosquitto_publishers_reach_the_subscribers_of_both_brokers(programs, doppel):

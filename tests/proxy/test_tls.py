@@ -262,6 +262,14 @@ def test_T18_a_client_that_only_writes_and_closes_loses_nothing(terminating, ser
     assert {connection.received.count for connection in copy.connections} == {8 * KIB}
 
 
+def hello_of(context):
+    """The record with which a client begins."""
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
 def refused(*words):
     """Checking and running end at once with the same line; answers it."""
     said = [subprocess.run([binary(), *check, *words], env=clean_environment(), text=True,
@@ -648,6 +656,48 @@ def test_C08_tls_that_passes_through_a_listener_with_shadows_is_warned_of_once(d
     said = mirror.wait_log("tls_passes_through", 2, level="warning")
     assert sorted(line.fields["listener"] for line in said) == listens
     mirror.expect(identity="none", books=False)
+
+
+# What a client says before TLS, and whether the hello waits for an answer.
+ASKING_FOR_TLS = {
+    "postgres": (b"\0\0\0\x08\x04\xd2\x16\x2f", True),
+    "gss, then tls": (b"\0\0\0\x08\x04\xd2\x16\x30", True),
+    "smtp": (b"EHLO here\r\n" + b"NOOP\r\n" * 600 + b"STARTTLS\r\n", True),
+    "mysql": (b"\x20\0\0\x01\x05\xae\xff\x19" + bytes(28), True),
+    "mysql at once": (b"\x20\0\0\x01\x05\xae\xff\x19" + bytes(28), False)}
+
+
+@pytest.mark.parametrize("io", ["copy", "splice"])
+@pytest.mark.parametrize("protocol", ASKING_FOR_TLS)
+def test_C08_tls_that_a_client_asks_for_first_is_warned_of_once(doppel, server, authority, protocol, io):
+    asking, waits = ASKING_FOR_TLS[protocol]
+    mirror = doppel(server(echo), shadows=[server(sink)], io=io)
+    hello = hello_of(authority.client_context())
+    for _ in range(2):
+        client = mirror.connect()
+        if waits:
+            assert client.exchange(asking) == asking
+            assert client.exchange(hello) == hello
+        else:
+            assert client.exchange(asking + hello) == asking + hello
+        client.close()
+    said = mirror.wait_log("tls_passes_through", level="warning")
+    assert len(said) == 1 and "STARTTLS" in said[0].fields["why"]
+    mirror.access_log(2)
+    assert len(mirror.log("tls_passes_through")) == 1
+
+
+@pytest.mark.parametrize("before", [b"\x17\x03\x03\0\x20", b"x" * 4096])
+def test_C08_what_only_resembles_tls_or_comes_late_is_no_reason_for_a_warning(doppel, server, authority,
+                                                                              before):
+    mirror = doppel(server(echo), shadows=[server(sink)])
+    hello = hello_of(authority.client_context())
+    client = mirror.connect()
+    for words in (before, hello if len(before) > 1000 else hello[:5] + b"\x02" + hello[6:]):
+        assert client.exchange(words) == words
+    client.close()
+    mirror.access_log(1)
+    assert not mirror.log("tls_passes_through")
 
 
 def test_version_names_openssl():

@@ -208,9 +208,10 @@ class Nginx(Program):
 
 
 class Postgres(Program):
-    """Believes everybody, and does not mind losing everything."""
+    """Believes everybody, and does not mind losing everything.  certificate: a PEM with its key; clients
+    may then ask for TLS."""
 
-    def command(self):
+    def command(self, certificate=None):
         become = []
         if os.geteuid() == 0:
             become = f"{find('setpriv')} --reuid=postgres --regid=postgres --clear-groups".split()
@@ -220,6 +221,7 @@ class Postgres(Program):
                         *"-E UTF8 --locale=C --no-sync".split()],
                        check=True, capture_output=True, cwd=self.directory, timeout=patient(60))
         with open(cluster / "postgresql.conf", "a") as configuration:
+            configuration.write(self._tls(certificate) if certificate else "")
             configuration.write(f"""
                 listen_addresses = '127.0.0.1'
                 port = {self.port}
@@ -232,6 +234,14 @@ class Postgres(Program):
 
     def is_ready(self):
         return is_listening(self.port) and "ready to accept connections" in self.log()
+
+    def _tls(self, certificate):
+        """The server's own copy, as it wants one that is its own."""
+        copy = self.write("tls.pem", Path(certificate).read_text())
+        os.chmod(copy, 0o600)
+        if os.geteuid() == 0:
+            shutil.chown(copy, "postgres", "postgres")
+        return f"ssl = on\nssl_cert_file = '{copy}'\nssl_key_file = '{copy}'\n"
 
     def ask(self, query):
         return run(f"psql -X -At -h 127.0.0.1 -p {self.port} -U postgres -c {shlex.quote(query)}"
@@ -322,8 +332,8 @@ class Programs:
     def nginx(self, **options):
         return self._start(Nginx, **options)
 
-    def postgres(self):
-        return self._start(Postgres)
+    def postgres(self, **options):
+        return self._start(Postgres, **options)
 
     def mosquitto(self):
         return self._start(Mosquitto)

@@ -212,7 +212,7 @@ static void test_the_first_bytes_can_be_looked_at_in_a_pipe(void **state)
 
     (void)state;
     fill(&s);
-    assert_int_equal(stream_peek(s.stream, start, sizeof start), sizeof start);
+    assert_int_equal(stream_peek(s.stream, 0, start, sizeof start), sizeof start);
     assert_memory_equal(start, pattern, sizeof start);
     assert_int_equal(pool.lent, 0);
     drain_all(&s, primary); /* and they are all still there */
