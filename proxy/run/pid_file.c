@@ -23,13 +23,26 @@ static bool may_be_replaced(const char *path)
     return lstat(path, &about) != 0 || S_ISREG(about.st_mode) || S_ISLNK(about.st_mode);
 }
 
-static bool fill(int file)
+static bool write_number(int file)
 {
     char text[PID_ROOM];
     int  length = snprintf(text, sizeof text, "%d\n", (int)getpid());
 
     errno = EIO; /* for a write that is too short */
-    return write(file, text, (size_t)length) == length && fchmod(file, 0644) == 0;
+    return write(file, text, (size_t)length) == length;
+}
+
+/* The directory may be closed to us although somebody has made the file for us. */
+static bool write_in_place(const char *path)
+{
+    struct stat about;
+    int         file = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+    if (file < 0)
+        return false;
+    bool written = fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_nlink == 1 &&
+                   ftruncate(file, 0) == 0 && write_number(file);
+    return close(file) == 0 && written;
 }
 
 /* False: errno. */
@@ -39,7 +52,7 @@ static bool make(char *temporary, const char *path)
 
     if (file < 0)
         return false;
-    bool made = fill(file);
+    bool made = write_number(file) && fchmod(file, 0644) == 0;
     int  error = errno;
     made = close(file) == 0 && made;
     if (made && rename(temporary, path) == 0)
@@ -63,6 +76,7 @@ bool pid_file_write(const char *path, struct fault *fault)
     int  lock = own_path_lock(path);
     bool made = make(temporary, path);
     int  error = errno;
+    made = made || write_in_place(path);
     if (lock >= 0)
         close(lock);
     free(temporary);

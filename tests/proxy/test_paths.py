@@ -275,6 +275,36 @@ def test_a_pid_file_replaces_a_symbolic_link_and_leaves_what_it_leads_to_alone(d
     assert {entry.name for entry in tmp_path.iterdir()} == {"precious"}
 
 
+@pytest.mark.release
+def test_a_pid_file_that_was_made_in_a_closed_directory_is_written_to(doppel, server, faults, tmp_path):
+    path = tmp_path / "pid"
+    path.write_text("a number of many digits that was there before\n")
+    inode = path.stat().st_ino
+    fault = faults("mkostemp:errno=EACCES:who=supervisor")
+
+    mirror = doppel(server(echo), "--pid-file", str(path), env=fault.env)
+
+    assert fault.struck() == 1
+    assert path.read_text() == f"{mirror.pid()}\n" and path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_in_a_closed_directory_a_link_is_not_written_through(server, faults, tmp_path, link):
+    precious, path = tmp_path / "precious", tmp_path / "pid"
+    precious.write_text("not a pid file")
+    link(precious, path)
+    fault = faults("mkostemp:errno=EACCES:who=supervisor")
+
+    ended = subprocess.run([binary(release=True), "-l", "127.0.0.1:0", "-r", server(echo).address,
+                            "--pid-file", str(path)], env=clean_environment(fault.env), timeout=patient(),
+                           capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    said = f"doppel: cannot write the pid file {path}: Permission denied"
+    assert ended.stderr.splitlines()[-1] == said
+    assert precious.read_text() == "not a pid file"
+
+
 @pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
 def test_a_pid_file_replaces_nothing_but_files(server, tmp_path, kind):
     path = tmp_path / "pid"

@@ -4,6 +4,7 @@ system call fails, or a signal arrives, at every single place.
 """
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -268,6 +269,7 @@ class Start:
 @contextlib.contextmanager
 def started(primary, fault, *flags):
     with tempfile.TemporaryDirectory(prefix="start-") as directory:
+        os.chmod(directory, 0o777)
         start = Start(directory, primary, fault, *flags)
         try:
             yield start
@@ -300,6 +302,26 @@ CALLS = [
     ("rename", "EACCES"), ("mkostemp", "EROFS"), ("flock", "ENOSYS"), ("read", "EIO"), ("write", "ENOSPC"),
     *((call, "ENOMEM") for call in MEMORY),
 ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize("call", ["prctl", "setresuid", "setresgid", "initgroups", "fchownat", "fchown",
+                                  "open"])
+def test_whichever_step_to_another_user_fails_it_has_become_that_user_or_ends(server, call):
+    primary = server(echo)
+
+    for fault in each_call(f"{call}:errno=EPERM", "supervisor"):
+        with started(primary, fault, "--user", "nobody") as start:
+            if start.wait():
+                fault.off()
+                for pid in [start.process.pid, *processes.children(start.process.pid)]:
+                    status = Path(f"/proc/{pid}/status").read_text()
+                    assert re.search(r"^Uid:(\s65534){4}$", status, re.MULTILINE)
+                start.assert_serves()
+                assert start.end() == 0, start.said()
+            else:
+                start.assert_failed_in_good_order()
+            start.assert_nothing_is_left()
 
 
 @pytest.mark.parametrize("call, error", CALLS, ids=lambda value: value)
