@@ -59,7 +59,7 @@ static const struct option options[] = {
       .help = "who answers the client: HOST:PORT, [IPv6]:PORT, tls://HOST:PORT or unix:/path; "
               "several, with commas or repeated, are tried in order; original-dst: where the "
               "client was going before a firewall rule led it here; ?proxy=v1 or v2 puts a PROXY "
-              "header in front" },
+              "header in front; tls:// takes options such as ?ca=FILE, listed at the end of --help" },
     { .key = "proxy", .group = GROUP_FORWARDING, .kind = KIND_CHOICE, PRIMARY(proxy),
       .initial = "off", .choices = "off v1 v2", .metavar = "off|v1|v2",
       .help = "the primary gets a PROXY header first" },
@@ -178,7 +178,7 @@ static const struct option options[] = {
     { .name = "tls-alpn", .group = GROUP_TLS, .kind = KIND_TEXTS, GLOBAL(tls_alpn), .initial = "",
       .nothing = "", .metavar = "LIST",
       .help = "protocols that clients may choose from (ALPN), the best one first, as in "
-              "h2,http/1.1; empty: ALPN is ignored" },
+              "h2,http/1.1: only what the primary and every shadow speak; empty: ALPN is ignored" },
     { .name = "tls-client-ca", .group = GROUP_TLS, .kind = KIND_TEXT, GLOBAL(tls_client_ca),
       .initial = "", .metavar = "FILE",
       .help = "authorities of client certificates, in PEM; empty: clients are asked for none" },

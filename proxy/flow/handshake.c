@@ -17,7 +17,9 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "base/page.h"
+#include "config/config.h"
 #include "flow/reactor.h"
 #include "flow/tls_contexts.h"
 #include "flow/turns.h"
@@ -46,6 +48,7 @@ struct handshake {
     struct transport  *transport;
     struct tls        *tls;     /* NULL: it has not begun */
     struct turn        turn;    /* of a client */
+    const struct target_config *target; /* NULL: a client */
     ev_io              io;
     ev_timer           timer;
     ev_timer           retry;   /* instead of io, while the kernel has no memory */
@@ -158,6 +161,20 @@ static void on_cancel(void *opening)
     socket_reset(socket);
 }
 
+/* The client's bytes go to the target all the same: it may understand them. */
+static void warn_of_protocol(const struct handshake *h)
+{
+    const char *promised = h->target != NULL ? tls_broken_promise(h->tls) : NULL;
+    const char *agreed = tls_facts(h->tls)->protocol;
+
+    if (promised != NULL)
+        log_warning("tls", "protocol_not_agreed", "target=%s promised=%s agreed=%s why=%s",
+                    h->target->name, promised, agreed != NULL ? agreed : "none",
+                    "by ALPN the client was promised a protocol to which this target has not "
+                    "agreed; promise only what all targets speak (--tls-alpn), or correct its "
+                    "alpn=");
+}
+
 static void succeed(struct handshake *h)
 {
     struct transport *transport = h->transport;
@@ -165,6 +182,7 @@ static void succeed(struct handshake *h)
 
     count(h, tls_facts(h->tls)->was_resumed ? RESULT_WAS_RESUMED : RESULT_FULL);
     count_kernel(h);
+    warn_of_protocol(h);
     ev_io_stop(loop_of(h), &h->io); /* before the transport watches the same socket */
     transport_secured(transport, socket, h->tls);
     handshake_free(h);
@@ -328,8 +346,11 @@ bool handshake_connect(struct handshakes *all, const struct handshake_request *r
         free(h);
         return false;
     }
-    *h =
-        (struct handshake){ .all = all, .transport = transport, .tls = tls, .side = request->side };
+    *h = (struct handshake){ .all = all,
+                             .transport = transport,
+                             .tls = tls,
+                             .target = request->target,
+                             .side = request->side };
     transport_hand_over(transport, on_cancel, h, peer);
     prepare(h, socket, EV_WRITE, request->timeout);
     ev_io_start(loop_of(h), &h->io);

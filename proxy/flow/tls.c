@@ -37,6 +37,7 @@ struct tls {
     SSL                       *ssl;         /* NULL: closed */
     struct tls_socket          socket;
     struct tls_facts           facts;       /* the client's side knows the server's name at once */
+    const char                *promised;    /* to the client by ALPN; NULL: nothing */
     char                      *why;
     size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
     int                        error;
@@ -66,6 +67,16 @@ static void tell_verification(struct tls *tls, long result)
         tls->why = NULL;
 }
 
+/* The target said so with an alert (RFC 7301, 3.2). */
+static void tell_protocol(struct tls *tls)
+{
+    if (asprintf(&tls->why,
+                 "it speaks none of the protocols that it is offered (ALPN: %s); promise clients "
+                 "only what all targets speak (--tls-alpn), or correct alpn= of this one",
+                 tls->promised != NULL ? tls->promised : "those of its alpn=") < 0)
+        tls->why = NULL;
+}
+
 static void tell(struct tls *tls, unsigned long error)
 {
     long        verification = SSL_get_verify_result(tls->ssl);
@@ -75,6 +86,8 @@ static void tell(struct tls *tls, unsigned long error)
         tell_verification(tls, verification);
     else if (ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         tls->why = strdup("the connection ended without close_notify");
+    else if (ERR_GET_REASON(error) == SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL)
+        tell_protocol(tls);
     else
         tls->why = strdup(text != NULL ? text : "a failure without a reason");
 }
@@ -263,6 +276,7 @@ struct tls *tls_connect(struct tls_contexts *contexts, const struct target_confi
     if (tls == NULL)
         return NULL;
     tls->upstream = upstream;
+    tls->promised = hints->protocol;
     SSL_set_connect_state(tls->ssl);
     if (!expect_peer(tls, target) || !say_server_name(tls, target, hints->server_name) ||
         !say_protocol(tls, target, hints->protocol)) {
@@ -501,6 +515,22 @@ bool tls_has_pending(const struct tls *tls)
 {
     return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0 ||
                                 tls_socket_has_pending(&tls->socket));
+}
+
+/* A server that does not know ALPN speaks HTTP/1 to those who ask for it. */
+const char *tls_broken_promise(struct tls *tls)
+{
+    const char *agreed = tls->facts.protocol;
+    const char *promised = tls->promised;
+    bool is_kept =
+        promised == NULL || (agreed != NULL ? strcmp(agreed, promised) == 0
+                                            : strncmp(promised, "http/1.", strlen("http/1.")) == 0);
+
+    tls->promised = NULL; /* it was only borrowed */
+    if (is_kept || tls->upstream->told_of_promise)
+        return NULL;
+    tls->upstream->told_of_promise = true;
+    return promised;
 }
 
 int tls_error(const struct tls *tls)

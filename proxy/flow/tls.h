@@ -23,7 +23,7 @@ struct tls_contexts;
 /* The server's side of an accepted socket.  NULL: no memory. */
 struct tls *tls_accept(const struct tls_contexts *, int socket);
 
-/* What the client said to us, for the target; each may be NULL. */
+/* What the client said to us, for the target; each may be NULL.  Borrowed until the handshake is over. */
 struct tls_hints {
     const char *server_name; /* unless the target has sni= */
     const char *protocol;    /* unless the target has alpn= */
@@ -63,6 +63,10 @@ int         tls_error(const struct tls *);
 bool        tls_is_truncated(const struct tls *);
 /* The failure as one sentence part; "" without. */
 const char *tls_why(const struct tls *);
+
+/* The protocol (ALPN) that the client was promised and this target has not agreed to; told once for
+ * each target.  NULL: all is well, or it has been told. */
+const char *tls_broken_promise(struct tls *);
 
 /* Complete after the handshake; valid after closing, too. */
 const struct tls_facts *tls_facts(const struct tls *);

@@ -32,6 +32,7 @@ struct upstream {
     struct ssl_ctx_st          *context;
     struct ssl_session_st      *session;  /* of the latest connection, to be resumed; NULL: none */
     char                       *session_name; /* the server name it was made with; NULL: none */
+    bool                        told_of_promise; /* see tls_broken_promise() */
 };
 
 struct tls_contexts {

@@ -162,6 +162,41 @@ def test_name_and_protocol_of_the_client_are_handed_on(doppel, server, authority
         assert peer.connection(0).socket.selected_alpn_protocol() == "http/1.1"
 
 
+def promise(doppel, server, authority, offered, *, primary, copy, options=""):
+    """Sessions of a client that offers these protocols, and targets that know those; answers what the log
+    says of promises: whose, what, and what was agreed instead."""
+    targets = [server(behaviour, tls=authority.server_context("127.0.0.1", alpn=alpn),
+                      query=f"?ca={authority.file}{options}")
+               for behaviour, alpn in ((echo, primary), (sink, copy))]
+    mirror = doppel(targets[0], "--tls-cert", authority.certificate("localhost"), "--tls-alpn",
+                    "h2,http/1.1,mqtt", shadows=[targets[1]], listens=(ANY,))
+    for number in range(2):
+        client = secure(mirror.connect(), authority.client_context(alpn=offered), "localhost")
+        assert client.exchange(b"hello") == b"hello"
+        client.finish()
+        client.drain()
+        client.close()
+        mirror.session(number)
+    names = {target.address.split("?")[0]: name for target, name in zip(targets, ("primary", "copy"))}
+    return [(names[line.fields["target"]], line.fields["promised"], line.fields["agreed"])
+            for line in mirror.log("protocol_not_agreed", level="warning")]
+
+
+@pytest.mark.parametrize("alpn, agreed", [((), "none"), (["h2"], "h2")])
+@pytest.mark.parametrize("side", ["primary", "copy"])
+def test_T15_a_target_that_does_not_agree_to_what_the_client_was_promised_is_warned_of_once(
+        doppel, server, authority, side, alpn, agreed):
+    protocols = {"primary": ["mqtt", "h2"], "copy": ["mqtt", "h2"], side: alpn}
+    said = promise(doppel, server, authority, ["mqtt"], options="&alpn=mqtt+h2", **protocols)
+    assert said == [(side, "mqtt", agreed)]
+
+
+@pytest.mark.parametrize("offered, alpn", [
+    (["h2", "http/1.1"], ["h2"]), (["http/1.1"], ["http/1.1"]), (["http/1.1"], ()), ((), ())])
+def test_T15_a_promise_that_is_kept_is_no_reason_for_a_warning(doppel, server, authority, offered, alpn):
+    assert promise(doppel, server, authority, offered, primary=alpn, copy=alpn) == []
+
+
 def test_alpn_of_a_target_is_what_is_offered(doppel, server, authority):
     context = authority.server_context("127.0.0.1", alpn=["http/1.1", "h2"])
     primary = server(echo, tls=context, query=f"?ca={authority.file}&alpn=h2+spdy/3")
@@ -457,6 +492,40 @@ def test_curl_and_nginx_speak_tls_through_the_middle(doppel, programs, authority
                f"https://localhost:{port}/ https://localhost:{port}/")
     assert said.endswith(b"2" if version == "http2" else b"1.1")
     assert mirror.shadow(0, "shadow0")["result"] == "mirrored"
+    mirror.expect(identity="none")
+
+
+def nginx_with(programs, pem, version):
+    """One that speaks HTTP up to this version in TLS."""
+    http2 = " http2" if version == "2" else ""
+    return programs.nginx(listen_options=f"ssl{http2}; ssl_certificate {pem}; ssl_certificate_key {pem}")
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_T15_without_a_promise_curl_is_served_whatever_the_primary_speaks(
+        doppel, programs, authority, version):
+    """As in the README's example: a curl that knows HTTP/2 and a primary that may not."""
+    pem = authority.certificate("localhost", "127.0.0.1")
+    primary = nginx_with(programs, pem, version)
+    mirror = doppel(f"tls://{primary.address}?ca={authority.file}", "--tls-cert", pem, listens=(ANY,))
+    port = mirror.addresses[0][1]
+    said = run(f"curl -sS --cacert {authority.file} -w '\\n%{{http_code}}' https://localhost:{port}/none")
+    assert said.endswith(b"404")
+    mirror.expect(identity="none")
+
+
+def test_T15_a_primary_that_refuses_the_promised_protocol_is_told_with_what_to_do(
+        doppel, programs, authority):
+    pem = authority.certificate("localhost", "127.0.0.1")
+    primary = nginx_with(programs, pem, "1.1")
+    mirror = doppel(f"tls://{primary.address}?ca={authority.file}", "--tls-cert", pem, "--tls-alpn",
+                    "h2,http/1.1", listens=(ANY,))
+    client = secure(mirror.connect(), authority.client_context(alpn=["h2", "http/1.1"]), "localhost")
+    with suppress(Ended, OSError):
+        client.drain()
+    assert mirror.session(0)["reason"] == "tls_primary"
+    why = mirror.wait_log("primary_failed")[0].fields["why"]
+    assert "ALPN: h2" in why and "--tls-alpn" in why
     mirror.expect(identity="none")
 
 
