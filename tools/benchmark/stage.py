@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,12 +210,14 @@ class Process:
         return sum(_kib(f"/proc/{pid}/status", "VmRSS") * 1024 for pid in self.members())
 
     def most_rss_bytes(self):
-        """The most that each has ever had, since forget_most_rss()."""
+        """The most that each has had since forget_most_rss(), or ever."""
         return sum(_kib(f"/proc/{pid}/status", "VmHWM") * 1024 for pid in self.members())
 
     def forget_most_rss(self):
+        """Only root may, for a program that keeps its memory to itself; its start takes little, too."""
         for pid in self.members():
-            Path(f"/proc/{pid}/clear_refs").write_text(FORGET_PEAK)
+            with suppress(PermissionError):
+                Path(f"/proc/{pid}/clear_refs").write_text(FORGET_PEAK)
 
 
 def _read(path):
