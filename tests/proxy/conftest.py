@@ -14,6 +14,7 @@ every doppel; one that failed shows the logs, /status and the seed.
 """
 import os
 import random
+import resource
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,16 @@ from support.network import Network
 from support.peers import Job, Server
 from support.proxy import Doppel, io_mode, program_in
 from support.secure import Authority
+
+
+MOST_FILES = 20000
+
+
+def pytest_configure():
+    """Crowds need more descriptors than a login shell allows; and a test is the same for every user."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def pytest_generate_tests(metafunc):

@@ -124,6 +124,8 @@ def test_R01_a_worker_that_really_has_no_descriptor_left_keeps_what_it_has(doppe
     worker, = mirror.workers()
     allowed = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     used = processes.descriptors(worker)
+    if not used:
+        pytest.skip("only root may look at a program that lets nobody look into its memory")
     free = next(number for number in range(len(used) + 1) if number not in used)
 
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (free, allowed[1]))
