@@ -50,6 +50,13 @@ bool fault_set(struct fault *fault, const char *format, ...)
     return false;
 }
 
+static void (*teller)(const char *sentence);
+
+void die_tells(void (*tell)(const char *sentence))
+{
+    teller = tell;
+}
+
 _Noreturn void die(int status, const char *format, ...)
 {
     struct fault why;
@@ -59,6 +66,8 @@ _Noreturn void die(int status, const char *format, ...)
     write_line(why.text, sizeof why.text, format, arguments);
     va_end(arguments);
     fprintf(stderr, "doppel: %s\n", why.text);
+    if (teller != NULL)
+        teller(why.text);
     exit(status);
 }
 

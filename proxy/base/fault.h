@@ -20,6 +20,8 @@ bool fault_set(struct fault *, const char *format, ...) __attribute__((format(pr
 
 /* Writes "doppel: SENTENCE" to stderr and ends the process with this status. */
 _Noreturn void die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Who else is told that sentence, before the process ends; NULL: nobody. */
+void die_tells(void (*tell)(const char *sentence));
 
 /* calloc and strdup that cannot fail: they die.  Only before the first session, and where a
  * configuration is read. */

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 
 #define FIRST_ROOM 4096 /* of a file that does not tell its size */
@@ -34,7 +35,7 @@ struct head {
 static struct {
     struct kept *first;
     int writes_to; /* -1: nowhere */
-    char *now;     /* takes the path of the file that is being read; NULL: nobody asks */
+    struct files_progress *progress; /* NULL: nobody asks */
     bool is_taken; /* no file is read here */
 } files = { .writes_to = -1 };
 
@@ -212,10 +213,10 @@ static bool take_one(int descriptor, off_t *at)
            take(descriptor, at, kept->bytes, head.length);
 }
 
-void files_write(int descriptor, char *now)
+void files_write(int descriptor, struct files_progress *progress)
 {
     files.writes_to = descriptor;
-    files.now = now;
+    files.progress = progress;
 }
 
 bool files_take(int descriptor, struct fault *fault)
@@ -237,8 +238,10 @@ bool files_take(int descriptor, struct fault *fault)
 
 static void say_now(const char *path)
 {
-    if (files.now != NULL)
-        snprintf(files.now, FILES_NAME_ROOM, "%s", path);
+    if (files.progress == NULL)
+        return;
+    snprintf(files.progress->path, FILES_NAME_ROOM, "%s", path);
+    files.progress->since = clock_now();
 }
 
 static struct kept *read_anew(const char *path)

@@ -33,9 +33,14 @@ const struct file *files_read(const char *path);
 /* Everything that is kept; from now on files are read again. */
 void files_forget(void);
 
-/* From now on each file is written there when it has been read; when that fails the process ends.
- * now takes the path of a file while it is being read, cut to FILES_NAME_ROOM, and "" afterwards. */
-void files_write(int descriptor, char *now);
+/* What a process is at, for others that share its memory. */
+struct files_progress {
+    char   path[FILES_NAME_ROOM]; /* of the file that it reads, cut to this room; "": none */
+    double since;                 /* clock_now() */
+};
+
+/* From now on each file is written there when it has been read; when that fails the process ends. */
+void files_write(int descriptor, struct files_progress *);
 /* Forgets what is kept, and keeps what files_write() wrote there; from now on a file that is not
  * among it cannot be read (ESTALE), until files_forget().  False: the fault says why. */
 bool files_take(int descriptor, struct fault *);

@@ -10,9 +10,12 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "flow/tls_contexts.h"
+#include "run/gate.h"
 #include "run/loops.h"
 
 /* --- what takes a restart ---------------------------------------------------------------- */
@@ -80,21 +83,50 @@ static void keep_settings(struct config *fresh, const struct config *current)
 
 /* --- reading ----------------------------------------------------------------------------- */
 
+static struct config *load(const struct command *command, struct config_warnings *warnings,
+                           struct fault *fault)
+{
+    enum config_action action;
+    struct config *fresh = config_load(command, &action, warnings, fault);
+
+    if (fresh == NULL || loops_check(fresh, fault))
+        return fresh;
+    config_free(fresh);
+    return NULL;
+}
+
+/* Those are read by workers, who say themselves what is wrong with them. */
+static void look_at_names(const struct config *config)
+{
+    files_read(config->hosts != NULL ? config->hosts : "/etc/hosts");
+    files_read(config->resolv_conf != NULL ? config->resolv_conf : "/etc/resolv.conf");
+}
+
+bool reload_try(const struct command *command, struct fault *fault)
+{
+    struct config_warnings warnings = { 0 };
+    struct token token;
+    const struct config *config = load(command, &warnings, fault);
+
+    if (config == NULL)
+        return false;
+    const struct log_options logs = config_log_options(config);
+    if (tls_contexts_new(config, fault) == NULL ||
+        !token_read(&token, config->admin_token_file, fault) || log_prepare(&logs, fault) == NULL)
+        return false;
+    look_at_names(config);
+    return true;
+}
+
 struct config *reload_config(const struct command *command, const struct config *current,
                              struct fault *fault)
 {
-    enum config_action     action;
     struct config_warnings warnings = { 0 };
-    struct config *fresh = config_load(command, &action, &warnings, fault);
+    struct config *fresh = load(command, &warnings, fault);
 
     config_warnings_log(&warnings);
     config_warnings_free(&warnings);
-    if (fresh == NULL)
-        return NULL;
-    if (!loops_check(fresh, fault)) {
-        config_free(fresh);
-        return NULL;
-    }
-    keep_settings(fresh, current);
+    if (fresh != NULL)
+        keep_settings(fresh, current);
     return fresh;
 }

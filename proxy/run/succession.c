@@ -1,10 +1,10 @@
 /*
  * succession.c — which generation serves, which one is about to, and which ones finish.
  *
- *     begin ──▶ generation_new, generation_start ──on_ready──▶ generation_open, and the former one
- *                    │              │ on_failed, patience         retires ──on_released──▶ reloaded
- *                    ▼              ▼
- *                    reload_failed: one line says why
+ *     begin ──▶ reader ──on_read──▶ generation_new, generation_start ──on_ready──▶ generation_open, and
+ *                  │                    │             │ on_failed, patience    the former one retires
+ *                  ▼                    ▼             ▼                         ──on_released──▶ reloaded
+ *                  reload_failed: one line says why
  */
 #include "run/succession.h"
 
@@ -24,6 +24,7 @@
 #include "run/doors.h"
 #include "run/generation.h"
 #include "run/notify.h"
+#include "run/reader.h"
 #include "run/reload.h"
 
 #define START_SECONDS   30.0 /* for new workers, which do nothing that waits */
@@ -32,16 +33,18 @@
 struct succession {
     struct succession_settings settings;
     struct generation_settings making;
-    struct generation         *newest;   /* of all that live, linked by their age */
-    struct generation         *serving;  /* NULL: not yet */
-    struct generation         *starting; /* NULL: none */
-    struct generation         *leaving;  /* retired, but may still take clients; NULL: none */
-    struct generation         *failing;  /* given up, but its workers may still live; NULL: none */
-    bool                       is_last;  /* what serves now: there is no reload any more */
-    bool                       is_draining;
-    bool                       again;    /* a reload was asked for meanwhile */
-    double                     began;    /* of the reload under way */
-    ev_timer                   patience;
+    struct generation *newest;   /* of all that live, linked by their age */
+    struct generation *serving;  /* NULL: not yet */
+    struct generation *starting; /* NULL: none */
+    struct generation *leaving;  /* retired, but may still take clients; NULL: none */
+    struct generation *failing;  /* given up, but its workers may still live; NULL: none */
+    bool is_last;                /* what serves now: there is no reload any more */
+    bool is_draining;
+    bool is_reading; /* a configuration, before a generation starts */
+    struct reader *reader;
+    bool again;   /* a reload was asked for meanwhile */
+    double began; /* of the reload under way */
+    ev_timer patience;
 };
 
 /* --- the outcome of a reload ------------------------------------------------------------- */
@@ -124,7 +127,7 @@ static void on_ready(void *owner)
     struct generation *g = owner;
     struct succession *s = g->settings->owner;
     struct generation *former = s->serving;
-    struct fault       fault;
+    struct fault fault;
 
     if (!generation_open(g, former, &fault)) {
         if (former == NULL)
@@ -190,7 +193,7 @@ static bool make_sources(struct succession *s, const struct config *config, stru
 /* Takes the configuration, also when it fails. */
 static bool make(struct succession *s, struct config *config, struct fault *fault)
 {
-    unsigned           number = s->settings.page->generation + 1;
+    unsigned number = s->settings.page->generation + 1;
     struct generation *g = NULL;
 
     if (find_slots(s, config, fault) && make_sources(s, config, fault))
@@ -211,17 +214,21 @@ static bool start(struct succession *s, struct fault *fault)
     return generation_start(s->starting, fault);
 }
 
-static void begin(struct succession *s)
+static void say_unmade(struct succession *s, const char *why)
 {
-    struct fault   fault;
-    struct config *config;
+    files_forget();
+    say_failed(s, why);
+    go_on(s);
+}
 
-    s->began = clock_now();
-    notify_reloading();
-    config = reload_config(s->settings.command, s->serving->config, &fault);
+/* From the bytes that the reader has handed over. */
+static void make_another(struct succession *s)
+{
+    struct fault fault;
+    struct config *config = reload_config(s->settings.command, s->serving->config, &fault);
+
     if (config == NULL || !make(s, config, &fault)) {
-        files_forget();
-        say_failed(s, fault.text);
+        say_unmade(s, fault.text);
         return;
     }
     wait_for(s, START_SECONDS);
@@ -229,11 +236,38 @@ static void begin(struct succession *s)
         give_up(s, fault.text);
 }
 
+static void on_read(void *owner, const char *why_not)
+{
+    struct succession *s = owner;
+
+    s->is_reading = false;
+    if (why_not != NULL)
+        say_unmade(s, why_not);
+    else
+        make_another(s);
+}
+
+static void begin(struct succession *s)
+{
+    struct fault fault;
+
+    s->began = clock_now();
+    notify_reloading();
+    s->is_reading = reader_start(s->reader, &fault);
+    if (!s->is_reading)
+        say_failed(s, fault.text);
+}
+
+static bool is_reloading(const struct succession *s)
+{
+    return s->is_reading || s->starting != NULL || s->leaving != NULL || s->failing != NULL;
+}
+
 void succession_reload(struct succession *s)
 {
     if (s->is_last)
         say_failed(s, "doppel is draining");
-    else if (s->starting != NULL || s->leaving != NULL || s->failing != NULL)
+    else if (is_reloading(s))
         s->again = true;
     else
         begin(s);
@@ -256,6 +290,12 @@ struct succession *succession_new(const struct succession_settings *settings)
     };
     ev_timer_init(&s->patience, on_impatience, 0, 0);
     s->patience.data = s;
+    s->reader = reader_new(&(struct reader_settings){
+        .loop = settings->loop,
+        .command = settings->command,
+        .on_done = on_read,
+        .owner = s,
+    });
     return s;
 }
 
@@ -278,6 +318,10 @@ void succession_end(struct succession *s)
 {
     s->is_last = true;
     s->again = false;
+    if (s->is_reading)
+        say_failed(s, "doppel is draining");
+    s->is_reading = false;
+    reader_stop(s->reader);
 }
 
 void succession_drain(struct succession *s)
@@ -300,6 +344,8 @@ void succession_kill(struct succession *s)
 
 static void note_death(struct succession *s, pid_t pid, int status)
 {
+    if (reader_reap(s->reader, pid, status))
+        return;
     for (struct generation *g = s->newest; g != NULL; g = g->older) {
         if (crew_reap(g->crew, pid, status))
             return;
@@ -308,7 +354,7 @@ static void note_death(struct succession *s, pid_t pid, int status)
 
 void succession_reap(struct succession *s)
 {
-    int   status;
+    int status;
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
@@ -364,6 +410,7 @@ void succession_free(struct succession *s)
     if (s == NULL)
         return;
     ev_timer_stop(s->settings.loop, &s->patience);
+    reader_free(s->reader);
     while (s->newest != NULL) {
         struct generation *g = s->newest;
 

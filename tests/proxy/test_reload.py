@@ -9,17 +9,19 @@ import socket
 import ssl
 import stat
 import threading
+from contextlib import suppress
 
 import pytest
 
 from support import processes
 from support.crowd import Crowd, exchange, obey
+from support.dead_mount import DeadMount, why_no_dead_mount
 from support.dns import Name, NameServer
 from support.pattern import KIB, pattern
 from support.peers import Client, echo, sink
 from support.proxy import parse_address, shadow
 from support.secure import Authority, secure
-from support.waiting import eventually
+from support.waiting import eventually, let_pass
 
 RELOADS = 20
 LONG = 10               # sessions that live through all of them
@@ -205,6 +207,101 @@ def test_L06_after_reloads_that_failed_a_good_one_succeeds(setup):
     talk(setup.mirror.connect())
     assert setup.mirror.log(" reloaded ")[0].fields["generation"] == "2"
     assert (reloads(setup.mirror, "ok"), reloads(setup.mirror, "failed")) == (1, 3)
+
+
+# What a reload reads may never answer: nobody waits for it but the reload.
+
+def _hanging(place):
+    """A named pipe that nobody writes to."""
+    os.mkfifo(place)
+    return place
+
+
+HANGING = {
+    "the configuration": lambda setup, hangs: (setup.file.path.unlink(), os.rename(hangs, setup.file.path)),
+    "a certificate": lambda setup, hangs: _say(listens=["tls://127.0.0.1:0"], tls_cert=hangs)(setup),
+    "a key": lambda setup, hangs: _say(listens=["tls://127.0.0.1:0"], tls_cert=setup.certificate,
+                                       tls_key=hangs)(setup),
+    "a passphrase": lambda setup, hangs: _say(tls_key_passphrase_file=hangs)(setup),
+    "authorities of clients": lambda setup, hangs: _say(
+        listens=["tls://127.0.0.1:0"], tls_cert=setup.certificate, tls_client_ca=hangs)(setup),
+    "authorities of a target": lambda setup, hangs: setup.file.write(f"tls://localhost:1?ca={hangs}"),
+    "a certificate of a target": lambda setup, hangs: setup.file.write(
+        f"tls://localhost:1?ca={setup.authority.file}&cert={hangs}"),
+    "a token": lambda setup, hangs: _say(admin_token_file=hangs)(setup),
+    "hosts": lambda setup, hangs: _say(hosts=hangs)(setup),
+    "resolv.conf": lambda setup, hangs: _say(resolv_conf=hangs)(setup),
+}
+
+
+@pytest.mark.parametrize("change", HANGING.values(), ids=HANGING.keys())
+def test_L06_a_file_that_does_not_answer_costs_only_the_reload(setup, tmp_path, change):
+    mirror, hangs = setup.mirror, _hanging(tmp_path / "hangs")
+    before = mirror.connect()
+    talk(before)
+    old = setup.file.path.read_text()
+    change(setup, hangs)
+    name = str(hangs if hangs.exists() else setup.file.path)
+    mirror.signal(signal.SIGHUP)
+    eventually(lambda: len(mirror.workers()) == 2, "it is being read")
+
+    victim, = new_workers(mirror, [])
+    os.kill(victim, signal.SIGKILL)             # the supervisor has not stopped supervising
+    mirror.wait_metric("doppel_worker_restarts_total", 1)
+    talk(mirror.connect(), 1)
+    said, = mirror.wait_log(" reload_failed ", level="error")
+
+    assert said.fields["why"] == f"{name}: it could not be read within 5 seconds"
+    only_workers(mirror, 1)
+    setup.file.path.unlink()
+    setup.file.path.write_text(old)
+    mirror.reload()
+    talk(mirror.connect(), 2)
+    mirror.expect(identity="prefix", access_log=False)
+
+
+def test_L06_while_it_reads_a_file_it_obeys_signals(setup, tmp_path):
+    _say(admin_token_file=_hanging(tmp_path / "hangs"))(setup)
+    setup.mirror.signal(signal.SIGHUP)
+    eventually(lambda: len(setup.mirror.workers()) == 2, "it is being read")
+
+    setup.mirror.signal(signal.SIGTERM)
+
+    assert setup.mirror.wait_exit() == 0
+    assert setup.mirror.log(" reload_failed ")[0].fields["why"] == "doppel is draining"
+
+
+@pytest.mark.skipif(why_no_dead_mount() is not None, reason=str(why_no_dead_mount()))
+def test_L06_a_dead_file_system_that_does_not_let_go_costs_only_reloads(setup, tmp_path):
+    """Whoever opens a file there cannot even be killed."""
+    mirror = setup.mirror
+    old = setup.file.path.read_text()
+    with DeadMount(tmp_path / "dead") as dead:
+        _say(admin_token_file=f"{dead}/token")(setup)
+
+        why = refused(mirror)
+        assert f"{dead}/token: it could not be read within 5 seconds" in why and "does not let go" in why
+        assert refused(mirror, 2) == f"an earlier reload still hangs in reading {dead}/token"
+        talk(mirror.connect())
+        setup.file.path.write_text(old)
+        assert "still hangs" in refused(mirror, 3)
+
+    only_workers(mirror, 1)
+    mirror.reload()
+    talk(mirror.connect(), 1)
+
+
+@pytest.mark.skipif(why_no_dead_mount() is not None, reason=str(why_no_dead_mount()))
+def test_L06_it_ends_in_good_order_while_a_dead_file_system_holds_a_reload(setup, tmp_path):
+    with DeadMount(tmp_path / "dead") as dead:
+        _say(admin_token_file=f"{dead}/token")(setup)
+        refused(setup.mirror)
+        listening = setup.mirror.addresses
+
+        setup.mirror.signal(signal.SIGTERM)
+
+        assert setup.mirror.wait_exit() == 0
+        assert all(nobody_listens(address) for address in listening)
 
 
 def is_free(address):
@@ -987,22 +1084,46 @@ def test_who_is_told_to_stop_during_a_reload_stops(doppel, server, file, signals
     end_in_good_order(mirror, clients)
 
 
-def test_workers_that_were_about_to_be_more_end_with_the_rest(doppel, server, file, tmp_path):
+def new_workers(mirror, former):
+    """Not the process that reads the configuration, which holds what it has read in memory."""
+    def is_worker(pid):
+        return pid not in former and not any("memfd:" in link for link in processes.descriptors(pid).values())
+    return [pid for pid in mirror.workers() if is_worker(pid)]
+
+
+def signal_all(pids, number):
+    """Those that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def hold_at_start(mirror, count):
+    """Reloads until one of so many new workers stands still before it is ready."""
+    while True:
+        former, served = mirror.workers(), len(mirror.log(" in_effect "))
+        mirror.signal(signal.SIGHUP)
+        still = eventually(lambda: new_workers(mirror, former), "new workers start")
+        signal_all(still, signal.SIGSTOP)
+        let_pass(0.5)
+        if len(mirror.log(" in_effect ")) == served:
+            eventually(lambda: len(new_workers(mirror, former)) == count, f"{count} start")
+            return still
+        signal_all(still, signal.SIGCONT)
+        only_workers(mirror, count)
+
+
+def test_workers_that_were_about_to_be_more_end_with_the_rest(doppel, server, file):
     """They stand still at their start, so that their own sockets are bound, and do not listen."""
-    primary, conf = server(echo), tmp_path / "resolv.conf"
-    os.mkfifo(conf)
+    primary = server(echo)
     file.write(primary)
     mirror = doppel(primary, config=file.path)
-    file.write(primary, workers=3, resolv_conf=conf)
-    mirror.signal(signal.SIGHUP)
-    eventually(lambda: len(mirror.workers()) == 4, "new workers start")
+    file.write(primary, workers=3)
+    still = hold_at_start(mirror, 3)
     mirror.signal(signal.SIGQUIT)
     mirror.wait_log(" draining ")
 
-    (tmp_path / "usual").write_text("nameserver 127.0.0.1\n")
-    writer = os.open(conf, os.O_RDWR)
-    os.replace(tmp_path / "usual", conf)
-    os.close(writer)                        # they go on
+    signal_all(still, signal.SIGCONT)
 
     assert mirror.wait_exit() == 0
 

@@ -135,17 +135,18 @@ static char *large(size_t size)
 /* As the supervisor does with what its child has read. */
 static void test_what_was_read_can_be_taken_over_whole(void **state)
 {
-    char        *bytes = large(300 * 1000);
-    char         now[FILES_NAME_ROOM] = "?";
-    struct fault fault;
-    int          handed = memfd_create("files", MFD_CLOEXEC);
+    char                 *bytes = large(300 * 1000);
+    struct files_progress progress = { .path = "?" };
+    struct fault          fault;
+    int                   handed = memfd_create("files", MFD_CLOEXEC);
 
     (void)state;
     assert_true(handed >= 0);
     put(bytes, strlen(bytes));
-    files_write(handed, now);
+    files_write(handed, &progress);
     assert_reads(bytes);
-    assert_string_equal(now, "");
+    assert_string_equal(progress.path, "");
+    assert_true(progress.since > 0);
     assert_null(files_read("/missing"));
     files_write(-1, NULL);
     put("changed", 7);
