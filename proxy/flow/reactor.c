@@ -43,6 +43,7 @@ struct reactor {
     struct link     more;     /* transports that hold bytes which their owner wants */
     ev_timer        turning;
     struct link     lasting;  /* transports that wait to be old enough, the oldest last */
+    struct link     young;    /* among them: those before it came after the latest alarm */
     ev_timer        aging;
 };
 
@@ -138,11 +139,18 @@ static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* --- those that last --------------------------------------------------------------------- */
 
+static void age_in(struct reactor *reactor, double seconds)
+{
+    ev_timer_stop(reactor->loop, &reactor->aging);
+    ev_timer_set(&reactor->aging, seconds, 0);
+    ev_timer_start(reactor->loop, &reactor->aging);
+}
+
 void reactor_await(struct reactor *reactor, struct link *lasting)
 {
     list_add(&reactor->lasting, lasting);
     if (!ev_is_active(&reactor->aging))
-        ev_timer_again(reactor->loop, &reactor->aging);
+        age_in(reactor, LASTING_SECONDS);
 }
 
 static void on_aging(struct ev_loop *loop, ev_timer *timer, int events)
@@ -150,14 +158,23 @@ static void on_aging(struct ev_loop *loop, ev_timer *timer, int events)
     struct reactor *reactor = timer->data;
 
     (void)events;
-    for (int n = 0; n < LASTING_PER_WAKE && reactor->lasting.previous != &reactor->lasting; n++) {
+    if (!list_holds(&reactor->young))
+        list_add(&reactor->lasting, &reactor->young);
+    for (int n = 0; n < LASTING_PER_WAKE && reactor->lasting.previous != &reactor->young; n++) {
         struct link *lasting = reactor->lasting.previous;
 
         list_remove(lasting);
         transport_has_lasted(lasting);
     }
-    if (reactor->lasting.next == &reactor->lasting)
+    if (reactor->lasting.previous != &reactor->young) { /* the rest in the next turn, at once */
+        age_in(reactor, 0);
+        return;
+    }
+    list_remove(&reactor->young);
+    if (list_is_empty(&reactor->lasting))
         ev_timer_stop(loop, timer);
+    else
+        age_in(reactor, LASTING_SECONDS);
 }
 
 /* --- the reactor ------------------------------------------------------------------------- */
@@ -181,7 +198,7 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     ev_timer_init(&reactor->turning, on_turn, 0, 0);
     reactor->turning.data = reactor;
     list_start(&reactor->lasting);
-    ev_timer_init(&reactor->aging, on_aging, 0, LASTING_SECONDS);
+    ev_timer_init(&reactor->aging, on_aging, 0, 0);
     reactor->aging.data = reactor;
     watch_init(&reactor->resets, loop, set, on_reset, reactor, "resets");
     watch_start(&reactor->resets, EV_READ);

@@ -42,8 +42,8 @@ void reactor_starve(struct reactor *, struct link *starved);
 /* Calls transport_has_more() once the sockets have been looked at, unless the link leaves its list
  * before. */
 void reactor_turn(struct reactor *, struct link *more);
-/* Calls transport_has_lasted() once, within a tenth of a second, unless the link leaves its list
- * before. */
+/* Calls transport_has_lasted() once, within a tenth of a second (of two when very many wait), unless the
+ * link leaves its list before. */
 void reactor_await(struct reactor *, struct link *lasting);
 /* Takes the socket, and resets its peer once it has acknowledged everything (flow/closing.h). */
 void reactor_close(struct reactor *, int socket);
