@@ -7,6 +7,7 @@
 #include "base/known.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <string.h>
 
 #define PROBES        64 /* cells that a name may be in: at half of them taken there is always room */
@@ -43,6 +44,14 @@ static void store(struct known_cell *cell, const struct record *record)
     atomic_store_explicit(&cell->sum, sum_of(words, KNOWN_WORDS), memory_order_relaxed);
 }
 
+/* Whoever wrote it may have had other ideas of a record: nothing in it is used unchecked. */
+static bool is_sound(const struct record *record)
+{
+    return record->count <= KNOWN_ADDRESSES && isfinite(record->expires) &&
+           (record->family == AF_INET || record->family == AF_INET6) &&
+           memchr(record->host, '\0', sizeof record->host) != NULL;
+}
+
 /* False: empty, or the words do not belong together. */
 static bool load(const struct known_cell *cell, struct record *record)
 {
@@ -51,7 +60,8 @@ static bool load(const struct known_cell *cell, struct record *record)
     for (size_t i = 0; i < KNOWN_WORDS; i++)
         words[i] = atomic_load_explicit(&cell->words[i], memory_order_relaxed);
     memcpy(record, words, sizeof words);
-    return atomic_load_explicit(&cell->sum, memory_order_relaxed) == sum_of(words, KNOWN_WORDS);
+    return atomic_load_explicit(&cell->sum, memory_order_relaxed) == sum_of(words, KNOWN_WORDS) &&
+           is_sound(record);
 }
 
 /* The record of nothing but whose it is. */

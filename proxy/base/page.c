@@ -206,8 +206,36 @@ static void move_times(struct slot *to, struct slot *from)
     }
 }
 
-/* Never below zero: the worker may have died between its cell and the shared number, and a wrapped
- * number would keep every client out. */
+bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t most)
+{
+    uint64_t now = atomic_load_explicit(shared, memory_order_relaxed);
+
+    do {
+        if (now >= most)
+            return false;
+    } while (!atomic_compare_exchange_weak(shared, &now, now + 1));
+    cell_add(own, 1);
+    return true;
+}
+
+uint64_t part_change(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t before, uint64_t now)
+{
+    if (now >= before) {
+        uint64_t all = atomic_fetch_add(shared, now - before) + (now - before);
+
+        cell_add(own, now - before);
+        return all;
+    }
+    cell_add(own, now - before); /* modulo 2^64 */
+    return atomic_fetch_sub(shared, before - now) - (before - now);
+}
+
+void part_give_back(_Atomic uint64_t *shared, _Atomic uint64_t *own)
+{
+    part_change(shared, own, 1, 0);
+}
+
+/* Never below zero, whatever the worker has left behind: a wrapped number would keep every client out. */
 static void take_back(_Atomic uint64_t *shared, uint64_t amount)
 {
     uint64_t now = atomic_load(shared);
@@ -226,8 +254,10 @@ void page_retire_slot(struct page *page, struct slot *slot)
     move_cells(kept->counts, slot->counts, is_gauge, COUNTER_COUNT);
     move_cells(kept->closed, slot->closed, NULL, SESSION_REASON_COUNT);
     move_times(kept, slot);
-    for (size_t i = 0; i < page->row_count; i++)
+    for (size_t i = 0; i < page->row_count; i++) {
+        take_back(&page->rows[i].active, cell_get(&slot->shadows[i].counts[SHADOW_COUNT_ACTIVE]));
         move_shadow(&kept->shadows[i], &slot->shadows[i]);
+    }
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->state, WORKER_NONE);
 }

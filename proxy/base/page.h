@@ -72,6 +72,7 @@ struct shadow_row {
     /* Written by workers, too. */
     alignas(CACHE_LINE) struct breaker breaker;
     alignas(CACHE_LINE) struct bucket bucket;
+    alignas(CACHE_LINE) _Atomic uint64_t active; /* over all; see SHADOW_COUNT_ACTIVE */
     struct file_values file;
     bool is_over; /* nobody but --shadow-for has paused it; only the supervisor looks */
 };
@@ -152,6 +153,15 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
  * sessions' shadows detached as far as they have no result, their live connections closed{io_error},
  * its buffered shadow bytes lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
+
+/* A number that all workers share, and this worker's part of it, which is given back when it dies.  The
+ * shared one is never less than all parts together, wherever a worker is killed: it would fall below
+ * zero when the others give theirs back.  False: it would exceed most, and nothing has changed. */
+bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t most);
+/* The same for a part of any size, which nothing limits; answers what is shared now. */
+uint64_t part_change(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t before,
+                     uint64_t now);
+void     part_give_back(_Atomic uint64_t *shared, _Atomic uint64_t *own);
 
 /* A connection to the shadow has just failed for this reason; only by the cells' worker. */
 void page_note_error(struct shadow_cells *, enum shadow_reason);

@@ -121,23 +121,22 @@ static void note_use(struct sources *sources, size_t table)
         continue;
 }
 
-bool sources_enter(struct sources *sources, size_t table, const struct address *address,
-                   size_t most)
+enum source_entry sources_enter(struct sources *sources, size_t table,
+                                const struct address *address, size_t most)
 {
     uint64_t hash = hash_of(address);
 
     if (hash == 0)
-        return true;
+        return SOURCE_UNCOUNTED;
     note_use(sources, table);
     if (sessions_of(sources, hash) >= most)
-        return false;
+        return SOURCE_REFUSED;
     _Atomic uint64_t *cell = find_cell(bucket_of(&sources->tables[table], hash), tag_of(hash));
-    if (cell != NULL) {
-        uint64_t sessions = (uint32_t)atomic_load_explicit(cell, memory_order_relaxed);
-
-        atomic_store_explicit(cell, tag_of(hash) << 32 | (sessions + 1), memory_order_relaxed);
-    }
-    return true;
+    if (cell == NULL)
+        return SOURCE_UNCOUNTED;
+    uint64_t sessions = (uint32_t)atomic_load_explicit(cell, memory_order_relaxed);
+    atomic_store_explicit(cell, tag_of(hash) << 32 | (sessions + 1), memory_order_relaxed);
+    return SOURCE_COUNTED;
 }
 
 void sources_leave(struct sources *sources, size_t table, const struct address *address)
@@ -148,7 +147,7 @@ void sources_leave(struct sources *sources, size_t table, const struct address *
     uint64_t before = cell != NULL ? atomic_load_explicit(cell, memory_order_relaxed) : 0;
 
     if (before == 0)
-        return; /* its bucket was full when it came */
+        return;
     bool is_last = (uint32_t)before <= 1;
     atomic_store_explicit(cell, is_last ? 0 : before - 1, memory_order_relaxed);
 }

@@ -25,9 +25,16 @@ uint64_t source_of(const struct address *);
 struct sources *sources_new(size_t tables);
 void            sources_free(struct sources *);
 
-/* One more session of this address in this table, unless it has most of them already: false.  A
- * unix client is never refused, nor one whose bucket is full. */
-bool sources_enter(struct sources *, size_t table, const struct address *, size_t most);
+enum source_entry {
+    SOURCE_REFUSED,   /* it has most of them already */
+    SOURCE_COUNTED,
+    SOURCE_UNCOUNTED, /* a unix client, or one whose bucket is full: never refused */
+};
+
+/* One more session of this address in this table. */
+enum source_entry sources_enter(struct sources *, size_t table, const struct address *,
+                                size_t most);
+/* Only for one that was counted: any other would take somebody else's count away. */
 void sources_leave(struct sources *, size_t table, const struct address *);
 /* The worker with this table is gone. */
 void sources_forget(struct sources *, size_t table);

@@ -32,10 +32,12 @@ static bool enter_source(struct session *s, const struct address *client)
 {
     struct mirror *mirror = s->mirror;
 
-    s->is_in_sources =
-        mirror->sources != NULL && sources_enter(mirror->sources, mirror->sources_table, client,
-                                                 mirror->config->max_sessions_per_source);
-    return mirror->sources == NULL || s->is_in_sources;
+    if (mirror->sources == NULL)
+        return true;
+    enum source_entry entry = sources_enter(mirror->sources, mirror->sources_table, client,
+                                            mirror->config->max_sessions_per_source);
+    s->is_in_sources = entry == SOURCE_COUNTED;
+    return entry != SOURCE_REFUSED;
 }
 
 bool admission_is_due(const struct session *s)
@@ -76,16 +78,11 @@ void admission_leave(struct session *s)
 
 bool admission_take_place(struct mirror *mirror, size_t max_sessions)
 {
-    if (atomic_fetch_add(&mirror->page->clients_open, 1) >= max_sessions) {
-        atomic_fetch_sub(&mirror->page->clients_open, 1);
-        return false;
-    }
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], 1);
-    return true;
+    return part_take(&mirror->page->clients_open, &mirror->slot->counts[COUNT_CLIENTS_OPEN],
+                     max_sessions);
 }
 
 void admission_give_place_back(struct mirror *mirror)
 {
-    atomic_fetch_sub(&mirror->page->clients_open, 1);
-    cell_add(&mirror->slot->counts[COUNT_CLIENTS_OPEN], (uint64_t)-1);
+    part_give_back(&mirror->page->clients_open, &mirror->slot->counts[COUNT_CLIENTS_OPEN]);
 }

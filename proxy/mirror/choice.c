@@ -24,6 +24,11 @@ static struct shadow_row *row_of(const struct mirror *mirror, size_t shadow)
     return &mirror->page->rows[mirror->rows[shadow]];
 }
 
+static _Atomic uint64_t *active_cell(const struct mirror *mirror, size_t shadow)
+{
+    return &mirror->slot->shadows[mirror->rows[shadow]].counts[SHADOW_COUNT_ACTIVE];
+}
+
 bool choice_is_paused(const struct mirror *mirror, size_t shadow)
 {
     return atomic_load_explicit(&mirror->page->mirroring_is_off, memory_order_relaxed) ||
@@ -91,21 +96,28 @@ enum shadow_result choice_of_dial(struct mirror *mirror, size_t shadow, double n
 {
     const struct shadow_config *config = &mirror->config->shadows[shadow];
     struct shadow_row          *row = row_of(mirror, shadow);
-    uint64_t active = page_sum_shadow(mirror->page, mirror->rows[shadow], SHADOW_COUNT_ACTIVE);
 
     *probe = 0;
     if (choice_is_paused(mirror, shadow))
         return RESULT_PAUSED;
-    if (active >= config->max_sessions)
+    if (!part_take(&row->active, active_cell(mirror, shadow), config->max_sessions))
         return RESULT_LIMIT;
+    enum shadow_result result = RESULT_MIRRORED;
     if (!breaker_lets_by(config, row, now))
-        return RESULT_BREAKER; /* and costs no token */
-    if (config->rate > 0 && !bucket_take(&row->bucket, config->rate, now))
-        return RESULT_RATE;
-    if (has_breaker(config) &&
-        !breaker_enter(&row->breaker, now, patience_with_probe(config), probe))
-        return RESULT_BREAKER;
-    return RESULT_MIRRORED;
+        result = RESULT_BREAKER; /* and costs no token */
+    else if (config->rate > 0 && !bucket_take(&row->bucket, config->rate, now))
+        result = RESULT_RATE;
+    else if (has_breaker(config) &&
+             !breaker_enter(&row->breaker, now, patience_with_probe(config), probe))
+        result = RESULT_BREAKER;
+    if (result != RESULT_MIRRORED)
+        choice_ended(mirror, shadow);
+    return result;
+}
+
+void choice_ended(struct mirror *mirror, size_t shadow)
+{
+    part_give_back(&row_of(mirror, shadow)->active, active_cell(mirror, shadow));
 }
 
 void choice_reached(struct mirror *mirror, size_t shadow, uint64_t probe)

@@ -24,8 +24,10 @@ struct mirror;
  * seconds. */
 enum shadow_result choice_of_session(struct mirror *, size_t shadow, const struct address *client,
                                      double now);
-/* Just before the shadow is dialled.  *probe: what to give the next two. */
+/* Just before the shadow is dialled.  *probe: what to give the next two.  RESULT_MIRRORED: it has one
+ * of --shadow-max-sessions until choice_ended(). */
 enum shadow_result choice_of_dial(struct mirror *, size_t shadow, double now, uint64_t *probe);
+void               choice_ended(struct mirror *, size_t shadow);
 
 /* What became of a dialled shadow, said once: it took its first byte, or had none to take; or it was
  * cut off before that, for this reason. */

@@ -55,10 +55,11 @@ static bool is_blocking(const struct shadow *sh)
     return sh->config->overflow == SHADOW_BLOCK;
 }
 
-static void count_connection(struct shadow *sh, int change)
+/* Its connection is over, whatever became of it. */
+static void leave_place(struct shadow *sh)
 {
-    cell_add(&cells_of(sh)->counts[SHADOW_COUNT_ACTIVE], (uint64_t)change);
-    sh->mirror->shadows_open += (size_t)change;
+    choice_ended(sh->mirror, sh->index);
+    sh->mirror->shadows_open--;
 }
 
 /* The end of its connection, or of the hope of one. */
@@ -178,7 +179,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     }
     detach(sh, RESULT_DETACHED);
     if (shadow_was_dialled(sh))
-        count_connection(sh, -1);
+        leave_place(sh);
     if (shadow_was_dialled(sh) && !sh->was_reached)
         choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
@@ -192,7 +193,7 @@ static void complete(struct shadow *sh)
 {
     sh->reason = SHADOW_FIN;
     detach(sh, RESULT_MIRRORED);
-    count_connection(sh, -1);
+    leave_place(sh);
     cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
 }
 
@@ -263,7 +264,7 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
     sh->is_held = config->greeting > 0;
     sh->dialled_at = turn->now;
     sh->progress_at = turn->now;
-    count_connection(sh, +1);
+    sh->mirror->shadows_open++;
     sh->transport = dial(sh->mirror->dialer, &request, turn->ready, turn->owner);
     if (sh->transport == NULL)
         shadow_cut(sh, SHADOW_MEMORY, turn);

@@ -185,9 +185,24 @@ static void a_blocking_shadow_has_no_breaker(void **state)
 static void at_max_sessions_nothing_more_is_dialled(void **state)
 {
     (void)state;
-    cell_add(&mirror.slot->shadows[row].counts[SHADOW_COUNT_ACTIVE], shadow.max_sessions);
+    for (uint64_t i = 0; i < shadow.max_sessions; i++)
+        assert_int_equal(dial(START), RESULT_MIRRORED);
     assert_int_equal(choose(START), RESULT_MIRRORED); /* there may be room when it is time */
     assert_int_equal(dial(START), RESULT_LIMIT);
+    choice_ended(&mirror, 0);
+    assert_int_equal(dial(START), RESULT_MIRRORED);
+    assert_int_equal(dial(START), RESULT_LIMIT);
+}
+
+static void what_is_refused_for_another_reason_takes_no_place(void **state)
+{
+    (void)state;
+    shadow.rate = 1;
+    assert_int_equal(dial(START), RESULT_MIRRORED);
+    for (uint64_t i = 0; i < 2 * shadow.max_sessions; i++)
+        assert_int_equal(dial(START), RESULT_RATE);
+    assert_int_equal(page_sum_shadow(mirror.page, row, SHADOW_COUNT_ACTIVE), 1);
+    assert_int_equal(atomic_load(&mirror.page->rows[row].active), 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -203,6 +218,7 @@ int main(void)
         TEST(a_probe_that_is_not_heard_of_again_is_followed_by_another),
         TEST(a_blocking_shadow_has_no_breaker),
         TEST(at_max_sessions_nothing_more_is_dialled),
+        TEST(what_is_refused_for_another_reason_takes_no_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

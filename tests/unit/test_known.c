@@ -133,6 +133,53 @@ static void test_as_many_names_as_there_are_targets_find_room_in_both_families(v
     }
 }
 
+/* As the sum is made in known.c. */
+static void seal(struct known_cell *cell)
+{
+    uint64_t sum = 0xcbf29ce484222325U;
+
+    for (size_t i = 0; i < KNOWN_WORDS; i++) {
+        sum = (sum ^ atomic_load(&cell->words[i])) * 0x100000001b3U;
+        sum ^= sum >> 32;
+    }
+    atomic_store(&cell->sum, sum);
+}
+
+static struct known_cell *only_cell(void)
+{
+    size_t i = 0;
+
+    while (atomic_load(&known->cells[i].sum) == 0)
+        i++;
+    return &known->cells[i];
+}
+
+/* The last words of a record are the time, and the count beside the family. */
+static void test_words_that_belong_together_and_make_no_sense_are_not_used(void **state)
+{
+    const uint64_t counts[] = { KNOWN_ADDRESSES + 1, 1000000, UINT32_MAX };
+
+    (void)state;
+    note("odd.test", AF_INET, 1, 3);
+    struct known_cell *cell = only_cell();
+    uint64_t           last = atomic_load(&cell->words[KNOWN_WORDS - 1]);
+    seal(cell);
+    assert_known("odd.test", AF_INET, 1, 3);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        uint32_t pair[2];
+
+        memcpy(pair, &last, sizeof pair);
+        pair[0] = (uint32_t)counts[i];
+        uint64_t word;
+        memcpy(&word, pair, sizeof word);
+        atomic_store(&cell->words[KNOWN_WORDS - 1], word);
+        seal(cell);
+        assert_unknown("odd.test", AF_INET);
+    }
+    note("odd.test", AF_INET, 2, 1);
+    assert_known("odd.test", AF_INET, 2, 1);
+}
+
 static void test_more_names_than_there_is_room_for_do_no_harm(void **state)
 {
     struct known_answer found;
@@ -205,6 +252,8 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(
             test_as_many_names_as_there_are_targets_find_room_in_both_families, start, end),
+        cmocka_unit_test_setup_teardown(
+            test_words_that_belong_together_and_make_no_sense_are_not_used, start, end),
         cmocka_unit_test_setup_teardown(test_more_names_than_there_is_room_for_do_no_harm, start,
                                         end),
         cmocka_unit_test_setup_teardown(

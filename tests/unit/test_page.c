@@ -277,6 +277,66 @@ static void test_clients_never_fall_below_none(void **state)
     assert_int_equal(page->clients_open, 0);
 }
 
+static void test_parts_are_taken_up_to_the_most_over_all_workers(void **state)
+{
+    struct slot      *one = take_slot();
+    struct slot      *two = take_slot();
+    _Atomic uint64_t *mine = &one->shadows[0].counts[SHADOW_COUNT_ACTIVE];
+    _Atomic uint64_t *theirs = &two->shadows[0].counts[SHADOW_COUNT_ACTIVE];
+    _Atomic uint64_t *all = &page->rows[0].active;
+
+    (void)state;
+    page->row_count = 1;
+    assert_true(part_take(all, mine, 3));
+    assert_true(part_take(all, theirs, 3));
+    assert_true(part_take(all, theirs, 3));
+    assert_false(part_take(all, mine, 3));
+    part_give_back(all, theirs);
+    assert_true(part_take(all, mine, 3));
+    page_retire_slot(page, one);
+    assert_int_equal(atomic_load(all), 1);
+    assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_ACTIVE), 1);
+}
+
+/* It counts as fast as it can until it is killed, which may be between the two numbers. */
+_Noreturn static void take_and_give_for_ever(struct slot *slot)
+{
+    _Atomic uint64_t *memory = &slot->counts[COUNT_SHADOW_MEMORY];
+
+    for (;;) {
+        part_take(&page->clients_open, &slot->counts[COUNT_CLIENTS_OPEN], 100);
+        part_change(&page->shadow_memory, memory, 0, 1000);
+        part_give_back(&page->clients_open, &slot->counts[COUNT_CLIENTS_OPEN]);
+        part_change(&page->shadow_memory, memory, 1000, 0);
+    }
+}
+
+static void test_wherever_a_worker_is_killed_the_others_parts_remain(void **state)
+{
+    struct slot *neighbour = take_slot();
+
+    (void)state;
+    part_take(&page->clients_open, &neighbour->counts[COUNT_CLIENTS_OPEN], 100);
+    part_change(&page->shadow_memory, &neighbour->counts[COUNT_SHADOW_MEMORY], 0, 50);
+    for (unsigned i = 0; i < 50; i++) {
+        struct slot *slot = take_slot();
+        pid_t        worker = fork();
+
+        if (worker == 0)
+            take_and_give_for_ever(slot);
+        while (cell_get(&slot->counts[COUNT_CLIENTS_OPEN]) == 0)
+            continue;
+        usleep(i * 7);
+        kill(worker, SIGKILL);
+        waitpid(worker, NULL, 0);
+        page_retire_slot(page, slot);
+        assert_in_range(page->clients_open, 1, 2 + i);
+        assert_in_range(page->shadow_memory, 50, 1050 + 1000 * i);
+    }
+    part_give_back(&page->clients_open, &neighbour->counts[COUNT_CLIENTS_OPEN]);
+    assert_in_range(page->clients_open, 0, 50);
+}
+
 /* One time on each leg, and one more towards the second shadow. */
 static void note_times(struct slot *slot)
 {
@@ -481,6 +541,8 @@ int main(void)
         PAGE_TEST(test_a_dead_worker_leaves_no_gauge),
         PAGE_TEST(test_retiring_twice_and_with_neighbours_keeps_every_number),
         PAGE_TEST(test_clients_never_fall_below_none),
+        PAGE_TEST(test_parts_are_taken_up_to_the_most_over_all_workers),
+        PAGE_TEST(test_wherever_a_worker_is_killed_the_others_parts_remain),
         PAGE_TEST(test_times_are_summed_over_workers_that_are_gone_too),
         PAGE_TEST(test_the_most_lag_and_the_newest_error_outlive_their_workers),
         PAGE_TEST(test_every_metric_has_its_sum_and_its_labels),

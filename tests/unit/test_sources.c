@@ -129,7 +129,7 @@ static void test_a_worker_that_is_gone_takes_its_counts_with_it(void **state)
 static void test_many_hosts_do_not_take_each_others_places(void **state)
 {
     size_t refused = 0;
-    bool *in = calloc(HOSTS, sizeof in[0]);
+    enum source_entry *in = calloc(HOSTS, sizeof in[0]);
 
     (void)state;
     assert_non_null(in);
@@ -137,13 +137,13 @@ static void test_many_hosts_do_not_take_each_others_places(void **state)
         const struct address address = numbered(i);
 
         in[i] = sources_enter(sources, i % TABLES, &address, 1);
-        refused += !in[i];
+        refused += in[i] == SOURCE_REFUSED;
     }
     assert_true(refused <= 2);
     for (size_t i = 0; i < HOSTS; i++) {
         const struct address address = numbered(i);
 
-        if (in[i])
+        if (in[i] == SOURCE_COUNTED)
             sources_leave(sources, i % TABLES, &address);
     }
     refused = 0;
@@ -154,6 +154,20 @@ static void test_many_hosts_do_not_take_each_others_places(void **state)
     }
     assert_int_equal(refused, 0);
     free(in);
+}
+
+/* Its caller must not give back what it never had. */
+static void test_who_finds_no_room_is_let_in_and_not_counted(void **state)
+{
+    size_t uncounted = 0;
+
+    (void)state;
+    for (size_t i = 0; i < 120000; i++) {
+        const struct address address = numbered(i);
+
+        uncounted += sources_enter(sources, 0, &address, 1) == SOURCE_UNCOUNTED;
+    }
+    assert_in_range(uncounted, 1, 120000);
 }
 
 static void test_who_was_never_in_leaves_nothing_behind(void **state)
@@ -176,6 +190,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_worker_that_is_gone_takes_its_counts_with_it, start,
                                         end),
         cmocka_unit_test_setup_teardown(test_many_hosts_do_not_take_each_others_places, start, end),
+        cmocka_unit_test_setup_teardown(test_who_finds_no_room_is_let_in_and_not_counted, start,
+                                        end),
         cmocka_unit_test_setup_teardown(test_who_was_never_in_leaves_nothing_behind, start, end),
     };
 
