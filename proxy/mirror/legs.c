@@ -109,11 +109,12 @@ void legs_settle_request(struct session *s, double now)
     size_t spared = stream_spared(s->request);
     if (spared == s->shadow_memory)
         return;
-    size_t   change = spared - s->shadow_memory; /* modulo 2^64 */
-    uint64_t all = atomic_fetch_add(&mirror->page->shadow_memory, change) + change;
+    uint64_t all =
+        part_change(&mirror->page->shadow_memory, &mirror->slot->counts[COUNT_SHADOW_MEMORY],
+                    s->shadow_memory, spared);
 
-    cell_add(&mirror->slot->counts[COUNT_SHADOW_MEMORY], change);
-    mirror->shadow_memory += change;
+    ranks_change(&mirror->hungry, &s->hungry, s->shadow_memory, spared);
+    mirror->shadow_memory += spared - s->shadow_memory; /* modulo 2^64 */
     s->shadow_memory = spared;
     if (all > mirror->config->shadow_memory)
         mirror->memory_is_short = true;

@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/ranks.h"
 #include "base/stats.h"
 
 struct config;
@@ -54,6 +55,7 @@ struct mirror {
     struct link     moved;                /* those whose books are not up to date */
     uint64_t        session_count;        /* ever */
     size_t          shadow_memory;        /* this worker's part of the shadow memory */
+    struct ranks    hungry;               /* sessions by their part of that */
     uint64_t        random;               /* state of the random numbers */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
     uint64_t        epoch;                /* that sessions_follow_knobs() last saw in the page */

@@ -181,6 +181,7 @@ static void session_free(struct session *s)
 {
     timing_stop(s);
     list_remove(&s->all);
+    list_remove(&s->hungry);
     for (size_t i = 0; i < s->shadow_count; i++)
         shadow_free(&s->shadows[i]);
     transport_free(s->client);

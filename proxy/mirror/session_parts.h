@@ -39,6 +39,7 @@ struct session {
     const struct listen_config *listener;
     struct link                 all;
     struct link                 moved;
+    struct link                 hungry; /* by its shadow_memory */
     struct introduction        *introduction; /* NULL: nobody tells or wants to know */
     struct transport           *client;
     struct transport           *primary;  /* NULL: not dialled */

@@ -14,27 +14,12 @@
 #include "mirror/shadow.h"
 
 #define FOLLOWERS_PER_TURN 64 /* sessions that lose a shadow; then others get their turn */
+#define CUTS_PER_TURN      64 /* likewise */
 
 void sessions_book(struct mirror *mirror)
 {
     while (!list_is_empty(&mirror->moved))
         session_book(LIST_MEMBER(mirror->moved.next, struct session, moved));
-}
-
-static struct session *hungriest_session(struct mirror *mirror)
-{
-    struct session *found = NULL;
-    size_t          most = 0;
-
-    for (struct link *link = mirror->sessions.next; link != &mirror->sessions; link = link->next) {
-        struct session *s = LIST_MEMBER(link, struct session, all);
-
-        if (s->shadow_memory > most) {
-            most = s->shadow_memory;
-            found = s;
-        }
-    }
-    return found;
 }
 
 static bool cut_most_lagging(struct session *s)
@@ -54,19 +39,29 @@ static bool cut_most_lagging(struct session *s)
     return found != NULL;
 }
 
-void sessions_shed_memory(struct mirror *mirror)
+static bool has_too_much(const struct mirror *mirror)
 {
     uint64_t budget = mirror->config->shadow_memory;
 
-    mirror->memory_is_short = false;
-    while (atomic_load(&mirror->page->shadow_memory) > budget &&
-           mirror->shadow_memory > budget / mirror->config->workers) {
-        struct session *s = hungriest_session(mirror);
+    return atomic_load(&mirror->page->shadow_memory) > budget &&
+           mirror->shadow_memory > budget / mirror->config->workers;
+}
 
-        if (s == NULL || !cut_most_lagging(s))
-            return;
+bool sessions_shed_memory(struct mirror *mirror)
+{
+    mirror->memory_is_short = false;
+    for (int n = 0; has_too_much(mirror); n++) {
+        struct link *top = ranks_top(&mirror->hungry);
+
+        mirror->memory_is_short = n == CUTS_PER_TURN;
+        if (top == NULL || mirror->memory_is_short)
+            break;
+        struct session *s = LIST_MEMBER(top, struct session, hungry);
+        if (!cut_most_lagging(s))
+            break;
         session_advance(s);
     }
+    return mirror->memory_is_short;
 }
 
 static void follow_knobs(struct session *s)

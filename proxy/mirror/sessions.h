@@ -11,8 +11,9 @@ struct mirror;
 /* Brings the counters of all sessions that moved up to date. */
 void sessions_book(struct mirror *);
 /* While all shadows together hold more memory than they may, and this worker's more than its share:
- * cuts its most lagging one. */
-void sessions_shed_memory(struct mirror *);
+ * cuts one of its most lagging, which has at least half as much as the very most.  Does a part, and
+ * answers whether there is more to do. */
+bool sessions_shed_memory(struct mirror *);
 /* A live knob was turned (run/knobs.h): shadows that are paused now are cut off, in all sessions that
  * may have one.  Does a part, and answers whether there is more to do. */
 bool sessions_follow_knobs(struct mirror *);

@@ -258,8 +258,8 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 
     (void)loop;
     (void)events;
-    if (w->mirror.memory_is_short)
-        sessions_shed_memory(&w->mirror);
+    if (w->mirror.memory_is_short && sessions_shed_memory(&w->mirror))
+        ev_timer_start(w->mirror.loop, &w->again);
     follow_knobs(w);
     log_flush();
 }
@@ -342,6 +342,7 @@ static void make_mirror(struct worker *w)
     mirror->sources_table = start->sources_table;
     list_start(&mirror->sessions);
     list_start(&mirror->moved);
+    ranks_start(&mirror->hungry);
     if (getrandom(&mirror->random, sizeof mirror->random, 0) != sizeof mirror->random)
         die(1, "cannot get random numbers");
 }
