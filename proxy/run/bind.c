@@ -186,6 +186,7 @@ bool bind_listen(const struct bind_request *request, int socket, struct fault *f
     int family = family_of(socket);
     setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &none, sizeof none);
     socket_tune(socket, family, request->sockets);
+    socket_keep_alive(socket, family); /* the service manager's has none yet */
     if ((!request->transparent || origin_allow_foreign(socket, family)) &&
         (inherit_has(endpoint) || listen(socket, request->backlog) == 0))
         return true;
