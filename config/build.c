@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "config/addresses.h"
 #include "config/config.h"
+#include "config/conflicts.h"
 #include "config/lists.h"
 #include "config/options.h"
 #include "config/settings.h"
@@ -221,47 +222,6 @@ static bool apply_shadows(struct build *build, enum source source)
 
 /* ---- the whole */
 
-static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
-{
-    return a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
-}
-
-/* Port 0 is another one each time. */
-static bool may_repeat(const struct endpoint *endpoint)
-{
-    return endpoint->kind == ENDPOINT_TCP && endpoint->port == 0;
-}
-
-static bool admin_is_elsewhere(const struct build *build, const struct listen_config *listen)
-{
-    const struct config *config = build->config;
-
-    if (!config->admin_on || may_repeat(&config->admin) ||
-        !same_endpoint(&listen->endpoint, &config->admin))
-        return true;
-    return fault_set(build->fault, "--admin: \"%s\" is a listener's address; give it another one",
-                     listen->name);
-}
-
-static bool listeners_differ(const struct build *build)
-{
-    const struct config *config = build->config;
-
-    for (size_t i = 0; i < config->listen_count; i++) {
-        const struct endpoint *endpoint = &config->listens[i].endpoint;
-
-        for (size_t k = 0; k < i; k++)
-            if (!may_repeat(endpoint) && same_endpoint(endpoint, &config->listens[k].endpoint))
-                return fault_set(build->fault,
-                                 "--listen: \"%s\" and \"%s\" are the same address; "
-                                 "leave one of them out",
-                                 config->listens[k].name, config->listens[i].name);
-        if (!admin_is_elsewhere(build, &config->listens[i]))
-            return false;
-    }
-    return true;
-}
-
 /* A client on a unix socket was going nowhere else, and has no address to keep. */
 static bool clients_have_addresses(const struct build *build, const char *flag)
 {
@@ -386,7 +346,7 @@ static bool is_complete(const struct build *build)
     if (build->config->primary_count == 0)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
-    return listeners_differ(build) && headers_are_trusted(build) &&
+    return conflicts_check(build->config, build->fault) && headers_are_trusted(build) &&
            listeners_have_certificates(build) && targets_fit(build) &&
            original_is_possible(build) && transparent_is_possible(build);
 }

@@ -272,3 +272,12 @@ bool bind_is_there(const struct endpoint *endpoint, const struct address *bound)
     address_parse(&wished, endpoint->host, endpoint->port);
     return address_equal(&wished, bound);
 }
+
+bool bind_is_everywhere(const struct endpoint *endpoint)
+{
+    struct address wished;
+
+    return endpoint->kind == ENDPOINT_TCP &&
+           (endpoint->host[0] == '\0' || (address_parse(&wished, endpoint->host, endpoint->port) &&
+                                          address_is_wildcard(&wished)));
+}

@@ -19,7 +19,7 @@ struct bind_request {
     unsigned                      mode;     /* permissions of a unix socket's path */
     int                           backlog;
     bool                          transparent; /* for foreign addresses, too (flow/origin.h) */
-    bool                          joins;    /* the port is ours already, at another address */
+    bool joins;       /* the port is ours already, at an overlapping address */
 };
 
 /* Makes one listening, non-blocking socket for an endpoint and says where it is bound: port 0 becomes
@@ -49,5 +49,8 @@ bool bind_mode(const struct bind_request *, const struct own_path *, struct faul
 
 /* Whether that is where the endpoint would be bound; port 0 is nowhere. */
 bool bind_is_there(const struct endpoint *, const struct address *bound);
+
+/* Whether it is every address, of IPv4, IPv6 or both; localhost is one. */
+bool bind_is_everywhere(const struct endpoint *);
 
 #endif

@@ -123,14 +123,19 @@ static struct door *find_door(const struct doors *doors, const struct endpoint *
     return found;
 }
 
-/* An address that overlaps one of ours, say 127.0.0.1:8080 after 0.0.0.0:8080, looks taken. */
+/* An address beside every address, of either family: the kernel takes the port for taken. */
+static bool overlaps(const struct door *door, const struct endpoint *endpoint)
+{
+    return address_port(&door->bound) == endpoint->port &&
+           (address_is_wildcard(&door->bound) || bind_is_everywhere(endpoint));
+}
+
+/* With 127.0.0.1:8080 of ours, 0.0.0.0:8080 looks taken. */
 static bool port_is_ours(const struct doors *doors, const struct endpoint *endpoint)
 {
-    for (const struct door *door = doors->first; door != NULL; door = door->next) {
-        if (!door->is_wanted && endpoint->kind == ENDPOINT_TCP && endpoint->port != 0 &&
-            address_port(&door->bound) == endpoint->port)
+    for (const struct door *door = doors->first; door != NULL; door = door->next)
+        if (endpoint->kind == ENDPOINT_TCP && endpoint->port != 0 && overlaps(door, endpoint))
             return true;
-    }
     return false;
 }
 

@@ -84,6 +84,7 @@ FLAGS = [
     ("-r http://localhost:80", ["-r", "unknown scheme", "tcp://HOST:PORT"]),
     ("-r localhost:8081?buffer=5k", ["-r", '"buffer"', "leave it out"]),
     ("-r 127.0.0.1:{port}", ["--primary", "is our own listener", "--allow-loop"]),
+    ("-d localhost:8081", ["--shadow shadow0", "localhost:8081 is the primary", "--allow-loop"]),
     ("-s " + "x" * 108, ["-s", "108 bytes", "at most 107"]),
     ("-d a:1,,b:2", ["-d", "an address is missing", "HOST:PORT"]),
     ("-d a:0", ["-d", "port 0", "1 to 65535"]),

@@ -618,6 +618,41 @@ def test_an_address_of_a_port_may_become_another_that_overlaps_it(doppel, server
     talk(mirror.connect(), 1)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["IPv4 first", "IPv6 first"])
+def test_each_client_reaches_the_listener_that_fits_its_address_best(doppel, server, file, order):
+    """As in nginx: [::]:PORT beside 0.0.0.0:PORT is for IPv6, and alone for both."""
+    primary = server(echo)
+    file.write(primary, ["all6=[::]:0"])
+    mirror = doppel(primary, config=file.path)
+    _, port = mirror.addresses[0]
+    mirror.addresses = [("127.0.0.1", port), ("::1", port), ("127.0.0.2", port)]
+    every = [f"all4=0.0.0.0:{port}", f"all6=[::]:{port}", f"one=127.0.0.2:{port}"][::order]
+
+    reached = []
+    for listens in ([f"all6=[::]:{port}"], every, [f"all6=[::]:{port}"]):
+        file.write(primary, listens)
+        mirror.reload()
+        for listener in range(3):
+            client = mirror.connect(listener)
+            assert client.exchange(b"hello") == b"hello"
+            client.close()
+            reached.append(mirror.session(len(reached))["listener"])
+
+    assert reached == ["all6"] * 3 + ["all4", "all6", "one"] + ["all6"] * 3
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["IPv4 first", "IPv6 first"])
+def test_listeners_that_overlap_open_in_any_order(doppel, server, order):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listens = [f"0.0.0.0:{port}", f"127.0.0.1:{port}", f"[::]:{port}"][::order]
+    mirror = doppel(server(echo), listens=listens, workers=2)
+
+    for listener in range(3):
+        assert mirror.connect(listener).exchange(b"hello") == b"hello"
+
+
 def test_two_listeners_without_a_port_keep_theirs(doppel, server, file):
     primary = server(echo)
     file.write(primary, ["127.0.0.1:0", "127.0.0.1:0"])

@@ -661,6 +661,75 @@ static void test_what_cannot_be_true_together_is_refused(void **state)
     forget(&loaded);
 }
 
+static void test_listeners_at_the_same_place_are_refused_however_they_are_written(void **state)
+{
+    static const struct {
+        const char *flags;
+        const char *part;
+    } cases[] = {
+        { "-l 80,0.0.0.0:80 -r h:1", "\"80\" and \"0.0.0.0:80\" are the same address" },
+        { "-l [::]:80,80 -r h:1", "are the same address" },
+        { "-l localhost:80,127.0.0.1:80 -r h:1", "are the same address" },
+        { "-l [::1]:80,[0:0::1]:80 -r h:1", "are the same address" },
+        { "-l 0.0.0.0:80 -r h:1 --admin 127.0.0.1:80", "\"0.0.0.0:80\" is a listener's address" },
+        { "-l 127.0.0.1:80 -r h:1 --admin 80", "is a listener's address" },
+        { "-l [::1]:80 -r h:1 --admin [::]:80", "is a listener's address" },
+    };
+    static const char *const fine[] = {
+        "-l 0.0.0.0:80,[::]:80 -r h:1",     "-l 127.0.0.1:80,0.0.0.0:80,[::1]:80 -r h:1",
+        "-l 127.0.0.1:80,80 -r h:1",        "-l 0.0.0.0:80 -r h:1 --admin [::1]:80",
+        "-l 127.0.0.1:80 -r h:1 --admin 81", "-l 0,0.0.0.0:0 -r h:1 --admin 0",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_refused(load(cases[i].flags), cases[i].part);
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
+        struct loaded loaded = load(fine[i]);
+        assert_loaded(&loaded);
+        forget(&loaded);
+    }
+}
+
+/* It would get every request twice. */
+static void test_a_shadow_that_is_the_primary_is_refused_however_it_is_written(void **state)
+{
+    static const char *const same[] = {
+        "-r localhost:1 -d localhost:1",
+        "-r localhost:1 -d LOCALHOST.:1",
+        "-r localhost:1 -d 127.0.0.1:1",
+        "-r localhost:1 -d [::1]:1",
+        "-r 127.0.0.1:1 -d [::ffff:127.0.0.1]:1",
+        "-r [2001:db8::1]:1 -d [2001:DB8:0::1]:1",
+        "-r 0.0.0.0:1 -d 127.0.0.1:1",
+        "-r app.internal:1 -d x=tcp://App.Internal.:1",
+        "-r h:1 -d tls://h:1",
+        "-r a:1,b:1 -d c:1,b:1",
+        "-r unix:/run/a -d unix:/run/a",
+        "-r unix:/dev/null -d unix:/dev/../dev/null",
+        "-r tls://h:1?sni=a -d tls://h:1?sni=A",
+    };
+    static const char *const others[] = {
+        "-r localhost:1 -d localhost:2", "-r 127.0.0.1:1 -d 127.0.0.2:1",
+        "-r h:1 -d h.internal:1",        "-r unix:/run/a -d unix:/run/b",
+        "-r original-dst -d h:1",        "-r tls://h:1?sni=a -d tls://h:1?sni=b",
+        "-r h:1 -d h:1 --allow-loop",    "-r h:2 -d h:1,h:1",
+    };
+    char flags[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        snprintf(flags, sizeof flags, "-l 80 %s", same[i]);
+        assert_refused(load(flags), "is the primary, which would get every request twice");
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        snprintf(flags, sizeof flags, "-l 80 %s", others[i]);
+        struct loaded loaded = load(flags);
+        assert_loaded(&loaded);
+        forget(&loaded);
+    }
+}
+
 static void test_numbers_stay_within_their_bounds(void **state)
 {
     static const char *const bad[] = {
@@ -850,7 +919,7 @@ static const char *const pieces[] = {
     "-r first=tcp://h:1,unix:/p;q#r",
     "-s /tmp/odd~;name~#?,%25&+=.sock",
     "-d a.b-c_d=tcp://stage:8443?sample=10%&buffer=1m&overflow=block&by=source",
-    "-d h:1,h:2,[fe80::1%lo]:3",
+    "-d k:1,h:2,[fe80::1%lo]:3",
     "-d unix:/x=y?from=10.0.0.0/8+::1&linger=250ms&connect-on=start",
     "-d q=h:9?from=any&max-sessions=1&stall-timeout=1h&connect-timeout=1.5s",
     "--shadow-from 10.0.0.0/8 --shadow-from ::/0",
@@ -954,7 +1023,7 @@ static void test_long_names_and_lists_print_back(void **state)
     assert_prints_back(flags);
     assert_prints_back("-l front=1?accept-proxy=on,unix:/a?accept-proxy=on -r "
                        "p=a:1?proxy=v1,b:1,c:1?source=10.0.0.1&proxy=v2 "
-                       "-d c:1?proxy=v2 --proxy-trust 10.0.0.0/8 --handshake-timeout 3s");
+                       "-d d:1?proxy=v2 --proxy-trust 10.0.0.0/8 --handshake-timeout 3s");
 }
 
 /* ---- what comes from the table */
@@ -1128,6 +1197,8 @@ int main(void)
         cmocka_unit_test(test_a_long_line_survives_whole_or_is_refused),
         cmocka_unit_test(test_a_huge_file_is_refused),
         cmocka_unit_test(test_what_cannot_be_true_together_is_refused),
+        cmocka_unit_test(test_listeners_at_the_same_place_are_refused_however_they_are_written),
+        cmocka_unit_test(test_a_shadow_that_is_the_primary_is_refused_however_it_is_written),
         cmocka_unit_test(test_numbers_stay_within_their_bounds),
         cmocka_unit_test(test_what_is_mirrored_can_be_chosen_for_each_shadow),
         cmocka_unit_test(test_as_many_shadows_as_the_limit_and_no_more),
