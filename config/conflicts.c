@@ -14,6 +14,7 @@
 
 #include "base/address.h"
 #include "base/fault.h"
+#include "base/host.h"
 #include "config/config.h"
 
 /* ---- paths */
@@ -102,20 +103,6 @@ static bool admin_is_elsewhere(const struct config *config, struct fault *fault)
 
 /* ---- where we connect */
 
-static size_t length_of_name(const char *name)
-{
-    size_t length = strlen(name);
-
-    return length > 0 && name[length - 1] == '.' ? length - 1 : length;
-}
-
-static bool same_name(const char *a, const char *b)
-{
-    size_t length = length_of_name(a);
-
-    return length == length_of_name(b) && strncasecmp(a, b, length) == 0;
-}
-
 /* Connecting to every address reaches the loopback one. */
 static bool same_address(const struct address *a, const struct address *b)
 {
@@ -156,7 +143,7 @@ static bool same_server(const struct target_config *a, const struct target_confi
     if (one->kind == ENDPOINT_UNIX)
         return same_path(one->host, other->host);
     return one->port == other->port &&
-           (same_name(one->host, other->host) || share_an_address(one, other));
+           (host_equal(one->host, other->host) || share_an_address(one, other));
 }
 
 static bool shadows_are_elsewhere(const struct config *config, struct fault *fault)

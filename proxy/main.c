@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/load.h"
+#include "run/check.h"
 #include "run/health.h"
 #include "run/loops.h"
 #include "run/process.h"
@@ -53,7 +54,7 @@ static int use(struct config *config, const struct command *command, enum config
 
     if (action != CONFIG_RUN)
         print_warnings(warnings);
-    bool fine = loops_check(config, &fault) && supervisor_check(config, &more, &fault);
+    bool fine = loops_check(config, &fault) && check_start(config, &more, &fault);
     if (!fine)
         status = refuse(&fault);
     if (fine && action != CONFIG_RUN) {

@@ -8,8 +8,8 @@
 
 #include "base/address.h"
 
-/* An address is this machine's when a socket can be bound to it. */
-static bool is_local(const struct address *address)
+/* A datagram socket leaves the port of a listener free. */
+bool address_is_local(const struct address *address)
 {
     struct address any_port = *address;
     int            probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -32,7 +32,7 @@ bool address_is_ours(const struct address *address, const struct address *listen
             continue;
         bool reaches = listeners[i].any.sa_family == AF_INET6 || address->any.sa_family == AF_INET;
         if (reaches && address_is_wildcard(&listeners[i]) &&
-            (address_is_wildcard(address) || is_local(address)))
+            (address_is_wildcard(address) || address_is_local(address)))
             return true;
         /* Connecting to the unspecified address reaches the loopback listener. */
         if (address_is_wildcard(address) && address_is_loopback(&listeners[i]))

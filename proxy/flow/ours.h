@@ -15,4 +15,7 @@ struct address;
  * the listener's host is, or is a wildcard and the address is this machine's. */
 bool address_is_ours(const struct address *, const struct address *listeners, size_t count);
 
+/* Whether it is one of this machine's, or a wildcard: a socket can be bound to it (bind(2)). */
+bool address_is_local(const struct address *);
+
 #endif

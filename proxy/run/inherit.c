@@ -141,6 +141,11 @@ static struct inherited *find(const struct endpoint *endpoint)
     return NULL;
 }
 
+bool inherit_is_offered(void)
+{
+    return getenv("LISTEN_FDS") != NULL;
+}
+
 int inherit_find(const struct endpoint *endpoint, struct address *bound)
 {
     struct inherited *inherited = find(endpoint);

@@ -19,6 +19,8 @@ struct fault;
 /* Reads the variables; without them, or when they are meant for another process, nothing is
  * inherited.  False: what was passed is no set of listening stream sockets. */
 bool inherit_open(struct fault *);
+/* Whether a service manager has opened sockets for somebody: which ones, inherit_open() finds out. */
+bool inherit_is_offered(void);
 /* The socket at that address, which stays ours, and where it is; -1: there is none. */
 int  inherit_find(const struct endpoint *, struct address *bound);
 /* Whether the manager has, or had, opened one there. */

@@ -27,14 +27,11 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "config/load.h"
-#include "config/settings.h"
 #include "flow/socket.h"
-#include "flow/tls_contexts.h"
 #include "flow/watch.h"
 #include "run/admin.h"
 #include "run/bind.h"
 #include "run/drain.h"
-#include "run/gate.h"
 #include "run/generation.h"
 #include "run/inherit.h"
 #include "run/knobs.h"
@@ -428,25 +425,6 @@ static void supervisor_free(struct supervisor *sup)
     page_free(sup->page);
     free(sup->pid_file);
     free(sup);
-}
-
-static void on_tls_warning(void *owner, const char *event, const char *file, const char *why)
-{
-    (void)event;
-    settings_warn(owner, "%.300s: %s", file, why);
-}
-
-bool supervisor_check(const struct config *config, struct config_warnings *warnings,
-                      struct fault *fault)
-{
-    struct tls_contexts *tls = tls_contexts_new(config, fault);
-    struct token         token;
-
-    if (tls != NULL)
-        tls_contexts_warn(tls, config, on_tls_warning, warnings);
-    tls_contexts_free(tls);
-    return tls != NULL && token_read(&token, config->admin_token_file, fault) &&
-           privileges_find(config, fault);
 }
 
 int supervisor_run(struct config *config, const struct command *command,

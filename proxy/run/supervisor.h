@@ -4,20 +4,14 @@
 #ifndef RUN_SUPERVISOR_H
 #define RUN_SUPERVISOR_H
 
-#include <stdbool.h>
-
 struct command;
 struct config;
 struct config_warnings;
-struct fault;
 
-/* Certificates, keys, authorities and the token that running would use can be used; the warnings are
- * those that the log would have at the start.  False: the fault says which one cannot, and why. */
-bool supervisor_check(const struct config *, struct config_warnings *, struct fault *);
-
-/* Binds, starts the workers and serves until it is told to stop; takes the configuration.  The command
- * is what a reload reads again; the warnings of reading it are logged.  Answers the exit status: 0 after a drain in good order, 1 when it
- * could not run (the reason is on stderr) or was hurried. */
+/* Binds, starts the workers and serves until it is told to stop; takes the configuration.  The
+ * command is what a reload reads again; the warnings of reading it are logged.  Answers the exit
+ * status: 0 after a drain in good order, 1 when it could not run (the reason is on stderr) or was
+ * hurried. */
 int supervisor_run(struct config *, const struct command *, const struct config_warnings *);
 
 #endif

@@ -145,7 +145,7 @@ def test_what_no_listener_uses_is_a_warning_that_says_how(flags, wanted, authori
     plain = run("-t", *BASE, *flags)
     assert plain.returncode == 0
     assert f"warning: {flags[0]} is for" in plain.stderr and "there is none" in plain.stderr
-    assert run("-t", *BASE, *flags, *wanted.split()).stderr == ""
+    assert "there is none" not in run("-t", *BASE, *flags, *wanted.split()).stderr
 
 
 @pytest.mark.parametrize("arguments", [
@@ -156,9 +156,9 @@ def test_what_no_listener_uses_is_a_warning_that_says_how(flags, wanted, authori
     ("--allow", "10.0.0.0/8,::1", "--idle-timeout", "0", "--connect-timeout", "1.5s", "-q"),
     ("--admin", "127.0.0.1:9901", "-w", "2", "--access-log", "off", "--pid-file", "/run/a b#c;d"),
     ("--resolver", "10.0.0.2,10.0.0.3:54,::1,[2001:db8::2]:5353", "-6", "--dns-stale", "0"),
-    ("--resolv-conf", "/a", "--hosts", "/b", "--sndbuf", "64k", "--rcvbuf", "64k", "--allow-loop"),
+    ("--resolv-conf", "/dev/null", "--hosts", "/b", "--sndbuf", "64k", "--rcvbuf", "64k", "--allow-loop"),
     ("-d", ",".join(f"shadow-with-a-long-name-{n}=" + "x" * 60 + ".example.internal:1" for n in range(16))),
-    ("--pid-file", "/" + "/".join(["directory"] * 90)),
+    ("--hosts", "/" + "/".join(["directory"] * 90)),
 ])
 def test_what_check_prints_loads_to_the_same(arguments, tmp_path):
     printed = check(*BASE, *arguments)
@@ -199,6 +199,32 @@ def test_version_is_told():
     ended = run("-V")
     assert ended.returncode == 0
     assert ended.stdout.startswith("doppel ")
+
+
+@pytest.mark.parametrize("arguments, names", [
+    (["--pid-file", "none/doppel.pid"], ["cannot write the pid file none/doppel.pid", "No such file"]),
+    (["--pid-file", "plain/doppel.pid"], ["cannot write the pid file plain/doppel.pid", "Not a directory"]),
+    (["--log-file", "none/doppel.log"], ["cannot open the log file none/doppel.log", "No such file"]),
+    (["--access-log", "/tmp"], ["cannot open the access log file /tmp", "Is a directory"]),
+    (["-l", "unix:none/a"], ["cannot listen on unix:none/a", "No such file"]),
+    (["--admin", "unix:plain"], ["cannot listen on unix:plain", "no socket"]),
+    (["-l", "192.0.2.1:80"], ["cannot listen on 192.0.2.1:80", "does not have that address"]),
+    (["--admin", "[2001:db8::1]:80"], ["cannot listen on [2001:db8::1]:80", "does not have that address"]),
+    (["--resolver", "[fe80::53%lo]:53"], ["cannot use the name servers", "fe80::53%lo"]),
+    (["--user", "nobody-at-all"], ["--user", 'there is no user "nobody-at-all"']),
+    (["--tls-key-passphrase-file", "none"], ["--tls-key-passphrase-file none", "No such file"]),
+    (["--admin-token-file", "none"], ["none", "No such file"]),
+])
+def test_what_a_start_would_refuse_is_known_by_check(arguments, names, tmp_path):
+    (tmp_path / "plain").write_text("")
+    base = ["-l", "127.0.0.1:0", "-r", "localhost:8081", *arguments]
+
+    checked, started = run("-t", *base, directory=tmp_path), run(*base, directory=tmp_path)
+
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert (checked.stderr, 2) == (started.stderr, started.returncode)
+    assert checked.stderr.count("\n") == 1 and all(name in checked.stderr for name in names), checked.stderr
+    assert os.listdir(tmp_path) == ["plain"]
 
 
 def test_check_starts_nothing(tmp_path):
