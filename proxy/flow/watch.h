@@ -30,7 +30,7 @@ struct watch {
 };
 
 /* fd: -1 when it is not known yet. */
-void watch_init(struct watch *, struct ev_loop *, int fd, watch_ready *, void *owner,
+void watch_init(struct watch *, struct ev_loop *, int fd, watch_ready *on_ready, void *owner,
                 const char *what);
 /* Starts watching for these events, or does nothing when it is started. */
 void watch_start(struct watch *, int events);
