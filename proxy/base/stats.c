@@ -182,7 +182,7 @@ static void print_shadow_ends(const struct page *page, FILE *out)
     for (size_t shadow = 0; shadow < page->row_count; shadow++)
         print_results(page, out, shadow);
     print_head(out, "doppel_shadow_closed_total", KIND_COUNTER,
-               "ends of shadow connections, by why; fin is success");
+               "ends of shadow connections, by why; fin and rst_delivered are success");
     for (size_t shadow = 0; shadow < page->row_count; shadow++)
         print_reasons(page, out, shadow);
 }

@@ -14,10 +14,14 @@
 #define SESSION_REASONS(REASON)                                                                    \
     REASON(CLIENT_FIN, "client_fin", "the client finished first, in good order")                   \
     REASON(CLIENT_RST, "client_rst", "the client reset the connection")                            \
+    REASON(CLIENT_RST_DELIVERED, "client_rst_delivered",                                           \
+           "the client reset the connection after it had had the answer to everything it sent")    \
     REASON(CLIENT_TIMEOUT, "client_timeout",                                                       \
            "the client's host vanished (keepalive or user timeout)")                               \
     REASON(PRIMARY_FIN, "primary_fin", "the primary finished first, in good order")                \
     REASON(PRIMARY_RST, "primary_rst", "the primary reset the connection")                         \
+    REASON(PRIMARY_RST_DELIVERED, "primary_rst_delivered",                                         \
+           "the primary reset the connection after it had had and answered everything")            \
     REASON(PRIMARY_REFUSED, "primary_refused", "nobody listens at the primary's address")          \
     REASON(PRIMARY_TIMEOUT, "primary_timeout",                                                     \
            "the primary did not answer in time, or its host vanished")                             \
@@ -45,7 +49,7 @@
 
 /* What became of one shadow of one session: doppel_shadow_sessions_total{result}. */
 #define SHADOW_RESULTS(RESULT)                                                                     \
-    RESULT(MIRRORED, "mirrored", "the shadow got every byte")                                      \
+    RESULT(MIRRORED, "mirrored", "the shadow got every byte, and the end")                         \
     RESULT(DETACHED, "detached", "the shadow was cut off before the end; the reason says why")     \
     RESULT(NO_DATA, "no_data", "the client never sent a byte, so the shadow was not dialled")      \
     RESULT(SAMPLED_OUT, "sampled_out", "the session was not in the sample")                        \
@@ -56,9 +60,11 @@
     RESULT(BREAKER, "breaker", "the shadow's breaker was open: it had failed too often in a row")  \
     RESULT(PAUSED, "paused", "the shadow was paused, or all mirroring was off")
 
-/* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin is success. */
+/* How the shadow's connection ended: doppel_shadow_closed_total{reason}; fin and rst_delivered are
+ * success. */
 #define SHADOW_REASONS(REASON)                                                                     \
     REASON(FIN, "fin", "it got every byte and the end")                                            \
+    REASON(RST_DELIVERED, "rst_delivered", "it got every byte, then it reset the connection")      \
     REASON(RST, "rst", "it reset the connection")                                                  \
     REASON(REFUSED, "refused", "nobody listens at its address")                                    \
     REASON(UNREACHABLE, "unreachable", "there is no way to its address")                           \

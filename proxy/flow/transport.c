@@ -41,7 +41,7 @@ static void say_end(struct transport *t)
     t->end_is_due = false;
     t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
     if (!t->is_ending) {
-        shutdown(t->io.fd, SHUT_WR);
+        t->fin_is_out = shutdown(t->io.fd, SHUT_WR) == 0;
         return;
     }
     t->writable = false;
@@ -428,7 +428,26 @@ void transport_local(const struct transport *t, struct address *address)
         *address = (struct address){ 0 };
 }
 
-size_t transport_unacknowledged(const struct transport *t)
+/* With the end, which TCP counts like a byte. */
+static size_t unacknowledged(const struct transport *t)
 {
     return t->state == TRANSPORT_OPEN ? socket_unacknowledged(t->io.fd) : 0;
+}
+
+size_t transport_unacknowledged(const struct transport *t)
+{
+    size_t count = unacknowledged(t);
+
+    return count > 0 && t->fin_is_out && t->peer.family != AF_UNIX ? count - 1 : count;
+}
+
+bool transport_is_acknowledged(const struct transport *t)
+{
+    return unacknowledged(t) == 0;
+}
+
+bool transport_was_reset_at_rest(const struct transport *t)
+{
+    return t->failure == FAILURE_RESET && t->peer.family != AF_UNIX &&
+           transport_unacknowledged(t) == 0;
 }

@@ -97,8 +97,14 @@ void         transport_peer(const struct transport *, struct address *);
 void         transport_destination(const struct transport *, struct address *);
 /* Our own end of an open one; length 0: unknown. */
 void         transport_local(const struct transport *, struct address *);
-/* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)); 0 when unknown. */
+/* Bytes written but not acknowledged by the peer (SIOCOUTQ of tcp(7)), the end not counted; 0 when
+ * unknown. */
 size_t       transport_unacknowledged(const struct transport *);
+/* The peer has acknowledged all that was written and, if it was told, the end. */
+bool         transport_is_acknowledged(const struct transport *);
+/* The peer has reset the connection, but had acknowledged every byte before.  Never over a unix
+ * socket: there a reset says that the peer has left bytes unread (unix(7)). */
+bool         transport_was_reset_at_rest(const struct transport *);
 
 /* For what opens transports (flow/dial.c, flow/handshake.c). */
 

@@ -46,6 +46,7 @@ struct transport {
     bool ended : 1;           /* our end has been said, or will be */
     bool end_is_due : 1;      /* ... by the next transport_want(), or by closing */
     bool is_ending : 1;       /* close_notify waits for room */
+    bool fin_is_out : 1;      /* our FIN is written */
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
     bool is_paused : 1;       /* nobody reads it */

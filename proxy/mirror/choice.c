@@ -143,6 +143,7 @@ static bool is_a_failure(enum shadow_reason reason)
     case SHADOW_IO_ERROR:
         return true;
     case SHADOW_FIN:
+    case SHADOW_RST_DELIVERED:
     case SHADOW_LAG:
     case SHADOW_MEMORY:
     case SHADOW_NO_DESCRIPTOR:

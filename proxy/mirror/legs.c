@@ -23,13 +23,29 @@
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 
+/* The primary has said something since the client last spoke: what it was asked, it has answered, as
+ * far as anybody can tell who does not know the protocol. */
+static bool has_answered(const struct session *s)
+{
+    return stream_total(s->request) > 0 && stream_total(s->response) > s->asked_at;
+}
+
+/* Some programs end every session with a reset. */
+static bool client_had_all(const struct session *s)
+{
+    return transport_was_reset_at_rest(s->client) && !s->primary_is_lost && has_answered(s) &&
+           cursor_lag(&s->to_client) == 0;
+}
+
 /* Nobody is left to answer.  What the client sent before is still read, for the others. */
 static void lose_client(struct session *s, double now)
 {
     if (s->lost_at > 0)
         return;
+    s->nothing_is_lost = client_had_all(s);
     s->lost_at = now;
-    session_remember(s, reason_of_client(transport_failure(s->client)));
+    session_remember(s, s->nothing_is_lost ? SESSION_CLIENT_RST_DELIVERED
+                                           : reason_of_client(transport_failure(s->client)));
     if (s->reason == SESSION_TLS_CLIENT)
         notice_client_failed(s, now);
     if (s->reason == SESSION_PROXY_HEADER)
@@ -39,18 +55,50 @@ static void lose_client(struct session *s, double now)
     s->response_is_over = true;
 }
 
-/* Nobody is left to ask.  What the primary answered before is still read, for the client. */
-static void lose_primary(struct session *s, double now)
+/* The client has been answered, has finished, and has heard nothing since: nobody waits.  Servers that
+ * are done reset when the client's last words come too late for them. */
+static bool client_is_done(const struct session *s)
 {
-    if (s->primary_is_lost)
-        return;
-    s->primary_is_lost = true;
+    return stream_ending(s->request) == ENDED_FIN && s->asked_at > s->greeting_bytes &&
+           !has_answered(s);
+}
+
+/* One that could not go on because the client reads too slowly was not done with its answer. */
+static bool primary_had_all(const struct session *s)
+{
+    return transport_was_reset_at_rest(s->primary) && has_answered(s) &&
+           cursor_lag(&s->to_primary) == 0 && stream_room(s->response) > 0;
+}
+
+static bool primary_may_go(const struct session *s)
+{
+    return s->primary != NULL && s->lost_at == 0 &&
+           transport_failure(s->primary) == FAILURE_RESET &&
+           (primary_had_all(s) || client_is_done(s));
+}
+
+static void note_lost_primary(struct session *s, double now)
+{
     session_remember(s, reason_of_primary(s->primary != NULL ? transport_failure(s->primary)
                                                              : FAILURE_NO_MEMORY));
     if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
         notice_primary_failed(s, now);
     if (s->reason == SESSION_NO_PORT || s->reason == SESSION_NO_DESCRIPTOR)
         s->mirror->on_exhausted(s->mirror->owner);
+}
+
+/* Nobody is left to ask.  What the primary answered before is still read, for the client. */
+static void lose_primary(struct session *s, double now)
+{
+    if (s->primary_is_lost)
+        return;
+    s->primary_is_lost = true;
+    if (primary_may_go(s)) {
+        s->nothing_is_lost = true;
+        session_remember(s, SESSION_PRIMARY_RST_DELIVERED);
+    } else {
+        note_lost_primary(s, now);
+    }
     stream_break(s->request);
     stream_detach(&s->to_primary);
     s->request_is_over = true;
@@ -81,6 +129,7 @@ struct shadow_turn legs_turn(struct session *s, double now)
         .session = s->number,
         .primary_open =
             s->state == SESSION_RELAYING && s->primary != NULL && transport_is_open(s->primary),
+        .nothing_is_lost = s->nothing_is_lost,
         .now = now,
         .first_byte_at = s->first_byte_at,
         .hints = hints_of(s),
@@ -145,10 +194,14 @@ static void note_time(struct session *s, enum leg leg, enum timing timing, doubl
 static void fill_request(struct session *s, double now)
 {
     uint64_t before = stream_total(s->request);
+    bool     was_open = stream_ending(s->request) == NOT_ENDED;
     enum io  io = stream_fill(s->request, s->client);
+    bool     has_spoken = stream_total(s->request) > before;
 
-    if (stream_total(s->request) > before)
+    if (has_spoken)
         notice_hello(s, before);
+    if (has_spoken || (was_open && io == IO_END))
+        s->asked_at = stream_total(s->response);
     if (io == IO_END)
         session_remember(s, SESSION_CLIENT_FIN);
     if (io == IO_FAILED || transport_is_broken(s->client))

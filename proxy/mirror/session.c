@@ -44,13 +44,15 @@ static void session_move(struct session *s, enum session_state next)
     s->state = next;
 }
 
+static bool is_good(enum session_reason reason)
+{
+    return reason == SESSION_CLIENT_FIN || reason == SESSION_PRIMARY_FIN ||
+           reason == SESSION_CLIENT_RST_DELIVERED || reason == SESSION_PRIMARY_RST_DELIVERED;
+}
+
 void session_remember(struct session *s, enum session_reason reason)
 {
-    bool was_good = s->reason == SESSION_CLIENT_FIN || s->reason == SESSION_PRIMARY_FIN;
-
-    if (s->reason_is_known && !was_good)
-        return;
-    if (s->reason_is_known && (reason == SESSION_CLIENT_FIN || reason == SESSION_PRIMARY_FIN))
+    if (s->reason_is_known && (!is_good(s->reason) || is_good(reason)))
         return;
     s->reason = reason;
     s->reason_is_known = true;

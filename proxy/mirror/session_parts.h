@@ -55,6 +55,7 @@ struct session {
     double                      ended_at;
     double                      first_byte_at; /* the client's; 0: none yet */
     uint64_t                    greeting_bytes; /* what the primary had said by then */
+    uint64_t                    asked_at; /* ... and at the client's last byte, or its end */
     double                      dialled_at; /* the client's own connection was open by then */
     float                       connect_seconds;    /* from then on; below 0: unknown */
     float                       first_byte_seconds; /* below 0: unknown */
@@ -69,13 +70,15 @@ struct session {
     bool                        is_admitted : 1;   /* its client's address is known and welcome */
     bool                        is_in_sources : 1; /* counted for its client's address */
     bool                        primary_is_lost : 1;
+    bool                        nothing_is_lost : 1; /* by the reset that broke it off */
     bool                        request_is_over : 1;
     bool                        response_is_over : 1;
     uint16_t                    shadow_count;
     struct shadow               shadows[];
 };
 
-/* The first reason stays, except that a failure is worth more than a good end. */
+/* The first reason stays, except that a failure is worth more than a good end.  A reset by which
+ * nothing is lost is a good end. */
 void session_remember(struct session *, enum session_reason);
 /* Whether client and primary still have something to say to each other. */
 bool session_is_relaying(const struct session *);

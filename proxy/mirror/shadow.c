@@ -4,9 +4,13 @@
  *     what happens                              result       reason
  *     took every byte, and the end              mirrored     fin
  *     took the first max-bytes, and an end      mirrored     fin
+ *     took every byte, and reset                mirrored     rst_delivered
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
  *     never chosen, or nothing to send          no connection: mirror/choice.c says why, or no_data
+ *
+ * A shadow that resets when it has had everything may have seen the end coming (RabbitMQ does that), or
+ * may have died: the client's next byte tells, or its end.
  *
  * Cutting means RST: a FIN would make an incomplete request look complete.  A shadow whose session
  * broke off may take what is on its way first; any other is reset at once.
@@ -188,13 +192,13 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     log_cut(sh, turn);
 }
 
-/* It got every byte and the end; its connection is done. */
-static void complete(struct shadow *sh)
+/* It got every byte and the end, in this way; its connection is done. */
+static void complete(struct shadow *sh, enum shadow_reason reason)
 {
-    sh->reason = SHADOW_FIN;
+    sh->reason = reason;
     detach(sh, RESULT_MIRRORED);
     leave_place(sh);
-    cell_add(&cells_of(sh)->reasons[SHADOW_FIN], 1);
+    cell_add(&cells_of(sh)->reasons[reason], 1);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
@@ -287,6 +291,8 @@ static void note_reached(struct shadow *sh)
     choice_reached(sh->mirror, sh->index, sh->probe);
 }
 
+/* Where client and primary were done with each other before one of them reset, a shadow is told an
+ * orderly end: an RST would take from its program what that has not read yet. */
 static void send_on(struct shadow *sh, const struct shadow_turn *turn)
 {
     uint64_t before = sh->cursor.position;
@@ -304,7 +310,8 @@ static void send_on(struct shadow *sh, const struct shadow_turn *turn)
         transport_end(sh->transport);
         stream_detach(&sh->cursor); /* what comes later is not kept for it */
         shadow_move(sh, SHADOW_FLUSHING);
-    } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET) {
+    } else if (io == IO_END && stream_ending(sh->request) == ENDED_RESET &&
+               !turn->nothing_is_lost) {
         transport_abort(sh->transport);
         shadow_cut(sh, SHADOW_SESSION_ABORTED, turn);
     } else if (io == IO_END) {
@@ -327,6 +334,15 @@ void shadow_listen(struct shadow *sh)
     sh->is_left_alone = false;
 }
 
+/* Its connection is gone: whether it has had all that the client has said so far. */
+static bool has_all(struct shadow *sh)
+{
+    if (!sh->was_reset_at_rest)
+        sh->was_reset_at_rest =
+            sh->cursor.position > 0 && transport_was_reset_at_rest(sh->transport);
+    return sh->was_reset_at_rest && cursor_lag(&sh->cursor) == 0;
+}
+
 static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
 {
     bool    has_answered = sh->response_bytes > 0;
@@ -339,10 +355,12 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
     }
     if (moved > 0 && has_answered && !sh->is_left_alone)
         leave_alone(sh);
-    if (io == IO_FAILED)
+    if (io == IO_FAILED && !has_all(sh))
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     else if (io == IO_END && sh->state == SHADOW_FLUSHING)
-        complete(sh);
+        complete(sh, SHADOW_FIN);
+    else if (io == IO_FAILED && sh->state == SHADOW_FLUSHING)
+        complete(sh, SHADOW_RST_DELIVERED);
 }
 
 /* When it gets its bytes although it has not spoken; only while it is held. */
@@ -452,10 +470,10 @@ void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
 {
     if (turn->now < end_of_patience(sh))
         return;
-    if (sh->state == SHADOW_FLUSHING && transport_unacknowledged(sh->transport) == 0) {
+    if (sh->state == SHADOW_FLUSHING && transport_is_acknowledged(sh->transport)) {
         forget_rest(sh);
         transport_abort(sh->transport);
-        complete(sh);
+        complete(sh, SHADOW_FIN);
     } else if (transport_is_opening(sh->transport)) {
         shadow_cut(sh, SHADOW_CONNECT_TIMEOUT, turn);
     } else {

@@ -66,6 +66,7 @@ struct shadow {
     bool               was_reached : 1;   /* it took a byte, or there was none to take */
     bool               is_held : 1;       /* it has to speak first; see --shadow-greeting */
     bool               is_left_alone : 1; /* it answers, and only many bytes or the end wake us */
+    bool               was_reset_at_rest : 1; /* it has gone, and nothing was on its way to it */
     uint16_t           index;             /* in the configuration */
     uint16_t           row;               /* in the page */
 };
@@ -74,6 +75,7 @@ struct shadow {
 struct shadow_turn {
     uint64_t         session;        /* its number, for logs */
     bool             primary_open;   /* no byte leaves, and nothing is dialled, before */
+    bool             nothing_is_lost; /* by the reset that broke the session off, if one did */
     double           now;            /* CLOCK_MONOTONIC seconds */
     double           first_byte_at;  /* when the client's first byte came; 0: not yet */
     const struct proxy_header *header; /* for a PROXY header; NULL: nobody wants one */

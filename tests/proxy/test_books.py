@@ -180,7 +180,7 @@ def test_the_books_balance_after_a_worker_was_killed_in_the_middle(doppel, serve
     transfers = [client.start(client.exchange, pattern(2 * MIB, number))
                  for number, client in enumerate(clients)]
     mirror.wait_metric("doppel_sessions_active", 20)
-    mirror.wait_metric("doppel_shadow_closed_total", 26, shadow="resetting", reason="rst")
+    mirror.wait_metric("doppel_shadow_closed_total", 26, shadow="resetting")
 
     for victim in mirror.workers():
         os.kill(victim, signal.SIGKILL)

@@ -225,7 +225,7 @@ def test_P04_bytes_before_a_reset_arrive_and_then_the_reset(doppel, server):
         assert client.recv_all() == pattern(1000)
         assert client.end == "rst"
         session = mirror.session(number)
-        assert (session["reason"], session["response_bytes"]) == ("primary_rst", 1000)
+        assert (session["reason"], session["response_bytes"]) == ("primary_rst_delivered", 1000)
 
 
 def test_P04_all_that_had_arrived_reaches_a_client_that_reads_later(doppel, server):

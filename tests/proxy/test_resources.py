@@ -199,7 +199,7 @@ def test_R15_a_reset_is_not_taken_for_an_end(doppel, server, size):
         assert client.drain() == "rst"
         client.close()
 
-    assert {line["reason"] for line in mirror.access_log(10)} == {"primary_rst"}
+    assert {line["reason"] for line in mirror.access_log(10)} == {"primary_rst_delivered"}
 
 
 def test_R15_a_shadow_that_answers_and_resets_has_reset(doppel, server):
@@ -212,7 +212,7 @@ def test_R15_a_shadow_that_answers_and_resets_has_reset(doppel, server):
     for number in range(10):
         client = mirror.connect()
         client.exchange(pattern(KIB, number))
-        mirror.wait_metric("doppel_shadow_closed_total", number + 1, shadow="shadow0", reason="rst")
+        client.exchange_until(lambda: mirror.shadow_closed("rst") > number, "the reset is noticed")
         client.close()
 
     assert {mirror.shadow(number, "shadow0")["reason"] for number in range(10)} == {"rst"}
@@ -312,7 +312,7 @@ def test_R24_ten_thousand_sessions_with_every_fault_leave_nothing_behind(doppel,
     assert mirror.metric("doppel_sessions_closed_total", reason="internal") == 0
     for reason in ("client_fin", "client_rst", "primary_rst", "primary_fin"):
         assert mirror.metric("doppel_sessions_closed_total", reason=reason) > 0
-    for name, reason in (("healthy", "fin"), ("resetting", "rst"), ("refusing", "refused")):
+    for name, reason in (("healthy", "fin"), ("resetting", "rst_delivered"), ("refusing", "refused")):
         assert mirror.metric("doppel_shadow_closed_total", shadow=name, reason=reason) > 0
     eventually(lambda: path.read_bytes().count(b"\n") == 10000, "each session has its line")
     assert mirror.metric("doppel_log_dropped_total") == 0

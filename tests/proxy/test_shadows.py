@@ -168,14 +168,16 @@ def test_S05_a_shadow_that_resets_is_detached_and_nobody_else_notices(doppel, se
     assert mirror.workers() == workers
 
 
-def test_S05_a_reset_is_noticed_while_the_client_is_silent(doppel, server):
+def test_S05_a_reset_while_the_client_is_silent_is_known_at_its_next_byte(doppel, server):
     primary, resetting = server(echo), server(reset_after(5))
     mirror = doppel(primary, shadows=[resetting])
     client = mirror.connect()
 
     client.exchange(b"hello")
+    eventually(lambda: resetting.connection().closed, "it resets")
+    assert mirror.shadow_closed("rst") == 0     # it has had everything so far
 
-    eventually(lambda: mirror.shadow_closed("rst") == 1, "the reset is noticed")
+    client.exchange_until(lambda: mirror.shadow_closed("rst") == 1, "the reset is noticed")
 
 
 def test_S06_a_shadow_that_finishes_early_and_reads_on_gets_everything(doppel, server):
@@ -293,7 +295,9 @@ def test_small_answers_are_counted_while_the_session_lasts_and_when_it_is_cut(do
     client.reset()
 
     entry = mirror.shadow(0, "shadow0")
-    assert (entry["reason"], entry["response_bytes"]) == ("session_aborted", 25000)
+    assert entry["response_bytes"] == 25000
+    # The client may have reset before its kernel acknowledged the last answer.
+    assert entry["reason"] in ("session_aborted", "fin")
     assert mirror.metric("doppel_shadow_response_bytes_total", shadow="shadow0") == 25000
 
 

@@ -198,7 +198,7 @@ def test_Z06_what_came_before_a_reset_goes_out_first(doppel, server):
 
     assert client.drain() == "rst"
     assert pattern(100 * KIB).startswith(client.received.bytes)
-    assert mirror.session(0)["reason"] == "primary_rst"
+    assert mirror.session(0)["reason"] == "primary_rst_delivered"
 
 
 # Z7, Z8, Z10: copies that fall short.

@@ -198,11 +198,12 @@ def test_the_last_error_of_a_shadow_has_its_time(doppel, server):
 
 
 def test_what_others_did_to_a_session_is_no_error_of_its_shadow(doppel, server):
-    mirror = doppel(server(echo), shadows=[shadow(server(sink), "fine")])
+    mirror = doppel(server(sink), shadows=[shadow(server(sink), "fine")])
     mirror.expect(identity="prefix")
     aborted, paused = mirror.connect(), mirror.connect()
     for client in aborted, paused:
-        client.exchange(b"hello")
+        client.send(b"hello")
+    mirror.wait_metric("doppel_shadow_bytes_total", 10, shadow="fine", fate="sent")
 
     aborted.reset()
     mirror.wait_metric("doppel_shadow_closed_total", 1, reason="session_aborted")
