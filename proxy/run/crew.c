@@ -55,6 +55,7 @@ struct place {
     int          lifeline; /* the write end; -1: closed */
     struct watch answers;  /* its fd is -1 when the worker has said everything */
     bool         is_ready;
+    struct fault why;      /* it dies, in its own words; "": it says nothing */
     ev_timer     restart;
     double       started;
     unsigned     quick_deaths; /* in a row */
@@ -118,7 +119,7 @@ static bool make_pipes(int lifeline[2], int answers[2])
 {
     if (pipe2(lifeline, O_CLOEXEC) != 0)
         return false;
-    if (pipe2(answers, O_CLOEXEC) == 0)
+    if (pipe2(answers, O_CLOEXEC | O_NONBLOCK) == 0)
         return true;
     int error = errno;
     close(lifeline[0]);
@@ -155,6 +156,7 @@ static bool start_worker(struct place *place)
     place->serial = ++page->workers_started;
     place->started = clock_now();
     place->is_ready = false;
+    place->why.text[0] = '\0';
     place->slot = page_take_slot(page, crew->settings.generation, crew->settings.rows,
                                  crew->settings.config->shadow_count);
     assert(place->slot != NULL); /* there is one for each place */
@@ -203,20 +205,34 @@ static void note_released(struct crew *crew)
     crew->settings.events.on_released(crew->settings.events.owner);
 }
 
+/* A zero byte: it could serve; a sentence: why it ends.  False: there is nothing to hear now. */
+static bool hear(struct place *place)
+{
+    char    said[sizeof place->why.text];
+    ssize_t length = read(place->answers.io.fd, said, sizeof said - 1);
+
+    if (length <= 0) {
+        if (length == 0 || errno != EAGAIN)
+            forget_answers(place);
+        if (length < 0 && errno != EAGAIN) /* whatever it has to say, it will not be heard */
+            kill(place->pid, SIGKILL);
+        return false;
+    }
+    said[length] = '\0';
+    const char *sentence = said + (said[0] == '\0');
+    place->is_ready |= said[0] == '\0';
+    if (sentence[0] != '\0')
+        fault_set(&place->why, "%s", sentence);
+    return true;
+}
+
 static void on_answer(void *owner, int events)
 {
     struct place *place = owner;
     struct crew  *crew = place->crew;
-    char          byte;
 
     (void)events;
-    ssize_t count = read(place->answers.io.fd, &byte, 1);
-    if (count == 1)
-        place->is_ready = true;
-    else
-        forget_answers(place);
-    if (count < 0) /* whatever it has to say, it will not be heard */
-        kill(place->pid, SIGKILL);
+    hear(place);
     if (crew->state == CREW_STARTING)
         note_ready(crew);
     if (crew->state == CREW_FINISHING)
@@ -277,9 +293,12 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
     restart_in(place, restart_delay(place->failed_starts++));
 }
 
-/* No worker lives, and each has died again and again. */
+/* No worker lives, and each has died again and again.  As long as a former configuration has sessions
+ * they are worth waiting for. */
 static bool is_beyond_help(const struct crew *crew)
 {
+    if (!crew->settings.events.is_alone(crew->settings.events.owner))
+        return false;
     for (size_t i = 0; i < crew->count; i++) {
         if (crew->places[i].pid > 0 || crew->places[i].quick_deaths < HOPELESS_DEATHS)
             return false;
@@ -287,10 +306,23 @@ static bool is_beyond_help(const struct crew *crew)
     return true;
 }
 
-static void fail(struct crew *crew)
+static void fail(struct crew *crew, const char *why)
 {
     crew->state = CREW_FAILED;
-    crew->settings.events.on_failed(crew->settings.events.owner);
+    crew->settings.events.on_failed(crew->settings.events.owner, why);
+}
+
+/* It would only die again. */
+static void fail_at_start(const struct place *place, int status)
+{
+    const char  *said = place->why.text[0] != '\0' ? place->why.text : NULL;
+    struct fault why;
+
+    if (said == NULL && WIFSIGNALED(status))
+        said = sigabbrev_np(WTERMSIG(status));
+    fault_set(&why, "a worker died before it was ready%s%s", said != NULL ? ": " : "",
+              said != NULL ? said : "");
+    fail(place->crew, why.text);
 }
 
 /* At once, unless it keeps dying: then with a delay that doubles. */
@@ -303,7 +335,7 @@ static void restart_later(struct place *place)
     place->quick_deaths = quick ? place->quick_deaths + 1 : 1;
     if (is_beyond_help(crew)) {
         log_error("supervisor", "gave_up", "why=%s", "every worker keeps dying");
-        fail(crew);
+        fail(crew, "every worker keeps dying");
         return;
     }
     if (place->quick_deaths > QUICK_DEATHS)
@@ -311,12 +343,14 @@ static void restart_later(struct place *place)
     restart_in(place, delay);
 }
 
-static void log_death(int status)
+static void log_death(const struct place *place, int status)
 {
+    const char *why = place->why.text[0] != '\0' ? place->why.text : NULL;
+
     if (WIFSIGNALED(status))
         log_error("supervisor", "worker_died", "signal=%s", sigabbrev_np(WTERMSIG(status)));
     else
-        log_error("supervisor", "worker_died", "status=%d", WEXITSTATUS(status));
+        log_error("supervisor", "worker_died", "status=%d why=%s", WEXITSTATUS(status), why);
 }
 
 static void bury(struct place *place)
@@ -338,13 +372,15 @@ static void on_death(struct place *place, int status)
 {
     struct crew *crew = place->crew;
 
+    while (place->answers.io.fd >= 0 && hear(place))
+        continue;
     bury(place);
     if (crew->state != CREW_FAILED && (status != 0 || crew->state != CREW_FINISHING))
-        log_death(status);
+        log_death(place, status);
     switch (crew->state) {
-    case CREW_STARTING: /* it would only die again; the reason is on stderr */
+    case CREW_STARTING:
     case CREW_READY:
-        fail(crew);
+        fail_at_start(place, status);
         break;
     case CREW_SERVING:
         restart_later(place);

@@ -9,7 +9,8 @@
  * A worker that dies is replaced at once, or with a delay that doubles when it keeps dying.  The
  * sockets of its place stay open in the supervisor meanwhile, so that what waits in their queues is
  * not reset; every worker has all places' sockets, and another one watches those of a place in
- * delay.  When all of them keep dying, nothing helps: the crew has failed.
+ * delay.  When all of them keep dying, nothing helps: the crew has failed, unless another crew, of a
+ * former configuration, still has sessions; then it is tried again and again.
  */
 #ifndef RUN_CREW_H
 #define RUN_CREW_H
@@ -31,11 +32,13 @@ struct roster;
 struct sources;
 struct tls_contexts;
 
-/* Each is called at most once, and may free nothing of the crew. */
+/* Each but the question is called at most once, and may free nothing of the crew. */
 struct crew_events {
     void (*on_ready)(void *owner);    /* all workers could serve: crew_open() lets them */
-    void (*on_failed)(void *owner);   /* one died before that, or all of them again and again */
+    void (*on_failed)(void *owner, const char *why); /* one died before that, or all of them again
+                                                        and again */
     void (*on_released)(void *owner); /* crew_finish(): no worker takes a new client any more */
+    bool (*is_alone)(void *owner);    /* asked at any time: no other crew has a worker */
     void *owner;
 };
 

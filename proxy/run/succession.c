@@ -148,15 +148,29 @@ static void on_ready(void *owner)
     generation_retire(former, g->config->reload_timeout);
 }
 
-static void on_failed(void *owner)
+static void on_failed(void *owner, const char *why)
 {
     struct generation *g = owner;
     struct succession *s = g->settings->owner;
 
-    if (g == s->starting && s->serving != NULL)
-        give_up(s, "a worker died before it was ready");
+    if (s->serving == NULL)
+        end(s, why);
+    else if (g == s->starting)
+        give_up(s, why);
     else
         s->settings.on_ended(s->settings.owner, 1);
+}
+
+static bool is_alone(void *owner)
+{
+    const struct generation *g = owner;
+    const struct succession *s = g->settings->owner;
+
+    for (const struct generation *other = s->newest; other != NULL; other = other->older) {
+        if (other != g && !crew_is_gone(other->crew))
+            return false;
+    }
+    return true;
 }
 
 static void on_released(void *owner)
@@ -285,7 +299,10 @@ struct succession *succession_new(const struct succession_settings *settings)
         .page = settings->page,
         .doors = doors_new(),
         .descriptors = limits_raise_descriptors(),
-        .events = { .on_ready = on_ready, .on_failed = on_failed, .on_released = on_released },
+        .events = { .on_ready = on_ready,
+                    .on_failed = on_failed,
+                    .on_released = on_released,
+                    .is_alone = is_alone },
         .owner = s,
     };
     ev_timer_init(&s->patience, on_impatience, 0, 0);

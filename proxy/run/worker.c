@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -61,6 +62,8 @@ struct worker {
     char                       name[32];
     char                       session_prefix[48];
 };
+
+static struct worker worker; /* reachable until the very end, for the leak checker */
 
 /* --- becoming a process of its own ------------------------------------------------------- */
 
@@ -132,6 +135,7 @@ static void answer_when_closed(struct worker *w)
     if (w->has_answered || !listeners_are_closed(w->listeners))
         return;
     w->has_answered = true;
+    die_tells(NULL);
     close(w->start->answers);
 }
 
@@ -384,6 +388,14 @@ static void start_watching(struct worker *w)
                  &w->start->slot->counts[COUNT_LOOP_STALLS]);
 }
 
+/* In the log there, wherever that is. */
+static void tell_supervisor(const char *why)
+{
+    ssize_t ignored = write(worker.start->answers, why, strlen(why));
+
+    (void)ignored;
+}
+
 static void say_ready(const struct worker *w)
 {
     atomic_store(&w->start->slot->state, WORKER_READY);
@@ -393,8 +405,7 @@ static void say_ready(const struct worker *w)
 
 _Noreturn void worker_run(const struct worker_start *start)
 {
-    static struct worker worker; /* reachable until the very end, for the leak checker */
-    struct worker       *w = &worker;
+    struct worker *w = &worker;
 
     process_ignore_signals();
     ev_loop_destroy(start->parents_loop);
@@ -406,6 +417,7 @@ _Noreturn void worker_run(const struct worker_start *start)
     log_count_drops(&start->slot->counts[COUNT_LOG_DROPPED]);
 
     w->start = start;
+    die_tells(tell_supervisor);
     snprintf(w->name, sizeof w->name, "worker %" PRIu64, start->serial);
     snprintf(w->session_prefix, sizeof w->session_prefix, "%" PRIx64 "-%" PRIx64,
              (uint64_t)(start->page->started * 1000), start->serial);

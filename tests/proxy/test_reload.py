@@ -26,6 +26,7 @@ from support.waiting import eventually, let_pass
 RELOADS = 20
 LONG = 10               # sessions that live through all of them
 MOST_GENERATIONS = 16
+GIVES_UP = 6            # quick deaths in a row, of every worker
 
 
 class File:
@@ -155,7 +156,9 @@ BAD = {
     "authorities that are not there": (
         lambda setup: setup.file.write("tls://localhost:1?ca=/missing.pem"), "/missing.pem"),
     "a log file that cannot be": (_say(log_file="/missing/log"), "/missing/log"),
-    "a hosts file that is not there": (_say(hosts="/missing"), "died before it was ready"),
+    "a hosts file that is not there": (
+        _say(hosts="/missing"), "before it was ready: cannot read the hosts file /missing: No such file"),
+    "a resolv.conf that is not there": (_say(resolv_conf="/missing"), "the resolver file /missing"),
 }
 
 
@@ -988,6 +991,39 @@ def test_a_worker_that_dies_after_a_reload_is_replaced_by_one_of_the_new_configu
     talk(mirror.connect())
     assert old.connections == []
     assert mirror.metric("doppel_workers", generation="2") == 1
+
+
+def kill_at_once(mirror, kept, deaths):
+    """Every worker but these, as soon as it is there."""
+    for number in range(deaths):
+        victim, = eventually(lambda: [pid for pid in mirror.workers() if pid not in kept],
+                             f"worker {number} starts", timeout=40)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: not processes.is_running(victim), f"worker {number} ends")
+
+
+@pytest.mark.release
+def test_L13_new_workers_that_keep_dying_do_not_cut_the_sessions_of_the_old_ones(doppel, server, file):
+    """They are tried again and again; only when the old sessions are over has nothing helped."""
+    primary = server(echo)
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    mirror.expect(exit_status=1)
+    client = mirror.connect()
+    talk(client)
+    old = mirror.workers()
+    mirror.reload()
+
+    kill_at_once(mirror, old, GIVES_UP + 1)
+
+    talk(client, 1)
+    assert mirror.log(" gave_up ") == []
+    client.finish()
+    assert client.drain() == "fin"
+    eventually(lambda: not processes.is_running(old[0]), "the old worker ends")
+    kill_at_once(mirror, old, 1)
+    assert mirror.wait_exit() == 1
+    assert len(mirror.log(" gave_up ", level="error")) == 1
 
 
 def one_session_for_each_generation(mirror, count):
