@@ -2,7 +2,6 @@
 test_transparency.py — a client and a primary see each other's bytes as if nothing stood between
 them, over every kind of socket; and a shadow sees the client's.
 """
-import ctypes
 import os
 import socket
 
@@ -16,7 +15,6 @@ from support.waiting import eventually
 
 pytestmark = pytest.mark.path
 
-SYS_PIDFD_GETFD = 438   # the same on every architecture
 
 LISTENS = {"ipv4": "127.0.0.1:0", "ipv6": "[::1]:0", "unix": "unix:{}/listen"}
 
@@ -249,27 +247,6 @@ def test_a_socket_wins_over_a_primary_and_a_warning_says_so(doppel, server, tmp_
 
 # What the kernel is told.
 
-def borrow_sockets(pid):
-    """Duplicates of all of a process's sockets, by the name of their other end."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    watched = os.pidfd_open(pid)
-    found = {}
-    try:
-        for number, link in processes.descriptors(pid).items():
-            copy = libc.syscall(SYS_PIDFD_GETFD, watched, number, 0) if "socket:" in link else -1
-            if "socket:" in link and copy < 0:
-                pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
-            if copy >= 0:
-                one = socket.socket(fileno=copy)
-                try:
-                    found[one.getpeername()] = one
-                except OSError:
-                    one.close()     # it listens
-    finally:
-        os.close(watched)
-    return found
-
-
 def tcp(name):
     return lambda one: one.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
 
@@ -297,7 +274,7 @@ def test_every_socket_has_nodelay_and_keepalive(doppel, server):
     client.exchange(b"hello")
     shadow.connection().wait_received(5)
 
-    sockets = borrow_sockets(mirror.workers()[0])
+    sockets = processes.borrow_sockets(mirror.workers()[0])
 
     try:
         legs = (client.local, primary.where, shadow.where)
@@ -317,7 +294,7 @@ def test_a_user_timeout_that_was_asked_for_is_set_towards_client_and_primary(dop
     client = mirror.connect()
     client.exchange(b"hello")
 
-    sockets = borrow_sockets(mirror.workers()[0])
+    sockets = processes.borrow_sockets(mirror.workers()[0])
 
     try:
         for leg in (client.local, primary.where):
