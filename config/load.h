@@ -19,10 +19,11 @@ enum config_action {
     CONFIG_RUN,
     CONFIG_CHECK,   /* -t */
     CONFIG_HEALTH,  /* --health: the configuration has nothing but the admin address */
-    CONFIG_HELP,    /* -h */
-    CONFIG_NOTHING, /* no argument and no DOPPEL_LISTEN: print the help, exit 2 */
+    CONFIG_HELP,     /* -h */
+    CONFIG_HELP_ALL, /* --help */
+    CONFIG_NOTHING, /* no argument and no DOPPEL_LISTEN: say how to go on, exit 2 */
     CONFIG_VERSION, /* -V */
-    CONFIG_TABLE,   /* hidden: the flags as the README's table (--help-markdown) */
+    CONFIG_TABLE,   /* hidden: the flags as the README's tables (--help-markdown) */
 };
 
 /* Sentences that are worth a warning but do not stop anything (an unknown DOPPEL_ variable, -s
@@ -54,8 +55,5 @@ void config_print(const struct config *, FILE *);
  * shadows with theirs, as members of a line; shadows_omitted says how many did not fit.  Secrets are
  * not settings: those are the names of their files. */
 void config_describe(const struct config *, struct line *);
-void config_print_help(FILE *);
-void config_print_table(FILE *);  /* Markdown rows: flag, environment variable, default, help */
-void config_print_sample(FILE *); /* config/doppel.conf */
 
 #endif

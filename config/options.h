@@ -54,15 +54,16 @@ enum option_kind {
 
 enum option_group {
     GROUP_LISTENING,
-    GROUP_FORWARDING,
+    GROUP_PRIMARY,
     GROUP_SHADOWS,
     GROUP_TLS,
     GROUP_NAMES,
     GROUP_LIMITS,
-    GROUP_LOGS,
-    GROUP_OPERATING,
+    GROUP_LOGGING,
+    GROUP_PROCESSES,
+    GROUP_ADMIN,
 };
-#define OPTION_GROUPS 8
+#define OPTION_GROUPS 9
 
 struct option {
     const char        *name;       /* without dashes; NULL: no flag */
@@ -81,6 +82,7 @@ struct option {
     enum option_kind   kind;
     enum option_group  group;
     enum config_action action;
+    enum config_action letter_action; /* CONFIG_RUN: the letter does the same */
     char               letter;
     bool               hidden; /* for tests: in no help and no table */
 };

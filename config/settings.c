@@ -190,8 +190,11 @@ static bool is_over(const struct flags *flags)
 static void note_bare(struct flags *flags, const struct option *option, const char *place,
                       bool negated)
 {
+    bool is_letter = place[1] != '-';
+
     if (option->kind == KIND_ACTION)
-        *flags->action = option->action;
+        *flags->action = is_letter && option->letter_action != CONFIG_RUN ? option->letter_action
+                                                                          : option->action;
     else if (option->kind == KIND_SHORTHAND)
         settings_add(flags->settings, option_find(PLACE_FLAG, option->says), SOURCE_FLAG,
                      option->initial, place);

@@ -2,10 +2,12 @@
  * main.c — what the command line asks for: run, check, print the configuration, help.
  */
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "config/config.h"
+#include "config/help.h"
 #include "config/load.h"
 #include "run/check.h"
 #include "run/health.h"
@@ -13,6 +15,9 @@
 #include "run/process.h"
 #include "run/supervisor.h"
 #include "run/version.h"
+
+#define LEAST_COLUMNS 60
+#define MOST_COLUMNS  120
 
 enum exit_status {
     EXIT_CLEAN = 0,
@@ -68,20 +73,35 @@ static int use(struct config *config, const struct command *command, enum config
     return status;
 }
 
+/* Of stdout, within what is good to read. */
+static size_t width_of_terminal(void)
+{
+    struct winsize size;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+        return 80;
+    if (size.ws_col < LEAST_COLUMNS)
+        return LEAST_COLUMNS;
+    return size.ws_col < MOST_COLUMNS ? size.ws_col : MOST_COLUMNS;
+}
+
 static int say(enum config_action action, const struct fault *fault)
 {
     switch (action) {
     case CONFIG_HELP:
-        config_print_help(stdout);
+        help_print_page(stdout);
+        return EXIT_CLEAN;
+    case CONFIG_HELP_ALL:
+        help_print_all(stdout, width_of_terminal());
         return EXIT_CLEAN;
     case CONFIG_NOTHING:
-        config_print_help(stdout);
+        help_print_usage(stderr);
         return EXIT_USAGE;
     case CONFIG_VERSION:
         version_print(stdout);
         return EXIT_CLEAN;
     case CONFIG_TABLE:
-        config_print_table(stdout);
+        help_print_tables(stdout);
         return EXIT_CLEAN;
     case CONFIG_RUN:
     case CONFIG_CHECK:

@@ -2,9 +2,13 @@
 test_command_line.py — flags, variables and file through the real program, as -t and --help show them.
 """
 import configparser
+import fcntl
 import os
+import pty
 import re
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -171,10 +175,9 @@ def test_the_sample_file_is_a_working_configuration():
     assert said["shadow canary"]["address"] == "localhost:8082"
 
 
-def test_help_names_each_flag_and_fits_the_terminal():
+def test_help_names_each_flag_in_its_group():
     ended = run("--help")
     assert ended.returncode == 0 and ended.stderr == ""
-    assert max(map(len, ended.stdout.splitlines())) <= 100
     printed = check(*BASE, "-d", "h:1").splitlines()
     keys = {line.split(" ")[0] for line in printed if "=" in line}
     section_keys = {line.split(" ")[0] for line in printed[printed.index("[shadow shadow0]"):] if "=" in line}
@@ -186,13 +189,47 @@ def test_help_names_each_flag_and_fits_the_terminal():
                  "--relay", "--duplex", "--mirror"):
         assert re.search(rf"(?<!\S){flag}\b", ended.stdout), flag
     assert "--resolv-conf" not in ended.stdout
-    assert run("-h").stdout == ended.stdout
+    assert re.findall(r"^([A-Z]\w+):$", ended.stdout, re.MULTILINE) == [
+        "Listening", "Primary", "Shadows", "TLS", "Names", "Limits", "Logging", "Processes", "Admin"]
 
 
-def test_no_argument_at_all_prints_the_help_and_is_an_error():
+def width_of_help(columns):
+    """Of the longest line, on a terminal of so many columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen([binary(), "--help"], stdout=slave, env=clean_environment()):
+        os.close(slave)
+        text = b""
+        try:
+            while piece := os.read(master, 65536):
+                text += piece
+        except OSError:  # EIO: its other end is closed
+            pass
+    os.close(master)
+    return max(map(len, text.decode().splitlines()))
+
+
+def test_help_fits_the_terminal():
+    assert 70 < max(map(len, run("--help").stdout.splitlines())) <= 80
+    assert 90 < width_of_help(100) <= 100
+    assert width_of_help(70) <= 78   # its head has lines that are not wrapped
+
+
+def test_the_help_of_a_first_use_is_one_page():
+    ended = run("-h")
+    lines = ended.stdout.splitlines()
+    assert ended.returncode == 0 and ended.stderr == ""
+    assert len(lines) <= 25 and max(map(len, lines)) <= 80
+    for word in ("-l, --listen", "-r, --primary", "-d, --shadow", "-t, --check", "--help", "DOPPEL_LISTEN"):
+        assert word in ended.stdout
+
+
+def test_no_argument_at_all_is_an_error_that_says_how_to_go_on():
     ended = run()
-    assert ended.returncode == 2
-    assert run("--help").stdout in (ended.stdout, ended.stderr)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert len(ended.stderr.splitlines()) == 3
+    for word in ("Usage: doppel -l ADDR -r ADDR", "doppel -h", "doppel --help"):
+        assert word in ended.stderr
 
 
 def test_version_is_told():

@@ -50,10 +50,10 @@ def assert_accepted(*arguments):
 
 
 def flag_rows():
-    """(flags, default) of each row of the table that the program prints."""
-    for row in run("--help-markdown").stdout.splitlines()[2:]:
-        flag, _, default = [cell.strip(" `") for cell in re.split(r"(?<!\\)\|", row)[1:4]]
-        yield FLAG.findall(flag), default
+    """(flags, default, help) of each row of the tables that the program prints."""
+    for row in re.findall(r"^\| `.*$", run("--help-markdown").stdout, re.MULTILINE):
+        flag, _, default, text = [cell.strip(" `") for cell in re.split(r"(?<!\\)\|", row)[1:5]]
+        yield FLAG.findall(flag), default, text
 
 
 def test_the_readmes_table_of_flags_is_what_the_program_prints():
@@ -108,14 +108,15 @@ def test_every_link_leads_somewhere(path):
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
-def test_the_manual_page_names_every_flag_and_its_default():
+def test_the_manual_page_says_of_every_flag_what_the_help_says():
     text = re.sub(r"\\f[A-Z]", "", MANUAL.read_text()).replace("\\-", "-")
-    for flags, default in flag_rows():
+    for flags, default, said in flag_rows():
         # Its own paragraph: from the line that begins with it to the next one.
         paragraph = re.search(rf"^\.TP\n(?:-\w, )?{flags[0]}(?![\w-]).*?(?=^\.(?:TP|SS|SH))", text,
                               re.MULTILINE | re.DOTALL)
         assert paragraph, f"{flags[0]} has no paragraph"
         assert all(flag in paragraph[0] for flag in flags), flags
+        assert said.casefold() in paragraph[0].casefold(), flags
         assert default == "" or f"Default: {default}." in paragraph[0], (flags[0], default)
 
 

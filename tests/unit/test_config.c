@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/network.h"
 #include "config/cpus.h"
+#include "config/help.h"
 #include "config/load.h"
 #include "config/options.h"
 
@@ -504,7 +505,8 @@ static void test_help_version_and_nothing_are_told_apart(void **state)
     } cases[] = {
         { "", "X=1", CONFIG_NOTHING },
         { "-h", "X=1", CONFIG_HELP },
-        { "--help --junk", "X=1", CONFIG_HELP },
+        { "--help --junk", "X=1", CONFIG_HELP_ALL },
+        { "-th", "X=1", CONFIG_HELP },
         { "-vV", "X=1", CONFIG_VERSION },
         { "--help-markdown", "X=1", CONFIG_TABLE },
     };
@@ -1035,7 +1037,7 @@ static char *sample(void)
     FILE *to = open_memstream(&text, &size);
 
     assert_non_null(to);
-    config_print_sample(to);
+    help_print_sample(to);
     fclose(to);
     return text;
 }
@@ -1087,10 +1089,10 @@ static void test_help_and_table_name_every_flag(void **state)
     char *table = NULL;
     size_t size;
     FILE *to = open_memstream(&help, &size);
-    config_print_help(to);
+    help_print_all(to, 80);
     fclose(to);
     to = open_memstream(&table, &size);
-    config_print_table(to);
+    help_print_tables(to);
     fclose(to);
 
     (void)state;
@@ -1103,9 +1105,19 @@ static void test_help_and_table_name_every_flag(void **state)
         assert_int_equal(strstr(table, flag) != NULL, !option->hidden);
     }
     for (char *line = strtok(help, "\n"); line != NULL; line = strtok(NULL, "\n"))
-        assert_true(strlen(line) <= 100);
+        assert_true(strlen(line) <= 80);
     free(help);
     free(table);
+}
+
+static void test_a_help_text_is_one_short_sentence(void **state)
+{
+    const struct option *option;
+
+    (void)state;
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
+        if (strlen(option->help) > 100)
+            fail_msg("%zu characters: %s", strlen(option->help), option->help);
 }
 
 static void test_names_in_the_table_are_unique(void **state)
@@ -1211,6 +1223,7 @@ int main(void)
         cmocka_unit_test(test_the_sample_file_is_the_one_the_table_makes),
         cmocka_unit_test(test_the_sample_loads_and_its_comments_are_the_defaults),
         cmocka_unit_test(test_help_and_table_name_every_flag),
+        cmocka_unit_test(test_a_help_text_is_one_short_sentence),
         cmocka_unit_test(test_names_in_the_table_are_unique),
         cmocka_unit_test(test_a_cpu_quota_is_rounded_up),
     };
