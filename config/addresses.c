@@ -55,10 +55,8 @@ char *addresses_of_path(const char *path)
 {
     char *text = NULL;
     size_t size;
-    FILE *to = open_memstream(&text, &size);
+    FILE *to = xmemstream(&text, &size);
 
-    if (to == NULL)
-        die(1, "no memory for a path");
     print_path(path, to);
     fclose(to);
     return text;

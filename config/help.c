@@ -44,10 +44,8 @@ static char *sentence_of(const struct option *option)
 {
     char *text = NULL;
     size_t size;
-    FILE *to = open_memstream(&text, &size);
+    FILE *to = xmemstream(&text, &size);
 
-    if (to == NULL)
-        die(1, "no memory to print %s", option->name);
     fputs(option->help, to);
     for (size_t i = 0; i < 2 && option->aliases[i] != NULL; i++)
         fprintf(to, "%s--%s", i == 0 ? "; also " : ", ", option->aliases[i]);

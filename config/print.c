@@ -111,11 +111,9 @@ static void describe_addresses(const struct config *config, struct line *line)
 {
     char *texts[2] = { NULL };
     size_t size;
-    FILE *listens = open_memstream(&texts[0], &size);
-    FILE *primaries = open_memstream(&texts[1], &size);
+    FILE *listens = xmemstream(&texts[0], &size);
+    FILE *primaries = xmemstream(&texts[1], &size);
 
-    if (listens == NULL || primaries == NULL)
-        die(1, "no memory to print the configuration");
     for (size_t i = 0; i < config->listen_count; i++)
         fprintf(listens, "%s%s", i > 0 ? "," : "", config->listens[i].name);
     for (size_t i = 0; i < config->primary_count; i++)

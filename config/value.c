@@ -369,10 +369,8 @@ char *value_text(const struct option *option, const void *base)
 {
     char *text = NULL;
     size_t size;
-    FILE *to = open_memstream(&text, &size);
+    FILE *to = xmemstream(&text, &size);
 
-    if (to == NULL)
-        die(1, "no memory to print %s", option->name != NULL ? option->name : option->key);
     value_print(option, base, to);
     fclose(to);
     return text;

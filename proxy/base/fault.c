@@ -71,10 +71,46 @@ _Noreturn void die(int status, const char *format, ...)
     exit(status);
 }
 
+/* --- memory ------------------------------------------------------------------------------ */
+
+static struct {
+    void *memory;
+    bool is_used;
+} reserve;
+
+bool reserve_keep(size_t size)
+{
+    reserve_free();
+    reserve.memory = malloc(size);
+    return reserve.memory != NULL;
+}
+
+bool reserve_is_used(void) { return reserve.is_used; }
+
+void reserve_free(void)
+{
+    free(reserve.memory);
+    reserve.memory = NULL;
+    reserve.is_used = false;
+}
+
+/* False: there is none. */
+static bool use_reserve(void)
+{
+    bool there_is = reserve.memory != NULL;
+
+    free(reserve.memory);
+    reserve.memory = NULL;
+    reserve.is_used |= there_is;
+    return there_is;
+}
+
 void *xcalloc(size_t count, size_t size)
 {
     void *memory = calloc(count, size);
 
+    if (memory == NULL && use_reserve())
+        memory = calloc(count, size);
     if (memory == NULL && count > 0 && size > 0)
         die(1, "no memory for %zu bytes", count * size);
     return memory;
@@ -84,9 +120,22 @@ char *xstrdup(const char *text)
 {
     char *copy = strdup(text);
 
+    if (copy == NULL && use_reserve())
+        copy = strdup(text);
     if (copy == NULL)
         die(1, "no memory for %zu bytes", strlen(text) + 1);
     return copy;
+}
+
+FILE *xmemstream(char **text, size_t *size)
+{
+    FILE *to = open_memstream(text, size);
+
+    if (to == NULL && use_reserve())
+        to = open_memstream(text, size);
+    if (to == NULL)
+        die(1, "no memory to print a text");
+    return to;
 }
 
 void *xwidened(void *items, size_t count, size_t item_size)

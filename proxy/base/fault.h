@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 struct fault {
     char text[1024];
@@ -23,11 +24,19 @@ _Noreturn void die(int status, const char *format, ...) __attribute__((format(pr
 /* Who else is told that sentence, before the process ends; NULL: nobody. */
 void die_tells(void (*tell)(const char *sentence));
 
-/* calloc and strdup that cannot fail: they die.  Only before the first session, and where a
- * configuration is read. */
+/* calloc, strdup and open_memstream that cannot fail: they use up the reserve, then they die.  Only
+ * before the first session, and where a configuration is read. */
 void *xcalloc(size_t count, size_t size);
 char *xstrdup(const char *text);
+FILE *xmemstream(char **text, size_t *size);
 /* Moves these items to memory with room for one more behind them, all zero; takes the old memory. */
 void *xwidened(void *items, size_t count, size_t item_size);
+
+/* Keeps so many bytes for them, so that what begins when there is memory can be ended in good order
+ * when there is none left.  False: there is none now. */
+bool reserve_keep(size_t size);
+/* Whether they have used it up. */
+bool reserve_is_used(void);
+void reserve_free(void);
 
 #endif

@@ -106,10 +106,8 @@ static char *ciphers_of(const char *ciphers, bool is_13)
 {
     char *list = NULL;
     size_t size;
-    FILE *to = open_memstream(&list, &size);
+    FILE *to = xmemstream(&list, &size);
 
-    if (to == NULL)
-        die(1, "no memory for --tls-ciphers");
     while (*ciphers != '\0') {
         size_t length = strcspn(ciphers, ":");
 

@@ -450,10 +450,8 @@ void admin_show(struct admin *admin, const struct admin_view *view)
 {
     char *text = NULL;
     size_t length;
-    FILE *out = open_memstream(&text, &length);
+    FILE *out = xmemstream(&text, &length);
 
-    if (out == NULL)
-        die(1, "no memory for the configuration's text");
     config_print(view->config, out);
     fclose(out);
     free(admin->configuration);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +27,13 @@
 #include "run/reload.h"
 
 #define PATIENCE_SECONDS 5.0 /* for each file */
+#define SPARE_BYTES      (1024 * 1024) /* for what else a reload makes: its generation, its texts */
 #define MERCY_SECONDS    1.0 /* for a process that has been killed */
 
 /* Written by the child, in memory that both share. */
 struct progress {
     struct files_progress files;
+    size_t                memory;   /* that it took */
     bool                  is_whole; /* nothing is missing, nothing is wrong */
     struct fault          fault;
 };
@@ -56,6 +59,18 @@ static void tell_and_end(const char *sentence)
     _exit(1);
 }
 
+/* What malloc(3) has from the kernel. */
+static size_t heap_size(void)
+{
+#if __GLIBC_PREREQ(2, 33)
+    const struct mallinfo2 heap = mallinfo2();
+
+    return heap.arena + heap.hblkhd;
+#else
+    return 0;
+#endif
+}
+
 /* Nothing of the supervisor may live on here, however long that is: no socket, no lifeline. */
 _Noreturn static void read_all(const struct reader *reader, pid_t supervisor)
 {
@@ -67,8 +82,10 @@ _Noreturn static void read_all(const struct reader *reader, pid_t supervisor)
     own_progress = reader->progress;
     die_tells(tell_and_end);
     files_write(reader->handed, &own_progress->files);
+    size_t before = heap_size();
     if (getppid() == supervisor)
         own_progress->is_whole = reload_try(reader->settings.command, &own_progress->fault);
+    own_progress->memory = heap_size() - before;
     _exit(0);
 }
 
@@ -219,6 +236,11 @@ bool reader_start(struct reader *reader, struct fault *fault)
     reader->is_wanted = true;
     wait_for(reader, PATIENCE_SECONDS);
     return true;
+}
+
+size_t reader_memory(const struct reader *reader)
+{
+    return reader->progress->memory + SPARE_BYTES;
 }
 
 void reader_stop(struct reader *reader)

@@ -16,6 +16,7 @@
 #define RUN_READER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 struct command;
@@ -35,6 +36,8 @@ struct reader_settings {
 struct reader *reader_new(const struct reader_settings *);
 /* on_done() follows, unless reader_stop() comes first.  False: the fault says why. */
 bool reader_start(struct reader *, struct fault *);
+/* After on_done(NULL): how many bytes of memory the same may take here. */
+size_t reader_memory(const struct reader *);
 /* Nobody wants to know any more. */
 void reader_stop(struct reader *);
 /* This process has ended with that status of waitpid(2).  False: it is not ours. */

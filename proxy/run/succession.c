@@ -27,6 +27,7 @@
 #include "run/reader.h"
 #include "run/reload.h"
 
+#define NO_MEMORY       "no memory for another configuration"
 #define START_SECONDS   30.0 /* for new workers, which do nothing that waits */
 #define RELEASE_SECONDS 1.0  /* for old ones: one that stands still must not hold up the rest */
 
@@ -68,6 +69,7 @@ static void go_on(struct succession *s)
 
 static void say_failed(const struct succession *s, const char *why)
 {
+    reserve_free();
     count(s, COUNT_RELOADS_FAILED);
     log_error("supervisor", "reload_failed", "why=%s", why);
     if (!s->is_last)
@@ -77,6 +79,7 @@ static void say_failed(const struct succession *s, const char *why)
 static void succeed(struct succession *s)
 {
     s->leaving = NULL;
+    reserve_free();
     count(s, COUNT_RELOADS_OK);
     log_info("supervisor", "reloaded", "generation=%u seconds=%.3f", s->serving->number,
              clock_now() - s->began);
@@ -239,10 +242,19 @@ static void say_unmade(struct succession *s, const char *why)
 static void make_another(struct succession *s)
 {
     struct fault fault;
-    struct config *config = reload_config(s->settings.command, s->serving->config, &fault);
+    struct config *config = NULL;
 
+    if (!reserve_keep(reader_memory(s->reader)))
+        fault_set(&fault, "%s", NO_MEMORY);
+    else
+        config = reload_config(s->settings.command, s->serving->config, &fault);
     if (config == NULL || !make(s, config, &fault)) {
         say_unmade(s, fault.text);
+        return;
+    }
+    if (reserve_is_used()) {
+        files_forget();
+        give_up(s, NO_MEMORY);
         return;
     }
     wait_for(s, START_SECONDS);

@@ -4,6 +4,7 @@ nothing, what is right loses nobody, and sessions end as they began.
 """
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -17,7 +18,7 @@ from support import processes
 from support.crowd import Crowd, exchange, obey
 from support.dead_mount import DeadMount, why_no_dead_mount
 from support.dns import Name, NameServer
-from support.pattern import KIB, pattern
+from support.pattern import KIB, MIB, pattern
 from support.peers import Client, echo, sink
 from support.proxy import parse_address, shadow
 from support.secure import Authority, secure
@@ -210,6 +211,77 @@ def test_L06_after_reloads_that_failed_a_good_one_succeeds(setup):
     talk(setup.mirror.connect())
     assert setup.mirror.log(" reloaded ")[0].fields["generation"] == "2"
     assert (reloads(setup.mirror, "ok"), reloads(setup.mirror, "failed")) == (1, 3)
+
+
+# There may be no memory for a reload.
+
+MEMORY = "malloc,calloc,realloc,strdup,mmap"
+
+
+def outcomes(mirror):
+    return len(mirror.log(" reloaded ")) + len(mirror.log(" reload_failed "))
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("who", ["supervisor", "children"])
+def test_L06_each_allocation_of_a_reload_may_fail(doppel, server, file, faults, authority, who):
+    """One after the other, until a reload needs no more: it is refused in one line, or succeeds."""
+    primary, shadows = server(echo), [shadow(server(sink), "one"), shadow(server(sink), "two")]
+    fault = faults(f"{MEMORY}:n=told" + (":who=supervisor" if who == "supervisor" else ""), on=False)
+
+    def say():
+        file.write(primary, ["127.0.0.1:0", "tls://127.0.0.1:0"], shadows, tls_alpn="h2",
+                   tls_cert=authority.certificate("localhost"), shadow_from="127.0.0.0/8")
+    say()
+    mirror = doppel(primary, shadows=shadows, listens=[1, 2], config=file.path, env=fault.env)
+    client = mirror.connect()
+    talk(client)
+    struck, call = -1, 0
+    while fault.struck() > struck:
+        struck, call, done = fault.struck(), call + 1, outcomes(mirror)
+        fault.strike_call(call)
+        mirror.signal(signal.SIGHUP)
+        eventually(lambda: outcomes(mirror) > done, f"the reload ends while allocation {call} fails")
+        fault.off()
+        assert outcomes(mirror) == done + 1
+
+    assert mirror.log(" reload(ed|_failed) ")[-1].text.startswith("supervisor reloaded")
+    assert len(mirror.log(" reload_failed ")) > 50
+    assert all("no memory" in line.fields["why"] or "Cannot allocate" in line.fields["why"]
+               for line in mirror.log(" reload_failed "))
+    talk(client, 1)
+    talk(mirror.connect(), 2)
+    assert mirror.metric("doppel_worker_restarts_total") == 0
+
+
+def limit_address_space(pid, more):
+    """To what it has and a little more."""
+    with open(f"/proc/{pid}/status") as status:
+        has = next(int(row.split()[1]) for row in status if row.startswith("VmSize:")) * KIB
+    hard = resource.prlimit(pid, resource.RLIMIT_AS)[1]
+    resource.prlimit(pid, resource.RLIMIT_AS, (has + more, hard))
+    return hard
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("more", [0, 256 * KIB, MIB, 2 * MIB, 3 * MIB, 4 * MIB, 5 * MIB])
+def test_L06_without_memory_for_a_large_configuration_the_old_one_stays(doppel, server, file, more):
+    primary = server(echo)
+    file.write(primary)
+    mirror = doppel(primary, config=file.path)
+    supervisor, workers = mirror.pid(), mirror.workers()
+    many = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(10000)]
+    file.write(primary, shadow_from=many, shadows=[shadow("127.0.0.1:9", f"s{n}") for n in range(40)])
+    hard = limit_address_space(supervisor, more)
+
+    assert "memory" in refused(mirror)
+
+    resource.prlimit(supervisor, resource.RLIMIT_AS, (hard, hard))
+    only_workers(mirror, 1)
+    assert mirror.workers() == workers
+    file.write(primary)
+    mirror.reload()
+    talk(mirror.connect())
 
 
 # What a reload reads may never answer: nobody waits for it but the reload.
