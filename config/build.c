@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "config/addresses.h"
 #include "config/config.h"
+#include "config/effects.h"
 #include "config/conflicts.h"
 #include "config/lists.h"
 #include "config/options.h"
@@ -290,6 +291,19 @@ static bool listeners_have_certificates(const struct build *build)
     return true;
 }
 
+/* Who says that clients must show a certificate is not to be left without one being asked for. */
+static bool clients_can_be_verified(const struct build *build)
+{
+    const struct setting *auth = settings_last(build->settings, "tls-client-auth");
+
+    if (auth == NULL || settings_last(build->settings, "tls-client-ca") != NULL)
+        return true;
+    return fault_set(build->fault,
+                     "%.300s: there is nothing to verify certificates with; say --tls-client-ca "
+                     "FILE, too",
+                     auth->place);
+}
+
 static bool target_fits(const struct build *build, const char *flag,
                         const struct target_config *target)
 {
@@ -347,42 +361,8 @@ static bool is_complete(const struct build *build)
         return fault_set(build->fault,
                          "--primary is missing; say who answers, as in -r localhost:8081");
     return conflicts_check(build->config, build->fault) && headers_are_trusted(build) &&
-           listeners_have_certificates(build) && targets_fit(build) &&
-           original_is_possible(build) && transparent_is_possible(build);
-}
-
-/* When the client has gone a shadow is cut after its linger, greeted or not. */
-static void warn_of_late_greetings(const struct build *build)
-{
-    for (size_t i = 0; i < build->config->shadow_count; i++) {
-        const struct shadow_config *shadow = &build->config->shadows[i];
-        if (shadow->greeting > 0 && shadow->greeting >= shadow->linger)
-            settings_warn(build->warnings,
-                          "shadow %s: its greeting time is not below its linger time, so a short "
-                          "session may end before it gets a byte; raise linger=",
-                          shadow->name);
-    }
-}
-
-/* Whoever gives a certificate believes that clients speak TLS; and so with headers. */
-static void warn_of_plain_listeners(const struct build *build)
-{
-    const struct config *config = build->config;
-    bool has_tls = false;
-    bool has_headers = false;
-
-    for (size_t i = 0; i < config->listen_count; i++) {
-        has_tls |= config->listens[i].endpoint.tls;
-        has_headers |= config->listens[i].accept_proxy;
-    }
-    if (config->tls_certs.count > 0 && !has_tls)
-        settings_warn(build->warnings,
-                      "--tls-cert is for tls:// listeners, and there is none; write "
-                      "tls:// in front of an address of --listen");
-    if (config->proxy_trust.count > 0 && !has_headers)
-        settings_warn(build->warnings, "--proxy-trust is for listeners with accept-proxy=on, and "
-                                       "there is none; write ?accept-proxy=on behind an address of "
-                                       "--listen");
+           listeners_have_certificates(build) && clients_can_be_verified(build) &&
+           targets_fit(build) && original_is_possible(build) && transparent_is_possible(build);
 }
 
 static bool build_all(struct build *build)
@@ -398,9 +378,10 @@ static bool build_all(struct build *build)
     for (enum source source = SOURCE_FILE; source <= SOURCE_FLAG; source++)
         if (!apply_shadows(build, source))
             return false;
-    warn_of_late_greetings(build);
-    warn_of_plain_listeners(build);
-    return is_complete(build);
+    if (!is_complete(build))
+        return false;
+    effects_warn(build->config, &build->defaults, build->warnings);
+    return true;
 }
 
 struct config *config_build(const struct settings *settings, struct config_warnings *warnings,

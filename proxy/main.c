@@ -57,12 +57,11 @@ static int use(struct config *config, const struct command *command, enum config
     struct fault           fault = { { 0 } };
     int                    status = EXIT_CLEAN;
 
-    if (action != CONFIG_RUN)
-        print_warnings(warnings);
     bool fine = loops_check(config, &fault) && check_start(config, &more, &fault);
     if (!fine)
         status = refuse(&fault);
     if (fine && action != CONFIG_RUN) {
+        print_warnings(warnings);
         print_warnings(&more);
         config_print(config, stdout);
     }

@@ -524,7 +524,7 @@ def test_what_is_doubtful_about_the_command_line_is_a_line_of_the_log(doppel, se
     mirror = doppel(server(echo), "--proxy-trust", "10.0.0.0/8", "--log-format", "json")
 
     mirror.assert_log_count(r'"level":"warning","whose":"supervisor","event":"configuration",'
-                            r'"warning":"--proxy-trust is for listeners', 1, 1)
+                            r'"warning":"--proxy-trust has no effect', 1, 1)
     assert all(line.startswith("{") for line in mirror.log_lines)
 
 

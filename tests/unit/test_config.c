@@ -479,6 +479,86 @@ static void test_a_greeting_time_that_linger_does_not_leave_is_warned_of(void **
     forget(&loaded);
 }
 
+/* One sentence, which begins with what has no effect. */
+static void assert_warned(const char *flags, const char *beginning)
+{
+    struct loaded loaded = load(flags);
+
+    assert_loaded(&loaded);
+    size_t expected = beginning != NULL ? 1 : 0;
+    for (size_t i = 0; i < loaded.warnings.count && loaded.warnings.count != expected; i++)
+        print_message("%s\n", loaded.warnings.texts[i]);
+    if (loaded.warnings.count != expected)
+        fail_msg("%s: %zu warnings", flags, loaded.warnings.count);
+    if (beginning != NULL)
+        assert_memory_equal(loaded.warnings.texts[0], beginning, strlen(beginning));
+    forget(&loaded);
+}
+
+static void test_what_has_no_effect_is_a_warning_and_what_has_is_none(void **state)
+{
+    static const char *const useless[][2] = {
+        { BASE "--tls-cert a", "--tls-cert has no effect" },
+        { BASE "--tls-min 1.3", "--tls-min has no effect" },
+        { BASE "--tls-ciphers TLS_AES_128_GCM_SHA256", "--tls-ciphers has no effect" },
+        { "-l tls://:1 -r h:1 --tls-cert a --tls-min 1.3 --tls-ciphers ECDHE+AESGCM",
+          "--tls-ciphers has no effect: with --tls-min 1.3" },
+        { BASE "--tls-alpn h2", "--tls-alpn has no effect" },
+        { BASE "--tls-client-ca a", "--tls-client-ca has no effect" },
+        { BASE "--max-handshakes 5", "--max-handshakes has no effect" },
+        { BASE "--tls-key-passphrase-file a", "--tls-key-passphrase-file has no effect" },
+        { BASE "--tls-strict-eof", "--tls-strict-eof has no effect" },
+        { BASE "--tls-ktls", "--tls-ktls has no effect" },
+        { BASE "--handshake-timeout 5s", "--handshake-timeout has no effect" },
+        { BASE "--proxy-trust 10.0.0.0/8", "--proxy-trust has no effect" },
+        { "-l unix:/a -r h:1 --allow 10.0.0.0/8", "--allow has no effect" },
+        { "-l unix:/a -r h:1 --max-sessions-per-source 5",
+          "--max-sessions-per-source has no effect" },
+        { "-l 1 -r unix:/a --source 10.0.0.1", "--source has no effect" },
+        { "-l 1 -r unix:/a?source=10.0.0.1", "source= of \"unix:/a\" has no effect" },
+        { BASE "--shadow-memory 1g", "--shadow-memory has no effect" },
+        { BASE "--shadow-buffer 1m", "--shadow-buffer has no effect: there is no shadow" },
+        { BASE "--shadow-from 10.0.0.0/8", "--shadow-from has no effect: there is no shadow" },
+        { BASE "-d h:1 --sample-seed 5", "--sample-seed has no effect" },
+        { BASE "--access-log off --access-format text", "--access-format has no effect" },
+        { BASE "--admin-host a", "--admin-host has no effect" },
+        { BASE "--admin-token-file a", "--admin-token-file has no effect" },
+        { BASE "--admin unix:/a --admin-token-file a", "--admin-token-file has no effect" },
+        { "-l 1 -r tls://h:1?verify=off&ca=a", "ca= of \"tls://h:1\" has no effect" },
+        { BASE "-d a=tls://h:1?verify=off&ca=a", "ca= of \"tls://h:1\" has no effect" },
+        { BASE "-d a=h:1?overflow=block&breaker=3/1s", "shadow a: breaker= has no effect" },
+    };
+    static const char *const useful[] = {
+        BASE,
+        "-l tls://:1,unix:/a -r h:1 --tls-cert a --tls-min 1.3 --tls-ciphers "
+        "ECDHE+AESGCM:TLS_AES_128_GCM_SHA256 --tls-alpn h2 --tls-client-ca a --tls-client-auth "
+        "optional "
+        "--max-handshakes 5 --tls-key-passphrase-file a --tls-strict-eof --tls-ktls "
+        "--handshake-timeout 5s --allow 10.0.0.0/8 --max-sessions-per-source 5",
+        "-l unix:/a?accept-proxy=on -r unix:/b,h:1 --allow 10.0.0.0/8 --handshake-timeout 5s "
+        "--source "
+        "10.0.0.1",
+        "-l 1 -r tls://h:1?cert=a&ca=a --tls-strict-eof --tls-ktls --tls-key-passphrase-file a",
+        BASE "-d h:1?by=source --sample-seed 5 --shadow-memory 1g --shadow-buffer 1m",
+        BASE "-d a=h:1?overflow=block,b=h:1 --shadow-breaker 3/1s",
+        BASE "--access-format text --admin localhost:1 --admin-host a --admin-token-file a",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof useless / sizeof useless[0]; i++)
+        assert_warned(useless[i][0], useless[i][1]);
+    for (size_t i = 0; i < sizeof useful / sizeof useful[0]; i++)
+        assert_warned(useful[i], NULL);
+}
+
+static void test_clients_are_not_left_unverified_where_somebody_asked_for_it(void **state)
+{
+    (void)state;
+    assert_refused(load(BASE "--tls-client-auth required"), "say --tls-client-ca FILE, too");
+    assert_refused(load(BASE "--tls-client-auth optional"), "say --tls-client-ca FILE, too");
+    assert_warned(BASE "--tls-client-auth required --tls-client-ca=", NULL);
+}
+
 static void test_the_socket_wins_over_a_primary_with_a_warning(void **state)
 {
     (void)state;
@@ -1202,6 +1282,8 @@ int main(void)
         cmocka_unit_test(test_variables_of_a_service_called_doppel_are_not_ours),
         cmocka_unit_test(test_what_people_often_write_leads_to_what_they_meant),
         cmocka_unit_test(test_a_greeting_time_that_linger_does_not_leave_is_warned_of),
+        cmocka_unit_test(test_what_has_no_effect_is_a_warning_and_what_has_is_none),
+        cmocka_unit_test(test_clients_are_not_left_unverified_where_somebody_asked_for_it),
         cmocka_unit_test(test_the_socket_wins_over_a_primary_with_a_warning),
         cmocka_unit_test(test_help_version_and_nothing_are_told_apart),
         cmocka_unit_test(test_a_file_reads_as_people_write_it),
