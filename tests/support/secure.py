@@ -7,11 +7,14 @@ secure.py — TLS for scripted peers, and the certificates they show.
     authority.server_context("127.0.0.1")             for server(echo, tls=...)
     authority.client_context()                        trusts it
     secure(client, context, "shop.example")           a peer goes on in TLS; client.socket.version()
-    Handwritten(client, authority)                    a client that makes its own records, odd ones too
+    Records(connection.socket, keys)                  an end that makes its own records, odd ones too
+    Handwritten(client, authority)                    ... a client that does
 
 A TlsSocket stands in for the socket of a peer.  Unlike ssl.SSLSocket it can end its own direction with
 close_notify and FIN and go on reading, and it tells an end without close_notify: .truncated.
 """
+import hashlib
+import hmac
 import re
 import socket
 import ssl
@@ -28,6 +31,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from support.programs import run
 
 RECORD = 16384
+RANDOM = slice(11, 43)      # of the first record that each side sends: its hello
 
 
 class TlsSocket:
@@ -35,6 +39,8 @@ class TlsSocket:
         self.raw = raw
         self.truncated = False
         self.family = raw.family
+        self.is_server = server_side
+        self.hello_sent = self.hello_received = b""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, name, session)
         self._lock = threading.Lock()           # the object
@@ -85,7 +91,9 @@ class TlsSocket:
                 self._receive()
             except ssl.SSLZeroReturnError:
                 self._ended = True
-            except ssl.SSLEOFError:
+            except ssl.SSLError as error:
+                if error.reason != "UNEXPECTED_EOF_WHILE_READING":
+                    raise
                 self._ended = self.truncated = True
         return b""
 
@@ -106,11 +114,13 @@ class TlsSocket:
     def _flush(self):
         with self._sending:
             data = self._outgoing.read()
+            self.hello_sent = self.hello_sent or data
             if data:
                 self.raw.sendall(data)
 
     def _receive(self):
         data = self.raw.recv(65536)
+        self.hello_received = self.hello_received or data
         with self._lock:
             if data:
                 self._incoming.write(data)
@@ -138,40 +148,96 @@ def secured(context, behaviour):
     return script
 
 
-class Handwritten:
-    """After the handshake (TLS 1.3) the client's records are made here, from its keys: of any length."""
-    DATA, ALERT = 0x17, 0x15
+class Records:
+    """
+    What one end sends after its handshake is made here, from its keys: records of any kind and length.
+    The key log must have been written by that end's context, which sends no tickets: num_tickets = 0.
+    """
+    DATA, HANDSHAKE, ALERT = 0x17, 0x16, 0x15
 
-    def __init__(self, peer, authority):
-        keys = authority.directory / "keys"
-        context = authority.client_context(keylog=keys)
-        secure(peer, context, "localhost")
-        self.peer, self.raw = peer, peer.socket.raw
-        assert peer.socket.cipher()[0] == "TLS_AES_256_GCM_SHA384"
-        secret = bytes.fromhex(re.search(r"CLIENT_TRAFFIC_SECRET_0 \w+ (\w+)", keys.read_text())[1])
-        self._cipher = AESGCM(self._expand(secret, b"key", 32))
-        self._mask = int.from_bytes(self._expand(secret, b"iv", 12), "big")
-        self._count = 0
+    def __init__(self, tls, keys, peer=None):
+        self.raw, self.is_13, self._peer = tls.raw, tls.version() == "TLSv1.3", peer
+        assert tls.cipher()[0].replace("_", "-").endswith("AES-256-GCM-SHA384" if self.is_13 else
+                                                          "AES256-GCM-SHA384")
+        hellos = [tls.hello_sent[RANDOM], tls.hello_received[RANDOM]]
+        client, server = hellos[::-1] if tls.is_server else hellos
+        if self.is_13:
+            kind = ("SERVER" if tls.is_server else "CLIENT") + "_TRAFFIC_SECRET_0"
+            self._secret = self._logged(keys, kind, client)
+            self._use_secret()
+        else:
+            master = self._logged(keys, "CLIENT_RANDOM", client)
+            block = self._prf(master, b"key expansion" + server + client, 2 * 32 + 2 * 4)
+            self._cipher = AESGCM(block[32:64] if tls.is_server else block[:32])
+            self._salt = block[68:72] if tls.is_server else block[64:68]
+            self._count = 1                     # after Finished
 
     def record(self, content, kind=DATA):
-        """The next one's bytes (RFC 8446, 5.2)."""
-        header = struct.pack(">BHH", self.DATA, 0x0303, len(content) + 1 + 16)
-        nonce = (self._mask ^ self._count).to_bytes(12, "big")
+        """The next one's bytes (RFC 8446, 5.2; RFC 5288, 3)."""
+        count = struct.pack(">Q", self._count)
         self._count += 1
-        if kind == self.DATA:
-            self.peer.sent.add(content)
-        return header + self._cipher.encrypt(nonce, content + bytes([kind]), header)
+        if kind == self.DATA and self._peer is not None:
+            self._peer.sent.add(content)
+        if self.is_13:
+            header = struct.pack(">BHH", self.DATA, 0x0303, len(content) + 1 + 16)
+            nonce = (self._mask ^ int.from_bytes(count, "big")).to_bytes(12, "big")
+            return header + self._cipher.encrypt(nonce, content + bytes([kind]), header)
+        header = struct.pack(">BH", kind, 0x0303)
+        about = count + header + struct.pack(">H", len(content))
+        sealed = count + self._cipher.encrypt(self._salt + count, content, about)
+        return header + struct.pack(">H", len(sealed)) + sealed
+
+    def new_keys(self, ask=False):
+        """KeyUpdate (RFC 8446, 4.6.3), perhaps asking the other side for the same."""
+        said = self.record(b"\x18\0\0\1" + bytes([ask]), self.HANDSHAKE)
+        self._secret = self._expand(self._secret, b"traffic upd", 48)
+        self._use_secret()
+        return said
 
     def finish(self):
-        self.raw.sendall(self.record(b"\x01\x00", self.ALERT))
-        self.peer.finished = True
+        """close_notify and FIN."""
+        self.raw.sendall(self.record(b"\1\0", self.ALERT))
+        self._peer.finished = True
         self.raw.shutdown(socket.SHUT_WR)
+
+    def _use_secret(self):
+        self._cipher = AESGCM(self._expand(self._secret, b"key", 32))
+        self._mask = int.from_bytes(self._expand(self._secret, b"iv", 12), "big")
+        self._count = 0
+
+    @staticmethod
+    def _logged(keys, kind, client):
+        return bytes.fromhex(re.search(f"{kind} {client.hex()} (\\w+)", Path(keys).read_text())[1])
 
     @staticmethod
     def _expand(secret, label, length):
         """HKDF-Expand-Label (RFC 8446, 7.1)."""
         info = struct.pack(">HB", length, 6 + len(label)) + b"tls13 " + label + b"\0"
         return HKDFExpand(SHA384(), length, info).derive(secret)
+
+    @staticmethod
+    def _prf(secret, seed, length):
+        """RFC 5246, 5."""
+        made, a = b"", seed
+        while len(made) < length:
+            a = hmac.new(secret, a, hashlib.sha384).digest()
+            made += hmac.new(secret, a + seed, hashlib.sha384).digest()
+        return made[:length]
+
+
+class Handwritten(Records):
+    """A client that shakes hands first."""
+
+    def __init__(self, peer, authority, most=None):
+        keys = authority.directory / "keys"
+        secure(peer, authority.client_context(keylog=keys, most=most), "localhost")
+        super().__init__(peer.socket, keys, peer)
+
+
+def _strict(context):
+    """Python itself takes an end without close_notify for one with it."""
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
 
 
 class Authority:
@@ -215,7 +281,7 @@ class Authority:
         return certificate, key
 
     def server_context(self, *names, alpn=(), client_ca=None, most=None, **options):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         context.load_cert_chain(self.certificate(*names, **options))
         if alpn:
             context.set_alpn_protocols(list(alpn))
@@ -229,7 +295,7 @@ class Authority:
         return context
 
     def client_context(self, alpn=(), most=None, certificate=None, keylog=None):
-        context = ssl.create_default_context(cafile=self.file)
+        context = _strict(ssl.create_default_context(cafile=self.file))
         if keylog:
             context.keylog_filename = keylog
         if alpn:
