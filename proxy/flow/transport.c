@@ -279,7 +279,7 @@ static void close_as_told(struct transport *t, int socket)
 {
     if (t->broken || (!t->ended && !t->aborted))
         socket_reset(socket);
-    else if (t->aborted || has_unread(t, socket))
+    else if (t->aborted || t->is_ending || has_unread(t, socket))
         close_later(t, socket);
     else
         close(socket);

@@ -56,7 +56,8 @@ enum io transport_splice_out(struct transport *, int pipe, size_t bytes, size_t 
 /* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
  * or by closing.  While opening it is remembered; said again it does nothing. */
 void transport_end(struct transport *);
-/* close_notify has found no room yet: ready() will be called when it has. */
+/* close_notify could not be sent yet: ready() will be called when it has been.  Closing before that
+ * resets the peer once it has had what was written. */
 bool transport_is_ending(const struct transport *);
 /* Closing will reset the peer, but only once it has acknowledged what was written, or after 5 s.
  * While opening it gives the opening up. */

@@ -343,6 +343,12 @@ static bool has_all(struct shadow *sh)
     return sh->was_reset_at_rest && cursor_lag(&sh->cursor) == 0;
 }
 
+/* It was sent every byte and the end; over TLS close_notify may still wait for room. */
+static bool is_told(const struct shadow *sh)
+{
+    return sh->state == SHADOW_FLUSHING && !transport_is_ending(sh->transport);
+}
+
 static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
 {
     bool    has_answered = sh->response_bytes > 0;
@@ -357,7 +363,7 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
         leave_alone(sh);
     if (io == IO_FAILED && !has_all(sh))
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
-    else if (io == IO_END && sh->state == SHADOW_FLUSHING)
+    else if (io == IO_END && is_told(sh))
         complete(sh, SHADOW_FIN);
     else if (io == IO_FAILED && sh->state == SHADOW_FLUSHING)
         complete(sh, SHADOW_RST_DELIVERED);
@@ -470,7 +476,7 @@ void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
 {
     if (turn->now < end_of_patience(sh))
         return;
-    if (sh->state == SHADOW_FLUSHING && transport_is_acknowledged(sh->transport)) {
+    if (is_told(sh) && transport_is_acknowledged(sh->transport)) {
         forget_rest(sh);
         transport_abort(sh->transport);
         complete(sh, SHADOW_FIN);
