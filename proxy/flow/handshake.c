@@ -24,6 +24,7 @@
 #include "flow/tls_contexts.h"
 #include "flow/turns.h"
 
+#define AT_ONCE         0.0  /* after the other sockets have had their turn */
 #define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define PATIENCE        1.0  /* seconds; of many handshakes one is over by then */
 #define BURST           64   /* handshakes: what fewer leave behind is not worth the search */
@@ -51,7 +52,7 @@ struct handshake {
     const struct target_config *target; /* NULL: a client */
     ev_io              io;
     ev_timer           timer;
-    ev_timer           retry;   /* instead of io, while the kernel has no memory */
+    ev_timer           retry;   /* when no event will come: see go_on() */
     enum tls_side      side;
 };
 
@@ -232,12 +233,25 @@ static void wait_for(struct handshake *h, int events)
     ev_io_start(loop_of(h), &h->io);
 }
 
-/* The socket is ready all the time: no event would say when the kernel has memory again. */
-static void pause_shortly(struct handshake *h)
+static void retry_in(struct handshake *h, double seconds)
 {
-    ev_io_stop(loop_of(h), &h->io);
-    ev_timer_set(&h->retry, STARVED_SECONDS, 0);
+    ev_timer_stop(loop_of(h), &h->retry);
+    ev_timer_set(&h->retry, seconds, 0);
     ev_timer_start(loop_of(h), &h->retry);
+}
+
+/* It is not over.  No event says when the kernel has memory again, for the socket is ready all the
+ * time; nor does one tell of bytes that were received and are left for the next turn. */
+static void go_on(struct handshake *h)
+{
+    if (tls_is_starved(h->tls)) {
+        ev_io_stop(loop_of(h), &h->io);
+        retry_in(h, STARVED_SECONDS);
+        return;
+    }
+    wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
+    if (tls_has_pending(h->tls))
+        retry_in(h, AT_ONCE);
 }
 
 /* True: it goes on; false: it is over, and gone. */
@@ -248,10 +262,7 @@ static bool shake(struct handshake *h)
         succeed(h);
         return false;
     case IO_AGAIN:
-        if (tls_is_starved(h->tls))
-            pause_shortly(h);
-        else
-            wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
+        go_on(h);
         return true;
     case IO_END:
     case IO_FAILED:

@@ -5,11 +5,16 @@
  *  - the error queue must be empty before each call, or an old error is taken for a new one;
  *  - a write that could not be finished is tried again with the same length: `unfinished`;
  *  - nothing more is said after a failure, close_notify included.
+ *  - without SSL_MODE_AUTO_RETRY (SSL_CTX_set_mode(3)) a read ends after each message that holds no
+ *    data: a ticket, new keys, or a wish to negotiate again, which SSL_OP_NO_RENEGOTIATION refuses.
  * Reading goes on while a write is unfinished; otherwise two peers that both send would wait for
  * each other for ever.
  *
  * One call reads or writes as many records as there is room for; what the last of them answered is
- * kept for the next call when others had moved bytes.
+ * kept for the next call when others had moved bytes.  Only a write says at once that it failed: there
+ * may never be a next one.
+ *
+ * What a peer may cost in one call is bounded in bytes and records by the socket, in messages here.
  */
 #include "tls.h"
 
@@ -29,7 +34,12 @@
 #include "flow/tls_contexts.h"
 #include "flow/tls_socket.h"
 
-#define RECORD_MOST 16384 /* bytes in one record (RFC 8446, 5.1) */
+#define RECORD_MOST     16384         /* bytes in one record (RFC 8446, 5.1) */
+#define TURN_BYTES      (288 << 10) /* taken from the socket: 256 KiB of data, and what records add */
+#define TURN_MESSAGES   16          /* each costs as much as some records, and perhaps an answer */
+#define MESSAGES_MOST   512         /* more than bytes of data; honest peers need two or three */
+#define HANDSHAKE_BYTES (64 << 10)    /* in one turn: messages of 4 bytes are the worst of them */
+#define HANDSHAKE_MOST  (256 << 10)   /* altogether: certificates have 100 KiB at most */
 
 struct tls {
     const struct tls_contexts *contexts;
@@ -40,6 +50,9 @@ struct tls {
     const char                *promised;    /* to the client by ALPN; NULL: nothing */
     char                      *why;
     size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
+    size_t   handshake_bytes; /* taken so far */
+    unsigned messages;        /* without data since the handshake; each byte of data forgives one */
+    unsigned messages_left;   /* in this turn */
     int                        error;
     enum io                    read_end;    /* IO_OK: reading goes on */
     bool                       read_waits_for_room : 1;
@@ -48,6 +61,7 @@ struct tls {
     bool                       is_truncated : 1;
     bool                       owes_ticket : 1;
     bool                       is_drained : 1;
+    bool                       has_messages : 1; /* the last read left some to OpenSSL */
 };
 
 /* --- failures ---------------------------------------------------------------------------- */
@@ -92,6 +106,16 @@ static void tell(struct tls *tls, unsigned long error)
         tls->why = strdup(text != NULL ? text : "a failure without a reason");
 }
 
+/* A failure of ours to bear with the peer. */
+static enum io refuse(struct tls *tls, const char *why)
+{
+    tls->has_failed = true;
+    tls->error = 0;
+    free(tls->why);
+    tls->why = strdup(why);
+    return IO_FAILED;
+}
+
 /* Forgets what only the first failure may say. */
 static enum io failed(struct tls *tls, int kind, int error)
 {
@@ -114,12 +138,19 @@ static enum io failed(struct tls *tls, int kind, int error)
     return IO_FAILED;
 }
 
-/* Nothing of an earlier operation may be taken for this one's. */
+static void begin_turn(struct tls *tls, size_t bytes)
+{
+    tls_socket_begin(&tls->socket, bytes);
+    tls->messages_left = TURN_MESSAGES;
+}
+
+/* Nothing of an earlier call may be taken for this one's. */
 static void begin_call(struct tls *tls)
 {
     ERR_clear_error();
     errno = 0;
     tls->socket.is_starved = false;
+    tls->socket.is_delayed = false;
 }
 
 /* What an operation on the SSL object answered that moved nothing. */
@@ -323,19 +354,29 @@ enum io tls_handshake(struct tls *tls)
     bool waits_for_bytes = false;
     bool waits_for_room = false;
 
+    begin_turn(tls, HANDSHAKE_BYTES);
     begin_call(tls);
     int     result = SSL_do_handshake(tls->ssl);
     enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
     tls->read_waits_for_room = waits_for_room;
+    tls->handshake_bytes += HANDSHAKE_BYTES - tls->socket.bytes_left;
     tls_socket_settle(&tls->socket);
     if (io == IO_OK)
         succeed(tls);
-    if (io == IO_END || tls->is_truncated) { /* with close_notify, or without */
-        tls->has_failed = true;
-        free(tls->why);
-        tls->why = strdup("the peer closed the connection during the handshake");
-    }
-    return io == IO_END ? IO_FAILED : io;
+    if (io == IO_END || tls->is_truncated) /* with close_notify, or without */
+        return refuse(tls, "the peer closed the connection during the handshake");
+    if (io == IO_AGAIN && tls->handshake_bytes >= HANDSHAKE_MOST)
+        return refuse(tls, "the peer sent too much during the handshake");
+    return io;
+}
+
+/* OpenSSL says nothing in the middle of a message: the peer's own is read to its end first, and what
+ * it asks for is answered. */
+static int end_messages(struct tls *tls)
+{
+    int result = SSL_in_init(tls->ssl) ? SSL_do_handshake(tls->ssl) : 1;
+
+    return result == 1 && SSL_shutdown(tls->ssl) < 0 ? -1 : result;
 }
 
 enum io tls_end(struct tls *tls)
@@ -345,12 +386,13 @@ enum io tls_end(struct tls *tls)
 
     if (tls->has_failed)
         return IO_FAILED;
+    begin_turn(tls, TURN_BYTES);
     begin_call(tls);
-    int result = SSL_shutdown(tls->ssl);
-    enum io io = result >= 0 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    int     result = end_messages(tls);
+    enum io io = result == 1 ? IO_OK : outcome(tls, result, &waits_for_room, &waits_for_bytes);
+    tls->write_waits_for_bytes = waits_for_bytes;
     tls_socket_settle(&tls->socket);
-    /* It never waits for the peer's answer: only its own words may find no room. */
-    return io == IO_OK || (io == IO_AGAIN && waits_for_room) ? io : IO_FAILED;
+    return io == IO_END ? refuse(tls, "the peer ended the connection within a message") : io;
 }
 
 /* --- bytes ------------------------------------------------------------------------------- */
@@ -373,38 +415,72 @@ static enum io read_nothing(struct tls *tls, int result)
     return io;
 }
 
-static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *moved)
+/* One try has found no byte, though the socket did not say "try again": it has read a message that holds
+ * no data, or has answered one (new keys that both are to use count twice).  IO_OK: the next try may go
+ * on. */
+static enum io pass_message(struct tls *tls)
 {
-    size_t filled = 0;
-
-    while (filled < space->iov_len) {
-        size_t length;
-
-        begin_call(tls);
-        tls->read_waits_for_room = false;
-        int result = SSL_read_ex(tls->ssl, (char *)space->iov_base + filled,
-                                 space->iov_len - filled, &length);
-        if (result != 1) {
-            *moved += filled;
-            return read_nothing(tls, result);
-        }
-        filled += length;
+    if (++tls->messages > MESSAGES_MOST) {
+        tls->read_end = IO_FAILED;
+        return refuse(tls, "the peer sent too many messages without data");
     }
-    *moved += filled;
-    return IO_OK;
+    tls->has_messages = --tls->messages_left == 0;
+    return tls->has_messages ? IO_AGAIN : IO_OK;
 }
 
-/* What an operation answers whose last piece answered this. */
+static void note_data(struct tls *tls, size_t moved)
+{
+    tls->messages -= moved < tls->messages ? (unsigned)moved : tls->messages;
+}
+
+/* At most what one record holds.  IO_OK may have moved nothing. */
+static enum io read_record(struct tls *tls, char *bytes, size_t most, size_t *moved)
+{
+    *moved = 0;
+    begin_call(tls);
+    tls->read_waits_for_room = false;
+    int result = SSL_read_ex(tls->ssl, bytes, most, moved);
+    if (result == 1) {
+        note_data(tls, *moved);
+        return IO_OK;
+    }
+    enum io io = read_nothing(tls, result);
+    bool    waits = tls->socket.is_delayed || tls->read_waits_for_room;
+    return io == IO_AGAIN && !waits ? pass_message(tls) : io;
+}
+
+static enum io read_piece(struct tls *tls, const struct iovec *space, size_t *moved)
+{
+    enum io io = IO_OK;
+    size_t  length;
+
+    for (size_t filled = 0; filled < space->iov_len && io == IO_OK; filled += length) {
+        io = read_record(tls, (char *)space->iov_base + filled, space->iov_len - filled, &length);
+        *moved += length;
+    }
+    return io;
+}
+
+static enum io begin_reading(struct tls *tls)
+{
+    begin_turn(tls, TURN_BYTES);
+    tls->has_messages = false;
+    return tls->read_end;
+}
+
+/* What an operation answers whose last piece answered this.  A write that waits for bytes of the peer
+ * is worth another try after any. */
 static enum io end_reading(struct tls *tls, enum io last, size_t moved)
 {
     tls_socket_settle(&tls->socket);
-    tls->is_drained = last == IO_AGAIN;
+    tls->is_drained = last == IO_AGAIN && tls->socket.is_delayed && !tls->socket.is_cut;
+    tls->write_waits_for_bytes &= tls->socket.bytes_left == TURN_BYTES;
     return moved > 0 ? IO_OK : last;
 }
 
 enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *moved)
 {
-    enum io io = tls->read_end;
+    enum io io = begin_reading(tls);
 
     *moved = 0;
     for (int i = 0; i < count && io == IO_OK; i++)
@@ -415,7 +491,7 @@ enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *
 enum io tls_discard(struct tls *tls, size_t most, size_t *moved)
 {
     static char scratch[RECORD_MOST];
-    enum io     io = tls->read_end;
+    enum io     io = begin_reading(tls);
 
     *moved = 0;
     while (*moved < most && io == IO_OK) {
@@ -473,6 +549,7 @@ enum io tls_write(struct tls *tls, const struct iovec *bytes, int count, size_t 
     *moved = 0;
     if (tls->has_failed)
         return IO_FAILED;
+    begin_turn(tls, TURN_BYTES);
     for (int i = 0; i < count && io == IO_OK; i++) {
         const char *piece = bytes[i].iov_base;
 
@@ -486,7 +563,7 @@ enum io tls_write(struct tls *tls, const struct iovec *bytes, int count, size_t 
         }
     }
     tls_socket_settle(&tls->socket);
-    return *moved > 0 ? IO_OK : io;
+    return *moved > 0 && io == IO_AGAIN ? IO_OK : io;
 }
 
 /* --- what is known ----------------------------------------------------------------------- */
@@ -513,8 +590,14 @@ bool tls_is_starved(const struct tls *tls)
 
 bool tls_has_pending(const struct tls *tls)
 {
-    return tls->ssl != NULL && (tls->read_end != IO_OK || SSL_pending(tls->ssl) > 0 ||
-                                tls_socket_has_pending(&tls->socket));
+    return tls->ssl != NULL && !tls->read_waits_for_room &&
+           (tls->read_end != IO_OK || tls->has_messages || SSL_pending(tls->ssl) > 0 ||
+            tls_socket_has_pending(&tls->socket));
+}
+
+bool tls_has_failed(const struct tls *tls)
+{
+    return tls->has_failed || tls->socket.error != 0;
 }
 
 /* A server that does not know ALPN speaks HTTP/1 to those who ask for it. */
@@ -535,7 +618,7 @@ const char *tls_broken_promise(struct tls *tls)
 
 int tls_error(const struct tls *tls)
 {
-    return tls->error;
+    return tls->has_failed ? tls->error : tls->socket.error;
 }
 
 bool tls_is_truncated(const struct tls *tls)

@@ -36,18 +36,22 @@ void        tls_close(struct tls *);
 void        tls_free(struct tls *);
 
 /* As their namesakes of transport.h; IO_END is the peer's close_notify, or an end without one unless
- * --tls-strict-eof.  After IO_FAILED see tls_error() and tls_why(). */
+ * --tls-strict-eof.  After IO_FAILED see tls_error() and tls_why().
+ *
+ * Each takes a limited number of bytes, records and messages from the peer, data or not.  When there
+ * may be more, they answer as if the socket were empty, and tls_has_pending() or the socket's next event
+ * tells of the rest.  A peer that sends too much without any data fails. */
 enum io tls_handshake(struct tls *);
 enum io tls_read(struct tls *, const struct iovec *space, int count, size_t *moved);
 enum io tls_discard(struct tls *, size_t most, size_t *moved);
 /* What was tried and answered IO_AGAIN must be tried again, with at least as many bytes. */
 enum io tls_write(struct tls *, const struct iovec *bytes, int count, size_t *moved);
-/* Sends close_notify.  Reading goes on. */
+/* Sends close_notify.  IO_AGAIN: to be tried again, as a write.  Reading goes on. */
 enum io tls_end(struct tls *);
 
 /* The last read (handshake included) answered IO_AGAIN and waits for the socket to take bytes. */
 bool tls_read_waits_for_room(const struct tls *);
-/* The last write answered IO_AGAIN and waits for the socket to have bytes. */
+/* The last write or end answered IO_AGAIN and waits for the peer's bytes. */
 bool tls_write_waits_for_bytes(const struct tls *);
 /* The last read has taken all that had come. */
 bool tls_is_drained(const struct tls *);
@@ -56,6 +60,8 @@ bool tls_is_drained(const struct tls *);
 bool tls_is_starved(const struct tls *);
 /* A read would find something although the socket has nothing. */
 bool tls_has_pending(const struct tls *);
+/* Some call has failed, perhaps one whose answer did not say so: no end is in good order any more. */
+bool tls_has_failed(const struct tls *);
 
 /* errno of the failure; 0: it was none of a system call. */
 int         tls_error(const struct tls *);

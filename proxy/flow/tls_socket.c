@@ -1,5 +1,6 @@
 /*
- * tls_socket.c — a BIO that receives more than it is asked for, and knows when there is no more.
+ * tls_socket.c — a BIO that receives more than it is asked for, and knows when there is no more, or when
+ * it is enough for one turn.
  *
  *     asked for:  header │ body      │ header │ ...           OpenSSL's own would make a call of each,
  *     received:   ────── recv ────── │ (empty: not asked)     and one more to hear EAGAIN
@@ -22,22 +23,54 @@
 
 #include "flow/socket.h"
 
-#define AHEAD 4096 /* copying more costs what the call saves */
+#define AHEAD      4096 /* copying more costs what the call saves */
+#define READS_MOST 256  /* in one operation: OpenSSL needs two for a record */
 
 static char scratch[AHEAD];
 
 /* --- the BIO ------------------------------------------------------------------------------- */
 
-/* BIO_set_retry_read(3) or its like. */
-static int not_now(BIO *bio, int why)
+/* The operation may go on reading. */
+static bool may_read(struct tls_socket *socket)
 {
-    struct tls_socket *socket = BIO_get_data(bio);
+    if (socket->reads_left == 0 || socket->bytes_left == 0) {
+        socket->is_cut = true;
+        return false;
+    }
+    socket->reads_left--;
+    return true;
+}
 
-    if (error_is_shortage(errno))
-        socket->is_starved = true;
-    if (errno == EAGAIN || errno == EINTR || error_is_shortage(errno))
-        BIO_set_flags(bio, why | BIO_FLAGS_SHOULD_RETRY);
+static void note_bytes(struct tls_socket *socket, size_t moved)
+{
+    socket->bytes_left -= moved < socket->bytes_left ? moved : socket->bytes_left;
+}
+
+static int delay_reading(struct tls_socket *socket, BIO *bio)
+{
+    socket->is_delayed = true;
+    BIO_set_retry_read(bio);
     return -1;
+}
+
+/* A call has failed; true: it is worth trying again. */
+static bool may_pass(struct tls_socket *socket, int error)
+{
+    if (error_is_shortage(error))
+        socket->is_starved = true;
+    if (error == EAGAIN || error == EINTR || error_is_shortage(error))
+        return true;
+    if (socket->error == 0)
+        socket->error = error;
+    return false;
+}
+
+/* The end of the bytes.  An error that only a send has heard of must not look like it. */
+static int end_reading(struct tls_socket *socket)
+{
+    socket->is_at_end = socket->error == 0;
+    errno = socket->error;
+    return socket->is_at_end ? 0 : -1;
 }
 
 static size_t take(struct tls_socket *socket, char *bytes, size_t most)
@@ -78,8 +111,11 @@ static int on_read(BIO *bio, char *bytes, size_t most, size_t *moved)
     struct tls_socket *socket = BIO_get_data(bio);
 
     BIO_clear_retry_flags(bio);
+    if (!may_read(socket))
+        return delay_reading(socket, bio);
     if (socket->ahead_length > 0) {
         *moved = take(socket, bytes, most);
+        note_bytes(socket, *moved);
         return 1;
     }
     if (socket->is_lost) {
@@ -88,26 +124,30 @@ static int on_read(BIO *bio, char *bytes, size_t most, size_t *moved)
     }
     if (socket->is_empty) {
         socket->is_empty = false;
-        BIO_set_retry_read(bio);
-        return -1;
+        return delay_reading(socket, bio);
     }
     ssize_t n = receive(socket, bytes, most);
     if (n < 0)
-        return not_now(bio, BIO_FLAGS_READ);
-    socket->is_at_end = n == 0;
+        return may_pass(socket, errno) ? delay_reading(socket, bio) : -1;
+    if (n == 0)
+        return end_reading(socket);
     *moved = (size_t)n;
-    return n > 0;
+    note_bytes(socket, *moved);
+    return 1;
 }
 
 /* BIO_meth_set_write_ex(3) */
 static int on_write(BIO *bio, const char *bytes, size_t length, size_t *moved)
 {
-    const struct tls_socket *socket = BIO_get_data(bio);
-    ssize_t                  n = send(socket->fd, bytes, length, MSG_NOSIGNAL);
+    struct tls_socket *socket = BIO_get_data(bio);
+    ssize_t            n = send(socket->fd, bytes, length, MSG_NOSIGNAL);
 
     BIO_clear_retry_flags(bio);
-    if (n < 0)
-        return not_now(bio, BIO_FLAGS_WRITE);
+    if (n < 0) {
+        if (may_pass(socket, errno))
+            BIO_set_retry_write(bio);
+        return -1;
+    }
     *moved = (size_t)n;
     return 1;
 }
@@ -164,20 +204,34 @@ static bool attach_ours(struct tls_socket *socket, SSL *ssl)
 #define HAS_READ    (BIO_CB_READ | BIO_CB_RETURN)
 #define HAS_WRITTEN (BIO_CB_WRITE | BIO_CB_RETURN)
 
-/* BIO_callback_fn_ex(3): looks at each result of the socket. */
+/* What the socket answered to a read. */
+static long has_read(struct tls_socket *socket, BIO *bio, int result, size_t moved)
+{
+    if (result > 0) {
+        note_bytes(socket, moved);
+        return result;
+    }
+    if (result < 0 && may_pass(socket, errno))
+        return delay_reading(socket, bio);
+    if (result < 0 || end_reading(socket) == 0)
+        return result;
+    BIO_clear_flags(bio, BIO_FLAGS_IN_EOF);
+    return -1;
+}
+
+/* BIO_callback_fn_ex(3): is asked before each call of the socket, and looks at each result. */
 static long on_call(BIO *bio, int call, const char *bytes, size_t length, int number, long other,
                     int result, size_t *moved)
 {
     struct tls_socket *socket = (void *)BIO_get_callback_arg(bio);
 
-    (void)bytes, (void)length, (void)number, (void)other, (void)moved;
-    if (result >= 0 || !error_is_shortage(errno) || (call != HAS_READ && call != HAS_WRITTEN))
-        return result;
+    (void)bytes, (void)length, (void)number, (void)other;
+    if (call == BIO_CB_READ && !may_read(socket))
+        return delay_reading(socket, bio);
     if (call == HAS_READ)
-        BIO_set_retry_read(bio);
-    else
+        return has_read(socket, bio, result, *moved);
+    if (call == HAS_WRITTEN && result < 0 && may_pass(socket, errno))
         BIO_set_retry_write(bio);
-    socket->is_starved = true;
     return result;
 }
 
@@ -209,6 +263,13 @@ void tls_socket_release(struct tls_socket *socket)
     free(socket->kept);
     socket->kept = NULL;
     socket->ahead_length = 0;
+}
+
+void tls_socket_begin(struct tls_socket *socket, size_t bytes)
+{
+    socket->reads_left = READS_MOST;
+    socket->bytes_left = bytes;
+    socket->is_cut = false;
 }
 
 void tls_socket_settle(struct tls_socket *socket)

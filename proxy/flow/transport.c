@@ -35,18 +35,28 @@ static int event_for_writing(const struct transport *t)
     return t->tls != NULL && tls_write_waits_for_bytes(t->tls) ? EV_READ : EV_WRITE;
 }
 
-/* FIN comes after close_notify; where that can never be said, FIN alone has to do. */
+static enum io say_close_notify(struct transport *t)
+{
+    enum io io = tls_end(t->tls);
+
+    transport_note_tls(t);
+    return io;
+}
+
+/* FIN comes after close_notify; where that can never be said, closing resets.  A shutdown(2) that fails
+ * leaves the error to the next call. */
 static void say_end(struct transport *t)
 {
+    enum io io = t->tls != NULL ? say_close_notify(t) : IO_OK;
+
     t->end_is_due = false;
-    t->is_ending = t->tls != NULL && tls_end(t->tls) == IO_AGAIN;
-    if (!t->is_ending) {
+    t->is_ending = io == IO_AGAIN;
+    if (io == IO_OK)
         t->fin_is_out = shutdown(t->io.fd, SHUT_WR) == 0;
-        return;
-    }
-    t->writable = false;
-    if (tls_is_starved(t->tls))
-        transport_starve(t);
+    else if (io == IO_AGAIN)
+        t->writable = false;
+    else
+        t->readable = true; /* what the peer sent before is still there */
 }
 
 static void tell_ready(struct transport *t)
@@ -89,6 +99,22 @@ enum io transport_failed(struct transport *t, int error)
     return IO_FAILED;
 }
 
+void transport_note_tls(struct transport *t)
+{
+    if (tls_is_starved(t->tls))
+        transport_starve(t);
+    if (!tls_has_failed(t->tls) || t->broken)
+        return;
+    if (tls_error(t->tls) != 0) {
+        transport_failed(t, tls_error(t->tls));
+        return;
+    }
+    t->failure = tls_is_truncated(t->tls) ? FAILURE_TLS_EOF : FAILURE_TLS;
+    t->broken = true;
+    free(t->why);
+    t->why = strdup(tls_why(t->tls));
+}
+
 /* The error is taken here; what the peer sent before it can still be read, and ends like a FIN. */
 static bool take_error(struct transport *t)
 {
@@ -129,6 +155,8 @@ void transport_has_more(struct link *more)
     struct transport *t = LIST_MEMBER(more, struct transport, waking);
 
     t->readable = true;
+    if (event_for_writing(t) == EV_READ)
+        t->writable = true;
     tell_ready(t);
 }
 
@@ -363,7 +391,9 @@ void transport_want(struct transport *t, bool read, bool write)
     t->is_paused = !read;
     await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
-    if (read && t->tls != NULL && tls_has_pending(t->tls))
+    if (t->tls == NULL || t->is_starved || !tls_has_pending(t->tls))
+        return;
+    if (read || (write && tls_write_waits_for_bytes(t->tls)))
         wake_soon(t);
 }
 

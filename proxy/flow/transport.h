@@ -39,7 +39,7 @@ struct transport *transport_accepted(struct reactor *, int socket, const struct 
 
 /* A read might find something: false saves the work of making room for it. */
 bool    transport_may_read(const struct transport *);
-/* IO_OK sets *moved; otherwise it is 0.  A peer that resets after it sent bytes: the bytes are read
+/* IO_OK sets *moved; otherwise it is 0, but for a write that failed after some bytes had gone.  A peer that resets after it sent bytes: the bytes are read
  * first, then IO_FAILED. */
 enum io transport_read(struct transport *, const struct iovec *space, int count, size_t *moved);
 enum io transport_write(struct transport *, const struct iovec *bytes, int count, size_t *moved);
@@ -54,7 +54,8 @@ enum io transport_splice_in(struct transport *, int pipe, size_t most, size_t *m
 enum io transport_splice_out(struct transport *, int pipe, size_t bytes, size_t *moved);
 
 /* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
- * or by closing.  While opening it is remembered; said again it does nothing. */
+ * or by closing.  While opening it is remembered; said again it does nothing.  Saying it may find out
+ * that the peer has reset: see transport_is_broken(). */
 void transport_end(struct transport *);
 /* close_notify could not be sent yet: ready() will be called when it has been.  Closing before that
  * resets the peer once it has had what was written. */

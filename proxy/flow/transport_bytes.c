@@ -21,24 +21,6 @@
 
 #define SCRATCH_SIZE 65536
 
-/* Not the socket's failure, but TLS's own. */
-static enum io tls_failed(struct transport *t)
-{
-    if (tls_error(t->tls) != 0)
-        return transport_failed(t, tls_error(t->tls));
-    t->failure = tls_is_truncated(t->tls) ? FAILURE_TLS_EOF : FAILURE_TLS;
-    t->broken = true;
-    free(t->why);
-    t->why = strdup(tls_why(t->tls));
-    return IO_FAILED;
-}
-
-static void starve_with_tls(struct transport *t)
-{
-    if (tls_is_starved(t->tls))
-        transport_starve(t);
-}
-
 /* What a call answers that cannot touch the socket now; IO_OK: it can. */
 static enum io may_try(const struct transport *t, bool ready)
 {
@@ -87,19 +69,21 @@ static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *
 
 static enum io tls_read_result(struct transport *t, enum io io)
 {
-    starve_with_tls(t);
-    if (io == IO_AGAIN) {
-        t->readable = false;
-        return t->broken ? read_end(t) : IO_AGAIN;
-    }
-    if (io == IO_END)
-        return read_end(t);
-    if (io == IO_OK) {
+    transport_note_tls(t);
+    switch (io) {
+    case IO_OK:
         t->readable = !tls_is_drained(t->tls) || t->broken;
         return IO_OK;
+    case IO_AGAIN:
+        t->readable = false;
+        return t->broken && tls_is_drained(t->tls) ? read_end(t) : IO_AGAIN;
+    case IO_END:
+        return read_end(t);
+    case IO_FAILED:
+        break;
     }
     t->at_end = true;
-    return tls_failed(t);
+    return IO_FAILED;
 }
 
 static size_t total(const struct iovec *pieces, int count)
@@ -195,11 +179,10 @@ static enum io write_securely(struct transport *t, const struct iovec *bytes, in
     enum io io = tls_write(t->tls, bytes, count, moved);
 
     t->writable = *moved == total(bytes, count);
-    starve_with_tls(t);
-    if (io != IO_FAILED)
-        return io;
-    t->readable = true;
-    return tls_failed(t);
+    transport_note_tls(t);
+    if (io == IO_FAILED)
+        t->readable = true;
+    return io;
 }
 
 enum io transport_write(struct transport *t, const struct iovec *bytes, int count, size_t *moved)

@@ -59,6 +59,9 @@ struct transport {
 /* The connection is gone, with this errno; what the peer sent before may still be read.  Always
  * answers IO_FAILED. */
 enum io transport_failed(struct transport *, int error);
+/* To be called after each call of TLS, whatever it answered: a failure counts from now on, and it may
+ * have to be tried again soon. */
+void transport_note_tls(struct transport *);
 /* No event says that ENOBUFS is over (the socket is writable all the time): it is tried again soon. */
 void transport_starve(struct transport *);
 

@@ -183,6 +183,8 @@ static enum io deliver(struct cursor *cursor, struct transport *to)
         transport_abort(to);
     else
         transport_end(to);
+    if (transport_is_broken(to))
+        return IO_FAILED; /* close_notify may be the first to hear of a reset */
     return transport_is_ending(to) ? IO_AGAIN : IO_END;
 }
 

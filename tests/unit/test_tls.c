@@ -26,6 +26,9 @@
 
 #define SMALL  4608  /* the least that the kernel gives: a few records fill the pair */
 #define RECORD 16384
+#define ROOMY  (1 << 20)
+
+#define RECORDS_A_TURN 128 /* tls_socket.c: 256 reads */
 
 static char pem[] = "/tmp/doppel-test-tls-XXXXXX";
 static char *certificates[] = { pem };
@@ -404,6 +407,125 @@ static void test_T08_pending_bytes_leave_the_loop_its_turns(void **state)
     close_pair(&pair);
 }
 
+/* --- floods --------------------------------------------------------------------------------- */
+
+static void make_roomy(struct pair *pair)
+{
+    int size = ROOMY;
+
+    for (int i = 0; i < 2; i++)
+        setsockopt(pair->sockets[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+/* Both ways of taking bytes. */
+static enum io take_some(struct tls *tls, bool keep, size_t *moved)
+{
+    static char space[256 << 10];
+
+    return keep ? read_once(tls, space, sizeof space, moved)
+                : tls_discard(tls, sizeof space, moved);
+}
+
+static bool has_bytes(const struct pair *pair)
+{
+    char byte;
+
+    return recv(pair->sockets[0], &byte, 1, MSG_PEEK) == 1;
+}
+
+/* T21: records of one byte are taken by the hundred, and whenever one turn has had enough, something
+ * tells of the rest. */
+static void test_T21_one_turn_takes_a_limited_number_of_records(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct pair  pair;
+        const size_t all = 1000;
+        size_t       moved;
+        size_t       turns = 0;
+
+        open_pair(&pair, false, versions[i / 2]);
+        make_roomy(&pair);
+        for (size_t n = 0; n < all; n++)
+            assert_int_equal(SSL_write(pair.theirs, "x", 1), 1);
+        for (size_t total = 0; total < all; total += moved, turns++) {
+            assert_true(turns == 0 || tls_has_pending(pair.ours) || has_bytes(&pair));
+            assert_int_equal(take_some(pair.ours, i % 2, &moved), IO_OK);
+            assert_in_range(moved, 1, RECORDS_A_TURN);
+        }
+        assert_int_equal(take_some(pair.ours, i % 2, &moved), IO_AGAIN);
+        assert_false(tls_has_pending(pair.ours));
+        assert_in_range(turns, all / RECORDS_A_TURN, 2 * all / RECORDS_A_TURN);
+        close_pair(&pair);
+    }
+}
+
+/* A turn of big records is limited in bytes. */
+static void test_one_turn_takes_a_limited_number_of_bytes(void **state)
+{
+    struct pair  pair;
+    static char  bytes[RECORD];
+    size_t       sent = 0;
+    size_t       moved;
+    size_t       total = 0;
+
+    (void)state;
+    open_pair(&pair, false, TLS1_3_VERSION);
+    make_roomy(&pair);
+    for (int n = 0; n < 40 && SSL_write(pair.theirs, bytes, sizeof bytes) > 0; n++)
+        sent += sizeof bytes;
+    ERR_clear_error();
+    assert_true(sent > 300 << 10);
+    assert_int_equal(tls_discard(pair.ours, 1 << 20, &total), IO_OK);
+    assert_in_range(total, 256 << 10, 320 << 10);
+    assert_false(tls_is_drained(pair.ours));
+    while (tls_discard(pair.ours, 1 << 20, &moved) == IO_OK)
+        total += moved;
+    assert_true(total >= sent);
+    close_pair(&pair);
+}
+
+static void send_key_updates(struct pair *pair, int count)
+{
+    for (int n = 0; n < count; n++) {
+        assert_int_equal(SSL_key_update(pair->theirs, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(pair->theirs), 1);
+    }
+}
+
+/* T17: messages without data are limited in each turn, and altogether; a turn that had enough says so. */
+static void test_T17_messages_without_data_are_read_in_turns_and_limited(void **state)
+{
+    struct pair pair;
+    size_t      moved;
+    size_t      turns = 0;
+    enum io     io;
+
+    (void)state;
+    open_pair(&pair, false, TLS1_3_VERSION);
+    make_roomy(&pair);
+    send_key_updates(&pair, 100);
+    SSL_write(pair.theirs, "hello", 5);
+    while ((io = take_some(pair.ours, true, &moved)) == IO_AGAIN && turns < 1000) {
+        assert_true(tls_has_pending(pair.ours));
+        turns++;
+    }
+    assert_int_equal(io, IO_OK);
+    assert_int_equal(moved, 5);
+    assert_in_range(turns, 3, 100);
+
+    send_key_updates(&pair, 1000);
+    for (turns = 0; (io = take_some(pair.ours, true, &moved)) == IO_AGAIN && turns < 1000; turns++)
+        ;
+    assert_int_equal(io, IO_FAILED);
+    assert_int_equal(tls_error(pair.ours), 0);
+    assert_string_equal(tls_why(pair.ours), "the peer sent too many messages without data");
+    assert_int_equal(tls_end(pair.ours), IO_FAILED);
+    close_pair(&pair);
+}
+
+/* --- ends ----------------------------------------------------------------------------------- */
+
 /* The end that came in the same call as bytes must not wait for an event. */
 static void test_T09_close_notify_behind_bytes_is_pending(void **state)
 {
@@ -506,6 +628,9 @@ int main(void)
         cmocka_unit_test(test_T08_bytes_ahead_stay_with_their_connection),
         cmocka_unit_test(test_what_comes_after_an_empty_socket_is_read_at_once),
         cmocka_unit_test(test_T08_pending_bytes_leave_the_loop_its_turns),
+        cmocka_unit_test(test_T21_one_turn_takes_a_limited_number_of_records),
+        cmocka_unit_test(test_one_turn_takes_a_limited_number_of_bytes),
+        cmocka_unit_test(test_T17_messages_without_data_are_read_in_turns_and_limited),
         cmocka_unit_test(test_T09_close_notify_behind_bytes_is_pending),
         cmocka_unit_test(test_T10_an_end_without_close_notify_ends_and_is_counted),
         cmocka_unit_test(test_T11_there_is_no_close_notify_after_a_failure),
