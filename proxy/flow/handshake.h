@@ -36,8 +36,8 @@ void               handshakes_free(struct handshakes *);
  * False: it failed none. */
 bool handshakes_shed(struct handshakes *);
 
-/* Call it once a second: when a burst is over, the memory that its handshakes needed goes back to the
- * system (malloc_trim(3)). */
+/* Call it once in a second in which nothing else has moved: when a burst is over, the memory that its
+ * handshakes needed goes back to the system (malloc_trim(3)), which takes about 10 ms for 50 MB. */
 void handshakes_tidy(struct handshakes *);
 
 /* As transport_accepted(): takes the non-blocking socket of a client.  NULL: no memory, it is closed. */

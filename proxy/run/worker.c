@@ -227,8 +227,9 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
+    if (list_is_empty(&w->mirror.moved)) /* nobody is there who would wait for it */
+        handshakes_tidy(w->mirror.handshakes);
     sessions_book(&w->mirror);
-    handshakes_tidy(w->mirror.handshakes);
     listeners_make_room(w->listeners);
     if (w->is_serving)
         listeners_watch(w->listeners);
