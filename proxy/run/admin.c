@@ -5,8 +5,9 @@
  *     the nearest deadline ──────────────timer─────▶    └─────▶ the timer again
  *
  * Requests are served one after another in the supervisor, whose loop carries no session, so a slow
- * answer here delays nobody's bytes.  Nor do many: after each turn the endpoint rests so long that it
- * never takes more than a tenth of a processor from the workers.
+ * answer here delays nobody's bytes.  Nor do many: after each turn the endpoint rests nine times as
+ * long as it worked, so that it takes a tenth of a processor from the workers; but half a second at
+ * most, because health checks give up.  In one turn the metrics are printed once.
  */
 #include "run/admin.h"
 
@@ -21,28 +22,25 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "base/page.h"
-#include "base/stats.h"
 #include "config/config.h"
-#include "config/load.h"
 #include "flow/watch.h"
 #include "run/answer.h"
 #include "run/control.h"
 #include "run/gate.h"
-#include "run/status.h"
+#include "run/pages.h"
+#include "run/request_head.h"
 #include "run/visitors.h"
 
 #define MOST_REQUEST     8192  /* bytes of a request; it has no body */
 #define CONNECTION_BYTES 16384 /* the request and the answer's head */
 #define REST             9.0   /* times the processor time that was used */
+#define LONGEST_REST     0.5   /* seconds: health checks give up after one */
 #define WARNING_EVERY    10.0  /* seconds */
 
 struct admin {
     struct ev_loop *loop;
     struct MHD_Daemon *server;
-    struct admin_view view;
-    char *configuration; /* in effect, as text */
-    double started; /* CLOCK_MONOTONIC seconds */
+    struct pages pages;
     struct watch ready;
     ev_timer timeout;
     ev_timer rest; /* meanwhile nobody looks whether the server is ready */
@@ -50,73 +48,11 @@ struct admin {
     struct log_limit refusals;
 };
 
-/* --- what is asked ----------------------------------------------------------------------- */
-
-static struct answer answer_metrics(const struct admin *admin)
-{
-    struct answer answer = {
-        .status = ANSWER_OK,
-        .type = "text/plain; version=0.0.4; charset=utf-8",
-    };
-    size_t length = 0;
-    FILE *out = open_memstream(&answer.text, &length);
-
-    if (out == NULL)
-        return answer;
-    stats_print_metrics(admin->view.page, out);
-    if (fclose(out) != 0) {
-        free(answer.text);
-        answer.text = NULL;
-    }
-    return answer;
-}
-
-static struct answer answer_status(const struct admin *admin)
-{
-    return answer_json(
-        ANSWER_OK, status_print(&admin->view, admin->configuration, clock_now() - admin->started));
-}
-
-static struct answer answer_health(const struct admin *admin)
-{
-    (void)admin;
-    return answer_plain(ANSWER_OK, "ok\n");
-}
-
-static struct answer answer_ready(const struct admin *admin)
-{
-    if (*admin->view.ready)
-        return answer_plain(ANSWER_OK, "ready\n");
-    return answer_plain(ANSWER_UNAVAILABLE, "not ready\n");
-}
-
-typedef struct answer page_maker(const struct admin *);
-
-/* NULL: there is no such page. */
-static page_maker *find_page(const char *path)
-{
-    static const struct {
-        const char *path;
-        page_maker *make;
-    } pages[] = {
-        { "/metrics", answer_metrics },
-        { "/status", answer_status },
-        { "/healthz", answer_health },
-        { "/readyz", answer_ready },
-    };
-
-    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
-        if (strcmp(path, pages[i].path) == 0)
-            return pages[i].make;
-    }
-    return NULL;
-}
-
 /* --- who asks, and how ------------------------------------------------------------------- */
 
 static bool is_unix(const struct admin *admin)
 {
-    return admin->view.config->admin.kind == ENDPOINT_UNIX;
+    return admin->pages.view.config->admin.kind == ENDPOINT_UNIX;
 }
 
 static const char *header_of(struct MHD_Connection *connection, const char *name)
@@ -174,9 +110,9 @@ static bool may_change(struct admin *admin, struct MHD_Connection *connection,
 {
     struct credentials credentials = credentials_of(connection);
 
-    if (is_unix(admin) || gate_knows(&credentials, admin->view.token))
+    if (is_unix(admin) || gate_knows(&credentials, admin->pages.view.token))
         return true;
-    if (admin->view.token->length == 0)
+    if (admin->pages.view.token->length == 0)
         *answer = refuse_change(admin, ANSWER_FORBIDDEN,
                                 "changes over TCP need --admin-token-file, or ask a unix socket");
     else
@@ -185,20 +121,36 @@ static bool may_change(struct admin *admin, struct MHD_Connection *connection,
     return false;
 }
 
-/* What is wrong with a request's head, before anything else is looked at. */
-static bool is_fine(const struct admin *admin, struct MHD_Connection *connection, const char *path,
-                    const char *method, struct answer *answer)
+/* A sentence that says why nobody may ask like this; NULL: one may. */
+static const char *why_forbidden(const struct admin *admin, struct MHD_Connection *connection,
+                                 const struct request_line *line)
 {
+    const struct page_row *page = pages_find(line->path);
     struct credentials credentials = credentials_of(connection);
-    const char *why =
-        is_unix(admin) ? NULL : gate_refuses(&credentials, admin->view.config->admin_host);
-    bool is_page = find_page(path) != NULL;
+
+    if (is_unix(admin))
+        return NULL;
+    if (page != NULL && page->is_open && is_get(line->method))
+        return gate_refuses_origin(&credentials);
+    return gate_refuses(&credentials, admin->pages.view.config->admin_host);
+}
+
+/* What is wrong with a request's head, before anything else is looked at. */
+static bool is_fine(const struct admin *admin, struct MHD_Connection *connection,
+                    const struct request_line *line, struct answer *answer)
+{
+    const char *path = line->path, *method = line->method;
+    const char *unclear = request_head_refuses(connection, line);
+    const char *forbidden = why_forbidden(admin, connection, line);
+    bool is_page = pages_find(path) != NULL;
 
     if (is_too_large(connection))
         *answer = answer_plain(ANSWER_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
                                MOST_REQUEST);
-    else if (why != NULL)
-        *answer = answer_plain(ANSWER_FORBIDDEN, "%s\n", why);
+    else if (unclear != NULL)
+        *answer = answer_plain(ANSWER_BAD_REQUEST, "%s\n", unclear);
+    else if (forbidden != NULL)
+        *answer = answer_plain(ANSWER_FORBIDDEN, "%s\n", forbidden);
     else if (!is_page && !control_has(path))
         *answer = answer_plain(ANSWER_NOT_FOUND,
                                "not found; there are /metrics /status /healthz /readyz\n");
@@ -223,8 +175,17 @@ static struct answer answer_request(struct admin *admin, struct MHD_Connection *
     struct answer answer;
 
     if (!is_post(method))
-        return find_page(path)(admin);
-    return may_change(admin, connection, &answer) ? control_do(&admin->view, &request) : answer;
+        return pages_find(path)->make(&admin->pages);
+    if (MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, NULL, NULL) > 1)
+        return answer_plain(ANSWER_BAD_REQUEST, "a change takes one argument at most\n");
+    return may_change(admin, connection, &answer) ? control_do(&admin->pages.view, &request)
+                                                  : answer;
+}
+
+/* Where such a request ends is a matter of opinion. */
+static bool is_unclear(enum answer_status status)
+{
+    return status == ANSWER_BAD_REQUEST || status == ANSWER_CONTENT_TOO_LARGE;
 }
 
 /* Takes the answer's text.  In a crowd whoever asks without end would keep the others out. */
@@ -246,7 +207,7 @@ static enum MHD_Result send_answer(const struct admin *admin, struct MHD_Connect
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allowed);
     if (answer.status == ANSWER_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    if (visitors_are_a_crowd(&admin->visitors))
+    if (visitors_are_a_crowd(&admin->visitors) || is_unclear(answer.status))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result queued = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
@@ -267,17 +228,17 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
                                   const char *method, const char *version, const char *body,
                                   size_t *body_bytes, void **seen)
 {
+    const struct request_line line = { .method = method, .path = path, .version = version };
     struct admin *admin = owner;
     struct answer answer;
 
-    (void)version;
     (void)body;
     if (*seen == NULL) {
         *seen = admin;
-        if (is_fine(admin, connection, path, method, &answer))
+        if (is_fine(admin, connection, &line, &answer))
             return MHD_YES;
         return send_answer(admin, connection, answer,
-                           find_page(path) != NULL ? "GET, HEAD" : "POST");
+                           pages_find(path) != NULL ? "GET, HEAD" : "POST");
     }
     if (*body_bytes > 0)
         return MHD_NO; /* it was not announced */
@@ -350,11 +311,14 @@ static void serve(struct admin *admin)
     double before = processor_time();
 
     run_server(admin);
+    pages_forget_turn(&admin->pages);
+    if (servers_patience(admin) > 0) /* else it has yet to look at what it has read */
+        visitors_send_away_the_done(&admin->visitors);
 
     double now = clock_now();
     double wait =
         fmin(visitors_send_away_the_late(&admin->visitors, now) - now, servers_patience(admin));
-    double rest = (processor_time() - before) * REST;
+    double rest = fmin((processor_time() - before) * REST, LONGEST_REST);
     watch_stop(&admin->ready);
     start_timer(admin, &admin->rest, rest);
     ev_timer_stop(admin->loop, &admin->timeout);
@@ -426,12 +390,12 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
 
     admin->loop = loop;
     admin_show(admin, view);
-    admin->started = clock_now();
+    admin->pages.started = clock_now();
     visitors_init(&admin->visitors);
     admin->server = server_start(admin, listening);
     if (admin->server == NULL) {
         close(listening);
-        free(admin->configuration);
+        pages_free(&admin->pages);
         free(admin);
         fault_set(fault, "the admin server cannot start: libmicrohttpd refuses, memory or "
                          "descriptors may have run out");
@@ -448,15 +412,7 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
 
 void admin_show(struct admin *admin, const struct admin_view *view)
 {
-    char *text = NULL;
-    size_t length;
-    FILE *out = xmemstream(&text, &length);
-
-    config_print(view->config, out);
-    fclose(out);
-    free(admin->configuration);
-    admin->configuration = text;
-    admin->view = *view;
+    pages_show(&admin->pages, view);
 }
 
 void admin_stop(struct admin *admin)
@@ -467,6 +423,6 @@ void admin_stop(struct admin *admin)
     ev_timer_stop(admin->loop, &admin->timeout);
     ev_timer_stop(admin->loop, &admin->rest);
     MHD_stop_daemon(admin->server);
-    free(admin->configuration);
+    pages_free(&admin->pages);
     free(admin);
 }

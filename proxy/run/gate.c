@@ -130,11 +130,16 @@ static bool origin_is_host(const char *origin, const char *host)
     return known && strcasecmp(behind + 3, host) == 0;
 }
 
+const char *gate_refuses_origin(const struct credentials *credentials)
+{
+    if (credentials->origin != NULL && !origin_is_host(credentials->origin, credentials->host))
+        return "Origin must be the host that is asked";
+    return NULL;
+}
+
 const char *gate_refuses(const struct credentials *credentials, const char *admin_host)
 {
     if (credentials->host != NULL && !host_is_ours(credentials->host, admin_host))
         return "Host must be an IP address, localhost or --admin-host";
-    if (credentials->origin != NULL && !origin_is_host(credentials->origin, credentials->host))
-        return "Origin must be the host that is asked";
-    return NULL;
+    return gate_refuses_origin(credentials);
 }

@@ -2,6 +2,7 @@
  * gate.h — who may ask the admin endpoint, and who may change something there.
  *
  *     any request over TCP   Host: an IP address, localhost or --admin-host; Origin: absent, or Host
+ *     GET of an open page    Host: any, because scrapers and probes are told names
  *     POST over TCP          Authorization: Bearer TOKEN, as --admin-token-file has it
  *     over a unix socket     whoever may open it may do all
  *
@@ -39,6 +40,8 @@ struct credentials {
  * rebinding); another page's request carries its origin.  NULL: it may ask; else a sentence that
  * says why not.  admin_host may be NULL. */
 const char *gate_refuses(const struct credentials *, const char *admin_host);
+/* The same for pages that are nobody's secret, under whatever name. */
+const char *gate_refuses_origin(const struct credentials *);
 /* True: it carries the token.  Takes as long for any wrong one. */
 bool gate_knows(const struct credentials *, const struct token *);
 

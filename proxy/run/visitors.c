@@ -60,12 +60,31 @@ static void may_stay(struct visitor *visitor, double deadline, double hurried)
 
 void visitor_is_answered(struct visitor *visitor, double now)
 {
+    visitor->is_owed = true;
     may_stay(visitor, now + ANSWER_SECONDS, now + HURRIED_ANSWER_SECONDS);
 }
 
 void visitor_may_ask(struct visitor *visitor, double now)
 {
+    visitor->is_owed = false;
     may_stay(visitor, now + REQUEST_SECONDS, now + HURRIED_REQUEST_SECONDS);
+}
+
+static bool has_ended(const struct visitor *visitor)
+{
+    char next;
+
+    return recv(visitor->descriptor, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void visitors_send_away_the_done(struct visitors *visitors)
+{
+    for (size_t i = 0; i < VISITORS_MOST; i++) {
+        struct visitor *visitor = &visitors->all[i];
+
+        if (is_served(visitor) && !visitor->is_owed && has_ended(visitor))
+            send_away(visitor);
+    }
 }
 
 bool visitors_are_a_crowd(const struct visitors *visitors)

@@ -32,6 +32,7 @@ struct visitor {
     int    descriptor; /* -1: nobody */
     double deadline;
     double hurried;    /* the deadline in a crowd */
+    bool is_owed;      /* an answer to its whole request */
 };
 
 struct visitors {
@@ -47,6 +48,8 @@ void visitor_leaves(struct visitor *);
 /* Its request is whole; or its answer is, and it may ask again. */
 void visitor_is_answered(struct visitor *, double now);
 void visitor_may_ask(struct visitor *, double now);
+/* Sends away who has ended its side and is owed nothing: it can ask nothing more. */
+void visitors_send_away_the_done(struct visitors *);
 /* There are VISITORS_MOST. */
 bool visitors_are_full(const struct visitors *);
 /* There are more than VISITORS_SERVED. */

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from support import processes
+from support.admin import GET, ask, raw, secret, tcp_admin, with_tcp_admin
 from support.pattern import KIB, pattern
 from support.peers import echo, hold, sink, unanswered
 from support.prometheus import Page, page_of
@@ -245,31 +246,6 @@ def test_a_drain_by_request_is_one_by_signal(doppel, server):
 
 # Over TCP, over a unix socket, and not at all.
 
-def tcp_admin(mirror):
-    """Where a doppel started with --admin 127.0.0.1:0 answers."""
-    address = mirror.wait_log(" admin ")[0].fields["address"]
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def ask(where, path, method="GET", **headers):
-    connection = http.client.HTTPConnection(*where, timeout=patient())
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response.status, dict(response.getheaders()), response.read().decode()
-    finally:
-        connection.close()
-
-
-def with_tcp_admin(doppel, server, address="127.0.0.1:0", *flags, token=None):
-    """The closing checks ask over the unix socket, which this one does not have."""
-    flags += ("--admin-token-file", str(token)) if token else ()
-    mirror = doppel(server(echo), "--admin", address, *flags, admin=False)
-    mirror.expect(quiesce=False, books=False)
-    return mirror
-
-
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
 def test_it_answers_over_tcp(doppel, server, address):
     mirror = with_tcp_admin(doppel, server, address)
@@ -307,13 +283,6 @@ def test_our_own_page_and_the_admin_host_may_ask_over_tcp(doppel, server):
     assert ask(where, "/status", Host="doppel.example:80", Origin="http://doppel.example:80")[0] == 200
     assert ask(where, "/status", Origin=f"http://{where[0]}:{where[1]}")[0] == 200
     assert ask(where, "/status", Host="other.example")[0] == 403
-
-
-def secret(tmp_path, text="s3cret-t0ken\n", mode=0o600):
-    path = tmp_path / "token"
-    path.write_text(text)
-    path.chmod(mode)
-    return path
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Bearer s3cret-t0ke", "Bearer s3cret-t0kenn",
@@ -430,29 +399,6 @@ def test_scrapes_at_the_same_time_are_all_answered(doppel, server):
 
 
 # Who asks badly.
-
-def raw(where, request):
-    """What comes back for these bytes, until the end."""
-    with socket.create_connection(where, timeout=patient()) as connection:
-        try:
-            connection.sendall(request)
-        except OSError:
-            pass                    # it has been refused already
-        return receive_all(connection)
-
-
-def receive_all(connection):
-    answer = b""
-    try:
-        while part := connection.recv(65536):
-            answer += part
-    except OSError:
-        pass
-    return answer
-
-
-GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
-
 
 @pytest.mark.parametrize("request_", [
     b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",

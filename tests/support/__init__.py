@@ -27,6 +27,7 @@ fixtures end all peers in good order and then run the universal checks (support.
     support.checks     what must hold at the end of every test
     support.processes  descriptors, CPU ticks and sockets as /proc shows them
     support.network    network namespaces and nftables rules
+    support.admin      the admin endpoint over TCP
     support.manager    what a service manager does: sockets it passes on, and what it is told
     support.faults     the LD_PRELOAD fault shim and strace's injection
     support.dns        a scripted DNS server

@@ -47,6 +47,18 @@ static void test_a_host_is_an_address_or_localhost(void **state)
     assert_true(may_ask(NULL, NULL, NULL));
 }
 
+static void test_an_open_page_may_be_asked_for_under_any_name(void **state)
+{
+    const struct credentials scraper = { .host = "doppel.example:9901" };
+    const struct credentials own = { .host = "evil.example", .origin = "http://evil.example" };
+    const struct credentials other = { .host = "evil.example", .origin = "http://other.example" };
+
+    (void)state;
+    assert_null(gate_refuses_origin(&scraper));
+    assert_null(gate_refuses_origin(&own));
+    assert_non_null(gate_refuses_origin(&other));
+}
+
 static void test_the_admin_host_is_let_in_by_its_whole_name(void **state)
 {
     (void)state;
@@ -221,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_host_is_an_address_or_localhost),
+        cmocka_unit_test(test_an_open_page_may_be_asked_for_under_any_name),
         cmocka_unit_test(test_the_admin_host_is_let_in_by_its_whole_name),
         cmocka_unit_test(test_a_host_that_is_longer_than_any_name_is_refused),
         cmocka_unit_test(test_an_origin_is_the_host_that_is_asked),

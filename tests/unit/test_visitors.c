@@ -72,6 +72,31 @@ static void test_an_answer_has_its_own_time_and_so_has_the_next_request(void **s
     assert_false(is_sent_away(0));
 }
 
+static void test_who_has_ended_its_side_goes_once_it_is_answered(void **state)
+{
+    (void)state;
+    struct visitor *visitor = visitors_enter(&visitors, ours[0], 100);
+    visitors_enter(&visitors, ours[1], 100);
+    visitor_is_answered(visitor, 100);
+    shutdown(theirs[0], SHUT_WR);
+    visitors_send_away_the_done(&visitors);
+    assert_false(is_sent_away(0));
+    visitor_may_ask(visitor, 101);
+    visitors_send_away_the_done(&visitors);
+    assert_true(is_sent_away(0));
+    assert_false(is_sent_away(1));
+}
+
+static void test_who_has_something_left_to_say_is_heard(void **state)
+{
+    (void)state;
+    visitors_enter(&visitors, ours[0], 100);
+    assert_int_equal(write(theirs[0], "GET", 3), 3);
+    shutdown(theirs[0], SHUT_WR);
+    visitors_send_away_the_done(&visitors);
+    assert_false(is_sent_away(0));
+}
+
 static void test_whoever_is_sent_away_stays_so(void **state)
 {
     (void)state;
@@ -136,6 +161,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CROWD_TEST(test_a_request_that_takes_too_long_is_sent_away_however_busy),
         CROWD_TEST(test_an_answer_has_its_own_time_and_so_has_the_next_request),
+        CROWD_TEST(test_who_has_ended_its_side_goes_once_it_is_answered),
+        CROWD_TEST(test_who_has_something_left_to_say_is_heard),
         CROWD_TEST(test_whoever_is_sent_away_stays_so),
         CROWD_TEST(test_in_a_crowd_the_silent_are_sent_away_soon),
         CROWD_TEST(test_in_a_crowd_who_is_answered_has_more_time_than_who_is_silent),
