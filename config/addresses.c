@@ -466,7 +466,7 @@ void addresses_free_shadows(struct config *config)
 static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
     return a->kind == b->kind && a->port == b->port && a->tls == b->tls &&
-           strcmp(a->host, b->host) == 0;
+           a->is_complete == b->is_complete && strcmp(a->host, b->host) == 0;
 }
 
 /* A label that is the address itself needs no name in front. */

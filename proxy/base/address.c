@@ -270,6 +270,7 @@ static bool set_connect_host(struct endpoint *endpoint, const char *host, struct
 {
     if (host[0] == '\0')
         return fault_set(fault, "the host is missing; write HOST:PORT");
+    endpoint->is_complete = host[strlen(host) - 1] == '.';
     return host_parse(endpoint->host, host, fault);
 }
 
@@ -415,7 +416,8 @@ void endpoint_print(const struct endpoint *endpoint, char text[ENDPOINT_TEXT])
     else if (strchr(endpoint->host, ':') != NULL)
         snprintf(text, ENDPOINT_TEXT, "%s[%s]:%u", scheme, endpoint->host, port);
     else
-        snprintf(text, ENDPOINT_TEXT, "%s%s:%u", scheme, endpoint->host, port);
+        snprintf(text, ENDPOINT_TEXT, "%s%s%s:%u", scheme, endpoint->host,
+                 endpoint->is_complete ? "." : "", port);
 }
 
 /* "localhost", and all names below it: they are this machine whatever a server says (RFC 6761,

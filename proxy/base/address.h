@@ -38,6 +38,7 @@ struct endpoint {
     enum endpoint_kind kind;
     uint16_t           port;      /* TCP; 0 only to listen: the kernel chooses */
     bool               tls;       /* tls:// was in front */
+    bool               is_complete; /* the name had a final dot: no search list applies */
     char host[HOST_TEXT]; /* TCP: as base/host.h spells it, "" = every address; unix: the path */
 };
 

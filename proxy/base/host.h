@@ -4,8 +4,8 @@
  *     "Prod.Internal."   ──▶ "Prod.Internal"      the final dot is DNS's way to write a name
  *     "::FFFF:10.0.0.9"  ──▶ "10.0.0.9"           inet_ntop(3)'s way to write an address
  *
- * SNI and certificates know no final dot (RFC 6066, 3), and doppel's lookups know no search list, for
- * which alone it would matter.  So nobody behind host_parse() ever sees one.
+ * SNI and certificates know no final dot (RFC 6066, 3); it matters to the search list alone, and
+ * struct endpoint says that it was there.  So nobody else behind host_parse() ever sees one.
  */
 #ifndef BASE_HOST_H
 #define BASE_HOST_H

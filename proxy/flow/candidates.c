@@ -3,10 +3,14 @@
  */
 #include "flow/candidates.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/host.h"
 #include "flow/names.h"
+
+#define NAME_ROOM (HOST_TEXT + 1) /* with a final dot */
 
 static void on_name(void *, const struct name_answer *);
 
@@ -101,17 +105,29 @@ static void on_name(void *owner, const struct name_answer *answer)
     c->terms.on_more(c->terms.owner);
 }
 
+/* As it was written, with the final dot that says that it is complete. */
+static const char *name_of(const struct candidates *c, char name[NAME_ROOM])
+{
+    const struct endpoint *endpoint = endpoint_of(c);
+
+    snprintf(name, NAME_ROOM, "%s%s", endpoint->host, endpoint->is_complete ? "." : "");
+    return name;
+}
+
 static void wait_for_name(struct candidates *c)
 {
-    c->wait = names_wait(c->terms.settings->names, endpoint_of(c)->host, on_name, c);
+    char name[NAME_ROOM];
+
+    c->wait = names_wait(c->terms.settings->names, name_of(c, name), on_name, c);
 }
 
 /* What is known of the name serves; otherwise there is a wait. */
 static void ask_name(struct candidates *c)
 {
     struct name_answer answer;
+    char name[NAME_ROOM];
 
-    if (!names_know(c->terms.settings->names, endpoint_of(c)->host, &answer)) {
+    if (!names_know(c->terms.settings->names, name_of(c, name), &answer)) {
         wait_for_name(c);
         if (c->wait == NULL)
             fail(c, FAILURE_NO_MEMORY, "no memory");
@@ -126,9 +142,10 @@ static void ask_name(struct candidates *c)
 static void ask_again(struct candidates *c)
 {
     struct name_answer answer;
+    char name[NAME_ROOM];
 
     c->is_renewing = false;
-    if (!names_know(c->terms.settings->names, endpoint_of(c)->host, &answer) || answer.renewing)
+    if (!names_know(c->terms.settings->names, name_of(c, name), &answer) || answer.renewing)
         wait_for_name(c);
     else if (answer.count > 0)
         add(c, answer.addresses, answer.count);

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/host.h"
 #include "base/known.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -27,6 +28,7 @@
 #include "config/config.h"
 #include "flow/hosts.h"
 #include "flow/resolver.h"
+#include "flow/search.h"
 
 #define GRACE_SECONDS       0.05 /* for the other family, once one has answered (RFC 8305, 3) */
 #define PAUSE_LEAST_SECONDS 0.5  /* between failures: long enough not to be a storm, ... */
@@ -60,6 +62,10 @@ struct name {
     bool           found;       /* in this round of questions */
     enum lookup_result failure; /* the worst of this round */
     const char    *why_not;
+    size_t         place;       /* in the search list */
+    double         deadline;    /* after it, no further name of the list is asked for */
+    char           asked[HOST_TEXT]; /* now, or last */
+    char           complete[HOST_TEXT]; /* what the log has said it stands for; "": nothing yet */
     unsigned       failures;    /* rounds in a row */
     unsigned       halves;      /* likewise, in which only one family failed */
     bool           is_stale;    /* counted as such */
@@ -217,9 +223,20 @@ static void settle_branches(struct name *name)
         name->due = soon;
 }
 
+/* What a short name stands for is worth a line, whenever it is another one. */
+static void say_complete(struct name *name)
+{
+    if (strcmp(name->asked, name->complete) == 0)
+        return;
+    if (!host_equal(name->asked, name->host) || name->complete[0] != '\0')
+        log_info("names", "name_completed", "name=%s complete=%s", name->host, name->asked);
+    memcpy(name->complete, name->asked, sizeof name->complete);
+}
+
 static void round_succeeded(struct name *name)
 {
     settle_branches(name);
+    say_complete(name);
     if (name->failures > 0)
         log_info("names", "name_resolves", "name=%s failures=%u", name->host, name->failures);
     name->failures = 0;
@@ -231,6 +248,8 @@ static void round_failed(struct name *name)
     struct name_answer answer;
 
     name->due = clock_now() + pause_seconds(++name->failures, PAUSE_MOST_SECONDS);
+    if (name->failure == LOOKUP_NOT_FOUND && name->place > 1)
+        name->why_not = "no such name, nor with the search list of resolv.conf";
     answer_of(name, &answer);
     set_stale(name, answer.count > 0);
     if (name->failures == 1)
@@ -280,6 +299,8 @@ static void on_grace(struct ev_loop *loop, ev_timer *timer, int events)
     tell(timer->data);
 }
 
+static bool ask_next(struct name *);
+
 static void on_lookup(void *owner, const struct lookup_answer *answer)
 {
     struct branch *branch = owner;
@@ -297,6 +318,8 @@ static void on_lookup(void *owner, const struct lookup_answer *answer)
             ev_timer_start(name->names->loop, &name->grace);
         return;
     }
+    if (!name->found && name->failure == LOOKUP_NOT_FOUND && ask_next(name))
+        return;
     end_round(name);
     tell(name);
 }
@@ -335,22 +358,37 @@ static void ask_servers(struct name *name)
         struct branch *branch = &name->branches[i];
         if (!uses(name->names, i))
             continue;
-        branch->lookup = resolver_lookup(name->names->resolver, name->host, family_of(branch),
+        branch->lookup = resolver_lookup(name->names->resolver, name->asked, family_of(branch),
                                          on_lookup, branch);
         if (branch->lookup == NULL)
             note_failure(branch, LOOKUP_FAILED, "no memory");
     }
 }
 
+/* Both families of one name after the other: a host that has only one of them is not mixed up with
+ * another host of the list.  False: no name is left, or no time. */
+static bool ask_next(struct name *name)
+{
+    const struct search *search = resolver_search(name->names->resolver);
+
+    if ((name->place > 0 && clock_now() >= name->deadline) ||
+        !search_next(search, name->host, &name->place, name->asked))
+        return false;
+    name->failure = LOOKUP_OK;
+    ask_servers(name);
+    return is_asking(name);
+}
+
 static void ask(struct name *name)
 {
     name->found = false;
     name->failure = LOOKUP_OK;
+    name->place = 0;
+    name->deadline = clock_now() + name->names->config->dns_timeout;
+    memcpy(name->asked, name->host, strlen(name->host) + 1);
     ev_timer_set(&name->grace, GRACE_SECONDS, 0.0);
     ask_hosts(name);
-    if (!name->found)
-        ask_servers(name);
-    if (!is_asking(name))
+    if (name->found || !ask_next(name))
         end_round(name);
 }
 

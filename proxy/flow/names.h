@@ -40,7 +40,9 @@ struct names *names_new(struct ev_loop *, const struct config *, struct slot *, 
 /* Ends every question and every wait, silently. */
 void names_free(struct names *);
 
-/* False: nothing is known yet and a question is under way; wait for it. */
+/* The host is as the operator wrote it: a short one is completed by the search list of resolv.conf,
+ * one with a final dot is not (flow/search.h).  False: nothing is known yet and a question is
+ * under way; wait for it. */
 bool names_know(struct names *, const char *host, struct name_answer *);
 
 /* The answer lives for the call. */
@@ -48,7 +50,8 @@ typedef void name_done(void *owner, const struct name_answer *);
 
 /* Waits for the question that names_know() has told of: it answered false, or said renewing.  Never
  * calls done before it returns, nor after name_wait_cancel(); calls it exactly once otherwise, after
- * which the wait is gone.  Bounded by --dns-timeout.  NULL: no memory. */
+ * which the wait is gone.  Bounded by --dns-timeout; with a search list by twice that.  NULL: no
+ * memory. */
 struct name_wait *names_wait(struct names *, const char *host, name_done *, void *owner);
 void              name_wait_cancel(struct name_wait *); /* NULL is fine */
 

@@ -228,7 +228,7 @@ static int open_ares(struct channel *channel)
         .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
         .timeout = try_milliseconds(resolver),
         .tries = TRIES,
-        .ndomains = 0, /* no search list: a name is what it says */
+        .ndomains = 0, /* flow/search.h: c-ares would search for each family by itself */
         .lookups = lookups,
         .sock_state_cb = on_socket_change,
         .sock_state_cb_data = channel,
@@ -559,8 +559,13 @@ bool resolver_renew(struct resolver *resolver)
     fresh->next = old;
     resolver->channels = fresh;
     remove_if_finished(old);
-    log_info("names", "servers_changed", "servers=%s", now.text);
+    log_info("names", "servers_changed", "servers=%s search=%zu", now.text, now.search.count);
     return true;
+}
+
+const struct search *resolver_search(const struct resolver *resolver)
+{
+    return &resolver->servers.search;
 }
 
 const char *resolver_version(void)

@@ -3,7 +3,7 @@
  *
  * One family at a time, so that a silent question does not hold up the other; what is asked when,
  * and how long an answer counts, is for flow/names.h.  Numeric hosts, "localhost" and the hosts
- * file are the caller's business.  A name is taken as fully qualified.
+ * file are the caller's business, and so is the search list: here a name is complete.
  */
 #ifndef FLOW_RESOLVER_H
 #define FLOW_RESOLVER_H
@@ -18,6 +18,7 @@ struct ev_loop;
 struct fault;
 struct lookup;
 struct resolver;
+struct search;
 
 /* At most this many addresses of one name are used. */
 #define RESOLVER_ADDRESSES 32
@@ -27,8 +28,12 @@ struct resolver *resolver_new(struct ev_loop *, const struct config *, struct fa
 /* Cancels every lookup; their callbacks stay silent. */
 void resolver_free(struct resolver *);
 
-/* Reads resolv.conf again.  True: it names other servers, and they are asked from now on. */
+/* Reads resolv.conf again.  True: it names other servers or another search list, which count from
+ * now on. */
 bool resolver_renew(struct resolver *);
+
+/* Which names a short one may stand for; until resolver_renew(). */
+const struct search *resolver_search(const struct resolver *);
 
 enum lookup_result {
     LOOKUP_OK,

@@ -7,6 +7,7 @@
 #include "flow/servers.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/address.h"
@@ -28,6 +29,7 @@ void servers_set(struct servers *servers, const struct address_list *list)
     char text[ADDRESS_TEXT];
 
     *servers = (struct servers){ .count = 0 };
+    search_clear(&servers->search);
     for (size_t i = 0; i < list->count; i++) {
         address_print(&list->addresses[i], text);
         add_server(servers, text);
@@ -36,22 +38,27 @@ void servers_set(struct servers *servers, const struct address_list *list)
 
 bool servers_read(struct servers *servers, const char *path)
 {
-    char line[256];
+    char *line = NULL;
+    size_t room = 0;
     char server[100];
     FILE *file = fopen(path, "re");
 
     *servers = (struct servers){ .count = 0 };
+    search_clear(&servers->search);
     if (file == NULL)
         return false;
-    while (fgets(line, sizeof line, file) != NULL) {
+    while (getline(&line, &room, file) >= 0) {
         if (sscanf(line, " nameserver %99s", server) == 1)
             add_server(servers, server);
+        search_read_line(&servers->search, line);
     }
+    search_read_environment(&servers->search);
+    free(line);
     fclose(file);
     return true;
 }
 
 bool servers_are_equal(const struct servers *one, const struct servers *other)
 {
-    return strcmp(one->text, other->text) == 0;
+    return strcmp(one->text, other->text) == 0 && search_equal(&one->search, &other->search);
 }

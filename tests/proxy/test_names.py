@@ -145,27 +145,64 @@ def test_N17_names_that_cannot_exist_are_refused_at_the_start(doppel, name):
     assert mirror.wait_exit() == 2
 
 
-def test_N21_a_name_is_taken_as_complete(dns, doppel, server, tmp_path):
-    dns.table["primary.test"] = Name(a=["127.0.0.1"])
-    dns.table["primary.search.test"] = dns.table["primary"] = Name(a=["127.0.0.1"])
+# As in a container of Kubernetes.
+SEARCH = ("search shop.svc.test svc.test", "options ndots:5")
+
+
+def asked(dns):
+    return list(dict.fromkeys(question.name for question in dns.questions))
+
+
+@pytest.mark.parametrize("host, names", [
+    ("primary", ["primary.shop.svc.test", "primary.svc.test"]),
+    ("primary.svc.test", ["primary.svc.test.shop.svc.test", "primary.svc.test.svc.test", "primary.svc.test"]),
+    ("primary.svc.test.", ["primary.svc.test"])])
+def test_N21_a_name_is_completed_as_the_c_library_does_it(dns, doppel, server, tmp_path, host, names):
+    dns.table["primary.svc.test"] = Name(a=["127.0.0.1"])
     primary = server(echo)
-    conf = dns.resolv_conf(tmp_path, "search search.test", "options ndots:5")
-    mirror = doppel(f"primary.test:{primary.port}", "--resolv-conf", str(conf))
+    mirror = doppel(f"{host}:{primary.port}", "--resolv-conf", str(dns.resolv_conf(tmp_path, *SEARCH)))
     serves(mirror, primary)
 
     assert ask(mirror) == primary.address
 
-    assert {question.name for question in dns.questions} == {"primary.test"}
+    assert asked(dns) == names
+    said = [line.fields["complete"] for line in mirror.log(" name_completed ")]
+    assert said == (["primary.svc.test"] if host == "primary" else [])
+    assert lookups(mirror, result="ok") == 1 and lookups(mirror, result="not_found") == 0
 
 
-def test_N21_a_name_that_does_not_exist_is_not_searched_for(dns, doppel, tmp_path):
-    dns.table["primary.search.test"] = Name(a=["127.0.0.1"])
-    conf = dns.resolv_conf(tmp_path, "search search.test")
-    mirror = doppel("primary:80", "--resolv-conf", str(conf))
+def test_N21_a_name_that_no_domain_completes_is_said_to_be_so(dns, doppel, tmp_path):
+    mirror = doppel("primary:80", "--resolv-conf", str(dns.resolv_conf(tmp_path, *SEARCH)))
 
     fails(mirror)
 
-    assert {question.name for question in dns.questions} == {"primary"}
+    assert asked(dns) == ["primary.shop.svc.test", "primary.svc.test", "primary"]
+    said, = mirror.wait_log(" name_unresolved ")
+    assert said.fields["why"] == "no such name, nor with the search list of resolv.conf"
+
+
+def test_N21_who_names_the_servers_writes_complete_names(dns, doppel, tmp_path):
+    mirror = doppel("primary:80", "--resolver", dns.address,
+                    "--resolv-conf", str(dns.resolv_conf(tmp_path, *SEARCH)))
+
+    fails(mirror)
+
+    assert asked(dns) == ["primary"]
+
+
+def test_N16_a_changed_search_list_is_followed(dns, doppel, server, tmp_path):
+    dns.table["primary.old.test"] = Name(a=["127.0.0.1"])
+    dns.table["primary.new.test"] = Name(a=["127.0.0.2"])
+    primary = server(echo)
+    other = beside(server, primary)
+    conf = dns.resolv_conf(tmp_path, "search old.test")
+    mirror = doppel(f"primary:{primary.port}", "--resolv-conf", str(conf))
+    serves(mirror, primary, other)
+    assert ask(mirror) == primary.address
+
+    dns.resolv_conf(tmp_path, "search new.test")
+
+    eventually(lambda: ask(mirror) == other.address, "the other list counts")
 
 
 @pytest.mark.parametrize("flags, host, types", [

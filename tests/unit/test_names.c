@@ -20,6 +20,7 @@
 #include "base/page.h"
 #include "config/config.h"
 #include "flow/resolver.h"
+#include "flow/search.h"
 #include "tests/unit/told_clock.h"
 
 #define HOST "primary.test"
@@ -41,6 +42,8 @@ struct heard {
 static struct lookup questions[MOST_QUESTIONS];
 static size_t question_count;
 static bool servers_changed;
+static struct search search;
+static char last_asked[HOST_TEXT];
 static struct config config;
 static struct page *page;
 static struct slot *slot;
@@ -53,6 +56,7 @@ static char hosts[64];
 struct resolver *__wrap_resolver_new(struct ev_loop *, const struct config *, struct fault *);
 void __wrap_resolver_free(struct resolver *resolver);
 bool __wrap_resolver_renew(struct resolver *resolver);
+const struct search *__wrap_resolver_search(const struct resolver *);
 struct lookup *__wrap_resolver_lookup(struct resolver *, const char *, int, lookup_done *, void *);
 void __wrap_lookup_cancel(struct lookup *lookup);
 
@@ -79,11 +83,19 @@ bool __wrap_resolver_renew(struct resolver *resolver)
     return changed;
 }
 
+const struct search *__wrap_resolver_search(const struct resolver *resolver)
+{
+    (void)resolver;
+    return &search;
+}
+
 struct lookup *__wrap_resolver_lookup(struct resolver *resolver, const char *host, int family,
                                       lookup_done *done, void *owner)
 {
     (void)resolver;
-    assert_string_equal(host, HOST);
+    snprintf(last_asked, sizeof last_asked, "%s", host);
+    if (search.count == 0)
+        assert_string_equal(host, HOST);
     assert_true(question_count < MOST_QUESTIONS);
     questions[question_count] = (struct lookup){ family, done, owner };
     return &questions[question_count++];
@@ -189,6 +201,7 @@ static int set_up(void **state)
     now = 1000;
     question_count = 0;
     servers_changed = false;
+    search_clear(&search);
     strcpy(hosts, "/tmp/test_names.XXXXXX");
     close(mkstemp(hosts));
     config =
@@ -470,6 +483,81 @@ static void test_N16_changed_servers_are_asked_at_once(void **state)
     assert_int_equal(question_count, 6);
 }
 
+static void search_for_two_domains(void)
+{
+    config.dns_timeout = 2;
+    search_read_line(&search, "search a.test b.test");
+    search_read_line(&search, "options ndots:5");
+}
+
+static void test_N21_a_short_name_is_the_first_of_the_list_that_exists(void **state)
+{
+    struct heard heard = { 0 };
+
+    (void)state;
+    search_for_two_domains();
+    assert_null(known());
+    assert_string_equal(last_asked, HOST ".a.test");
+    wait_for_name(&heard);
+    refuse(0, LOOKUP_NOT_FOUND);
+    assert_int_equal(question_count, 2);
+    refuse(1, LOOKUP_NOT_FOUND);
+    assert_int_equal(question_count, 4);
+    assert_string_equal(last_asked, HOST ".b.test");
+    assert_int_equal(heard.times, 0);
+    refuse(2, LOOKUP_NOT_FOUND);
+    say(3, "2001:db8::7", 60);
+    assert_int_equal(heard.times, 1);
+    assert_string_equal(known(), "[2001:db8::7]");
+    assert_int_equal(question_count, 4);
+    assert_int_equal(counted(COUNT_DNS_OK), 1);
+    assert_int_equal(counted(COUNT_DNS_NOT_FOUND), 0);
+}
+
+/* Or the IPv4 address of one host would come with the IPv6 address of another. */
+static void test_N21_a_host_of_one_family_ends_the_search_for_both(void **state)
+{
+    (void)state;
+    search_for_two_domains();
+    assert_null(known());
+    refuse(1, LOOKUP_NOT_FOUND);
+    say(0, "10.0.0.7", 60);
+    assert_int_equal(question_count, 2);
+    assert_string_equal(known(), "10.0.0.7");
+}
+
+static void test_N21_a_search_ends_when_a_server_fails_or_the_time_is_over(void **state)
+{
+    (void)state;
+    search_for_two_domains();
+    assert_null(known());
+    refuse(0, LOOKUP_NOT_FOUND);
+    refuse(1, LOOKUP_TIMEOUT);
+    assert_string_equal(known(), "");
+    assert_int_equal(question_count, 2);
+
+    now += 10;
+    assert_null(known());
+    now += 2.1;
+    refuse(2, LOOKUP_NOT_FOUND);
+    refuse(3, LOOKUP_NOT_FOUND);
+    assert_string_equal(known(), "");
+    assert_int_equal(question_count, 4);
+}
+
+static void test_N21_a_name_that_no_domain_completes_is_asked_for_as_it_is(void **state)
+{
+    (void)state;
+    search_for_two_domains();
+    assert_null(known());
+    for (size_t i = 0; i < 6; i++)
+        refuse(i, LOOKUP_NOT_FOUND);
+    assert_int_equal(question_count, 6);
+    assert_string_equal(last_asked, HOST);
+    assert_string_equal(known(), "");
+    assert_int_equal(counted(COUNT_DNS_NOT_FOUND), 1);
+}
+
 static void test_the_hosts_file_answers_at_once_and_asks_nobody(void **state)
 {
     struct name_answer said;
@@ -554,6 +642,10 @@ int main(void)
         TEST(test_a_family_that_is_gone_is_forgotten_and_one_that_failed_is_not),
         TEST(test_N1_N5_failures_are_kept_for_a_growing_while_of_at_most_five_seconds),
         TEST(test_N16_changed_servers_are_asked_at_once),
+        TEST(test_N21_a_short_name_is_the_first_of_the_list_that_exists),
+        TEST(test_N21_a_host_of_one_family_ends_the_search_for_both),
+        TEST(test_N21_a_search_ends_when_a_server_fails_or_the_time_is_over),
+        TEST(test_N21_a_name_that_no_domain_completes_is_asked_for_as_it_is),
         TEST(test_the_hosts_file_answers_at_once_and_asks_nobody),
         TEST(test_a_hosts_file_that_is_not_there_is_a_fault),
         TEST(test_N18_names_may_go_with_questions_and_waits_open),
