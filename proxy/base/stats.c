@@ -45,9 +45,10 @@ static const char *const shadow_reasons[] = { SHADOW_REASONS(NAME) };
 #define NAME(identifier, name) name,
 static const char *const legs[] = { LEGS(NAME) };
 #undef NAME
-#define ROW(identifier, metric, help) { metric, help },
+#define ROW(identifier, metric, shadow_metric, help) { metric, shadow_metric, help },
 static const struct {
     const char *name;
+    const char *shadow_name;
     const char *help;
 } times[] = { TIMINGS(ROW) };
 #undef ROW
@@ -197,20 +198,29 @@ static void print_breakers(const struct page *page, FILE *out)
                          (uint64_t)breaker_state(&page->rows[shadow].breaker));
 }
 
-/* One leg of a histogram: what took at most so long, bound by bound, then the sum and the count. */
-static void print_leg(FILE *out, const char *name, const char *leg, const struct histogram_sum *sum)
+/* Whose times a histogram tells: label="NAME", which needs no escapes. */
+struct whose {
+    const char *label;
+    const char *name;
+};
+
+/* What took at most so long, bound by bound, then the sum and the count. */
+static void print_histogram(FILE *out, const char *metric, struct whose whose,
+                            const struct histogram_sum *sum)
 {
     uint64_t count = 0;
+    char     label[64];
 
+    snprintf(label, sizeof label, "%s=\"%s\"", whose.label, whose.name);
     for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
         count += sum->buckets[i];
-        fprintf(out, "%s_bucket{leg=\"%s\",le=\"%g\"} %" PRIu64 "\n", name, leg, histogram_bound(i),
+        fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", metric, label, histogram_bound(i),
                 count);
     }
     count += sum->buckets[HISTOGRAM_BOUNDS];
-    fprintf(out, "%s_bucket{leg=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, leg, count);
-    fprintf(out, "%s_sum{leg=\"%s\"} %.6f\n", name, leg, (double)sum->microseconds / 1e6);
-    fprintf(out, "%s_count{leg=\"%s\"} %" PRIu64 "\n", name, leg, count);
+    fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", metric, label, count);
+    fprintf(out, "%s_sum{%s} %.6f\n", metric, label, (double)sum->microseconds / 1e6);
+    fprintf(out, "%s_count{%s} %" PRIu64 "\n", metric, label, count);
 }
 
 static void print_times(const struct page *page, FILE *out)
@@ -220,7 +230,20 @@ static void print_times(const struct page *page, FILE *out)
         for (size_t leg = 0; leg < LEG_COUNT; leg++) {
             struct histogram_sum sum = page_sum_times(page, (enum leg)leg, (enum timing)i);
 
-            print_leg(out, times[i].name, legs[leg], &sum);
+            print_histogram(out, times[i].name, (struct whose){ "leg", legs[leg] }, &sum);
+        }
+    }
+}
+
+static void print_shadow_times(const struct page *page, FILE *out)
+{
+    for (size_t i = 0; i < TIMING_COUNT; i++) {
+        print_head(out, times[i].shadow_name, "histogram", times[i].help);
+        for (size_t shadow = 0; shadow < page->row_count; shadow++) {
+            struct histogram_sum sum = page_sum_shadow_times(page, shadow, (enum timing)i);
+            const struct whose whose = { "shadow", page->rows[shadow].name };
+
+            print_histogram(out, times[i].shadow_name, whose, &sum);
         }
     }
 }
@@ -371,6 +394,7 @@ void stats_print_metrics(const struct page *page, FILE *out)
     print_shadow_ends(page, out);
     print_breakers(page, out);
     print_times(page, out);
+    print_shadow_times(page, out);
     print_workers(page, out);
     print_process(page, out);
 }

@@ -174,14 +174,15 @@
           "bytes the shadow answered, discarded")
 
 /*
- * TIMING(identifier, metric, help): a histogram of seconds for each leg, summed over the workers; the
- * label leg="NAME" is added.  Each shadow name has its own, and leg="shadow" is their sum.
+ * TIMING(identifier, metric, shadow's metric, help): a histogram of seconds for each leg, summed over
+ * the workers; the label leg="NAME" is added.  Each shadow name has its own, with the label
+ * shadow="NAME" instead, and leg="shadow" is their sum.
  */
 #define TIMINGS(TIMING)                                                                            \
-    TIMING(CONNECT, "doppel_connect_seconds",                                                      \
+    TIMING(CONNECT, "doppel_connect_seconds", "doppel_shadow_connect_seconds",                     \
            "time until a connection was open; client: PROXY header and TLS handshake")             \
     TIMING(                                                                                        \
-        FIRST_BYTE, "doppel_first_byte_seconds",                                                   \
+        FIRST_BYTE, "doppel_first_byte_seconds", "doppel_shadow_first_byte_seconds",               \
         "time from the client's first byte to the first of the answer; client: from accepting it " \
         "to its first byte")
 

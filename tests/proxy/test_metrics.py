@@ -86,7 +86,8 @@ def test_the_metrics_page_has_every_name_of_the_contract(doppel, server):
             "doppel_shadow_response_bytes_total", "doppel_connect_seconds_bucket",
             "doppel_connect_seconds_sum", "doppel_connect_seconds_count",
             "doppel_first_byte_seconds_bucket", "doppel_first_byte_seconds_sum",
-            "doppel_first_byte_seconds_count", "doppel_dns_lookups_total",
+            "doppel_first_byte_seconds_count", "doppel_shadow_connect_seconds_bucket",
+            "doppel_shadow_first_byte_seconds_bucket", "doppel_dns_lookups_total",
             "doppel_accept_errors_total", "doppel_accept_paused", "doppel_log_dropped_total",
             "doppel_breaker_state", "doppel_dns_stale", "doppel_tls_handshakes_total",
             "doppel_loop_stalls_total", "doppel_reloads_total",
@@ -138,6 +139,26 @@ def test_every_connection_is_timed_once_on_its_leg(doppel, server):
     assert counted(mirror, "first_byte", "primary") == 3
     assert counted(mirror, "connect", "shadow") == 3, "a refused connect is no connect"
     assert counted(mirror, "first_byte", "shadow") == 0, "a sink does not answer"
+
+
+def test_each_shadow_has_times_of_its_own(doppel, server):
+    """A slow one must not hide behind the others."""
+    names = ("talking", "silent", "gone")
+    mirror = doppel(server(echo), shadows=[shadow(server(echo), "talking"), shadow(server(sink), "silent"),
+                                           shadow(server(state="refusing"), "gone")])
+    for _ in range(3):
+        client = mirror.connect()
+        client.exchange(pattern(KIB))
+        client.close()
+    mirror.wait_metric("doppel_shadow_first_byte_seconds_count", 3, shadow="talking")
+    mirror.wait_metric("doppel_sessions_closed_total", 3)
+
+    page = page_of(mirror)
+    counts = {timing: [page.samples[f"doppel_shadow_{timing}_seconds_count", (("shadow", name),)]
+                       for name in names] for timing in ("connect", "first_byte")}
+    assert counts == {"connect": [3, 3, 0], "first_byte": [3, 0, 0]}
+    for timing, of_shadows in counts.items():
+        assert sum(of_shadows) == counted(mirror, timing, "shadow")
 
 
 def test_the_times_are_those_of_the_access_log(doppel, server):
