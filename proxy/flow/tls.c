@@ -27,11 +27,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/address.h"
-#include "base/host.h"
 #include "base/page.h"
-#include "config/config.h"
 #include "flow/tls_contexts.h"
+#include "flow/tls_inside.h"
 #include "flow/tls_socket.h"
 
 #define RECORD_MOST     16384         /* bytes in one record (RFC 8446, 5.1) */
@@ -40,29 +38,6 @@
 #define MESSAGES_MOST   512         /* more than bytes of data; honest peers need two or three */
 #define HANDSHAKE_BYTES (64 << 10)    /* in one turn: messages of 4 bytes are the worst of them */
 #define HANDSHAKE_MOST  (256 << 10)   /* altogether: certificates have 100 KiB at most */
-
-struct tls {
-    const struct tls_contexts *contexts;
-    struct upstream           *upstream;    /* NULL: accepted */
-    SSL                       *ssl;         /* NULL: closed */
-    struct tls_socket          socket;
-    struct tls_facts           facts;       /* the client's side knows the server's name at once */
-    const char                *promised;    /* to the client by ALPN; NULL: nothing */
-    char                      *why;
-    size_t unfinished; /* bytes of the write that has to be repeated; 0: none */
-    size_t   handshake_bytes; /* taken so far */
-    unsigned messages;        /* without data since the handshake; each byte of data forgives one */
-    unsigned messages_left;   /* in this turn */
-    int                        error;
-    enum io                    read_end;    /* IO_OK: reading goes on */
-    bool                       read_waits_for_room : 1;
-    bool                       write_waits_for_bytes : 1;
-    bool                       has_failed : 1; /* nothing may be said any more */
-    bool                       is_truncated : 1;
-    bool                       owes_ticket : 1;
-    bool                       is_drained : 1;
-    bool                       has_messages : 1; /* the last read left some to OpenSSL */
-};
 
 /* --- failures ---------------------------------------------------------------------------- */
 
@@ -200,121 +175,20 @@ struct tls *tls_accept(const struct tls_contexts *contexts, int socket)
     return tls;
 }
 
-static struct upstream *upstream_of(struct tls_contexts *contexts,
-                                    const struct target_config *target)
-{
-    size_t i = 0;
-
-    while (contexts->upstreams[i].target != target) {
-        i++;
-        assert(i < contexts->upstream_count);
-    }
-    return &contexts->upstreams[i];
-}
-
-/* Kept for the next connection: on_session() is called for each ticket that comes. */
-static int on_session(SSL *ssl, SSL_SESSION *session)
-{
-    struct tls      *tls = SSL_get_app_data(ssl);
-    struct upstream *upstream = tls->upstream;
-    char *name = tls->facts.server_name != NULL ? strdup(tls->facts.server_name) : NULL;
-
-    if ((tls->facts.server_name != NULL && name == NULL) ||
-        SSL_SESSION_is_resumable(session) != 1) {
-        free(name);
-        return 0;
-    }
-    SSL_SESSION_free(upstream->session);
-    free(upstream->session_name);
-    upstream->session = session;
-    upstream->session_name = name;
-    return 1;
-}
-
-static bool same_name(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && host_equal(a, b));
-}
-
-/* A session is resumed only with the name it was made with, or a server with several certificates
- * would be taken for another one. */
-static void offer_session(struct tls *tls)
-{
-    struct upstream *upstream = tls->upstream;
-
-    SSL_CTX_sess_set_new_cb(upstream->context, on_session);
-    if (upstream->session != NULL && same_name(upstream->session_name, tls->facts.server_name))
-        SSL_set_session(tls->ssl, upstream->session);
-}
-
-/* As bytes: certificates know no zone (fe80::1%eth0). */
-static bool expect_address(struct tls *tls, const struct address *address)
-{
-    X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
-
-    if (address->any.sa_family == AF_INET)
-        return X509_VERIFY_PARAM_set1_ip(param, (const unsigned char *)&address->v4.sin_addr,
-                                         sizeof address->v4.sin_addr) == 1;
-    return X509_VERIFY_PARAM_set1_ip(param, address->v6.sin6_addr.s6_addr,
-                                     sizeof address->v6.sin6_addr) == 1;
-}
-
-/* Whom the certificate must be for is the operator's word alone, not the client's. */
-static bool expect_peer(struct tls *tls, const struct target_config *target)
-{
-    const char    *expected = target->sni != NULL ? target->sni : target->endpoint.host;
-    struct address numeric;
-
-    if (!target->verify)
-        return true;
-    if (address_parse(&numeric, expected, 0))
-        return expect_address(tls, &numeric);
-    SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return SSL_set1_host(tls->ssl, expected) == 1;
-}
-
-/* Addresses are no server names (RFC 6066, 3). */
-static bool say_server_name(struct tls *tls, const struct target_config *target, const char *hint)
-{
-    const char    *name = target->sni != NULL ? target->sni : hint;
-    struct address numeric;
-
-    if (name == NULL)
-        name = target->endpoint.host;
-    if (address_parse(&numeric, name, 0))
-        return true;
-    tls->facts.server_name = strdup(name);
-    return tls->facts.server_name != NULL && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
-}
-
-static bool say_protocol(struct tls *tls, const struct target_config *target, const char *hint)
-{
-    unsigned char one[256];
-
-    if (hint == NULL || target->alpn.count > 0)
-        return true;
-    one[0] = (unsigned char)strlen(hint);
-    memcpy(&one[1], hint, one[0]);
-    return SSL_set_alpn_protos(tls->ssl, one, one[0] + 1U) == 0;
-}
-
 struct tls *tls_connect(struct tls_contexts *contexts, const struct target_config *target,
                         const struct tls_hints *hints, int socket)
 {
-    struct upstream *upstream = upstream_of(contexts, target);
+    struct upstream *upstream = tls_target_find(contexts, target);
     struct tls      *tls = tls_new(contexts, upstream->context, socket);
 
     if (tls == NULL)
         return NULL;
     tls->upstream = upstream;
-    tls->promised = hints->protocol;
     SSL_set_connect_state(tls->ssl);
-    if (!expect_peer(tls, target) || !say_server_name(tls, target, hints->server_name) ||
-        !say_protocol(tls, target, hints->protocol)) {
+    if (!tls_target_prepare(tls, hints)) {
         tls_free(tls);
         return NULL;
     }
-    offer_session(tls);
     return tls;
 }
 
@@ -598,22 +472,6 @@ bool tls_has_pending(const struct tls *tls)
 bool tls_has_failed(const struct tls *tls)
 {
     return tls->has_failed || tls->socket.error != 0;
-}
-
-/* A server that does not know ALPN speaks HTTP/1 to those who ask for it. */
-const char *tls_broken_promise(struct tls *tls)
-{
-    const char *agreed = tls->facts.protocol;
-    const char *promised = tls->promised;
-    bool is_kept =
-        promised == NULL || (agreed != NULL ? strcmp(agreed, promised) == 0
-                                            : strncmp(promised, "http/1.", strlen("http/1.")) == 0);
-
-    tls->promised = NULL; /* it was only borrowed */
-    if (is_kept || tls->upstream->told_of_promise)
-        return NULL;
-    tls->upstream->told_of_promise = true;
-    return promised;
 }
 
 int tls_error(const struct tls *tls)

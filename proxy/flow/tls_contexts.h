@@ -3,7 +3,7 @@
  *
  *     supervisor ──tls_contexts_new()──▶ contexts ══fork══▶ every worker: the same ticket keys
  *
- * The parts are for tls.c alone; everybody else passes the pointer on.
+ * The parts are for tls.c and files that begin with tls_; everybody else passes the pointer on.
  */
 #ifndef FLOW_TLS_CONTEXTS_H
 #define FLOW_TLS_CONTEXTS_H

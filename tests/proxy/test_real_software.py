@@ -276,6 +276,7 @@ def test_psql_that_prefers_tls_is_served_and_a_warning_says_that_the_shadow_sees
     assert len(mirror.access_log(3)) == 3
     said = mirror.log("tls_passes_through", level="warning")
     assert len(said) == 1 and "sslmode=disable" in said[0].fields["why"]
+    assert not mirror.log("primary_failed")
 
 
 # MQTT.
