@@ -22,6 +22,7 @@
 enum exit_status {
     EXIT_CLEAN = 0,
     EXIT_NOT_READY = 1,
+    EXIT_NOT_RUN = 1,
     EXIT_USAGE = 2,
 };
 
@@ -35,6 +36,13 @@ static int refuse(const struct fault *fault)
 {
     fprintf(stderr, "doppel: %s\n", fault->text);
     return EXIT_USAGE;
+}
+
+/* No mistake: the machine is not as it is wanted. */
+static int give_up(const struct fault *fault)
+{
+    refuse(fault);
+    return EXIT_NOT_RUN;
 }
 
 /* Takes the configuration. */
@@ -57,9 +65,11 @@ static int use(struct config *config, const struct command *command, enum config
     struct fault           fault = { { 0 } };
     int                    status = EXIT_CLEAN;
 
-    bool fine = loops_check(config, &fault) && check_start(config, &more, &fault);
-    if (!fine)
+    if (!loops_check(config, &fault) || !check_configuration(config, &more, &fault))
         status = refuse(&fault);
+    else if (!check_machine(config, &fault))
+        status = give_up(&fault);
+    bool fine = status == EXIT_CLEAN;
     if (fine && action != CONFIG_RUN) {
         print_warnings(warnings);
         print_warnings(&more);

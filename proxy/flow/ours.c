@@ -3,23 +3,34 @@
  */
 #include "flow/ours.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/address.h"
 
-/* A datagram socket leaves the port of a listener free. */
-bool address_is_local(const struct address *address)
+/* 0: a socket can be bound to it; else errno.  A datagram socket leaves the port of a listener free. */
+static int error_of_binding(const struct address *address)
 {
     struct address any_port = *address;
     int            probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     address_set_port(&any_port, 0);
     if (probe < 0)
-        return false;
-    bool local = bind(probe, &any_port.any, any_port.length) == 0;
+        return errno;
+    int error = bind(probe, &any_port.any, any_port.length) == 0 ? 0 : errno;
     close(probe);
-    return local;
+    return error;
+}
+
+bool address_is_local(const struct address *address)
+{
+    return error_of_binding(address) == 0;
+}
+
+bool address_is_elsewhere(const struct address *address)
+{
+    return error_of_binding(address) == EADDRNOTAVAIL;
 }
 
 bool address_is_ours(const struct address *address, const struct address *listeners, size_t count)

@@ -17,5 +17,7 @@ bool address_is_ours(const struct address *, const struct address *listeners, si
 
 /* Whether it is one of this machine's, or a wildcard: a socket can be bound to it (bind(2)). */
 bool address_is_local(const struct address *);
+/* Whether the kernel says that this machine does not have it; false also when nobody can tell. */
+bool address_is_elsewhere(const struct address *);
 
 #endif

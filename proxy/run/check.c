@@ -79,12 +79,12 @@ static bool may_be_socket(const char *path, struct fault *fault)
 
 /* --- addresses --------------------------------------------------------------------------- */
 
-static bool is_of_this_machine(const struct endpoint *endpoint)
+static bool is_of_another_machine(const struct endpoint *endpoint)
 {
     struct address known[2];
 
-    return endpoint->host[0] == '\0' || endpoint_known_addresses(endpoint, known) == 0 ||
-           address_is_local(&known[0]);
+    return endpoint->host[0] != '\0' && endpoint_known_addresses(endpoint, known) > 0 &&
+           address_is_elsewhere(&known[0]);
 }
 
 static bool may_listen(const struct config *config, const struct endpoint *endpoint,
@@ -94,7 +94,7 @@ static bool may_listen(const struct config *config, const struct endpoint *endpo
 
     if (endpoint->kind == ENDPOINT_UNIX)
         return may_be_socket(endpoint->host, fault);
-    if (config->transparent || inherit_is_offered() || is_of_this_machine(endpoint))
+    if (config->transparent || inherit_is_offered() || !is_of_another_machine(endpoint))
         return true;
     endpoint_print(endpoint, text);
     return fault_set(fault, "cannot listen on %s: this machine does not have that address", text);
@@ -142,13 +142,19 @@ static bool may_use_resolver(const struct config *config, struct fault *fault)
     return resolver != NULL;
 }
 
-bool check_start(const struct config *config, struct config_warnings *warnings, struct fault *fault)
+bool check_configuration(const struct config *config, struct config_warnings *warnings,
+                         struct fault *fault)
 {
     struct token token;
 
     return may_use_tls(config, warnings, fault) &&
            token_read(&token, config->admin_token_file, fault) && privileges_find(config, fault) &&
-           may_use_resolver(config, fault) && may_be_log("log", config->log_file, fault) &&
+           may_use_resolver(config, fault);
+}
+
+bool check_machine(const struct config *config, struct fault *fault)
+{
+    return may_be_log("log", config->log_file, fault) &&
            may_be_log("access log", config->access_log, fault) &&
            may_be_pid_file(config->pid_file, fault) && may_listen_everywhere(config, fault);
 }

@@ -13,9 +13,14 @@ struct config;
 struct config_warnings;
 struct fault;
 
-/* Certificates, keys, authorities, token, user and group, name servers, places of files and sockets,
- * and addresses to listen on; the warnings are those that the log would have at the start.  False: the
+/* What the configuration names is good: certificates, keys, authorities, token, user and group, name
+ * servers.  The warnings are those that the log would have at the start.  False: it is a mistake; the
  * fault says which one cannot be used, and why. */
-bool check_start(const struct config *, struct config_warnings *, struct fault *);
+bool check_configuration(const struct config *, struct config_warnings *, struct fault *);
+
+/* This machine has what the configuration wants: places of files and sockets, addresses to listen on.
+ * False: the fault says what it lacks, which may be there a moment later (an address, a directory that
+ * is mounted): a service manager had better try again. */
+bool check_machine(const struct config *, struct fault *);
 
 #endif

@@ -238,28 +238,28 @@ def test_version_is_told():
     assert ended.stdout.startswith("doppel ")
 
 
-@pytest.mark.parametrize("arguments, names", [
-    (["--pid-file", "none/doppel.pid"], ["cannot write the pid file none/doppel.pid", "No such file"]),
-    (["--pid-file", "plain/doppel.pid"], ["cannot write the pid file plain/doppel.pid", "Not a directory"]),
-    (["--log-file", "none/doppel.log"], ["cannot open the log file none/doppel.log", "No such file"]),
-    (["--access-log", "/tmp"], ["cannot open the access log file /tmp", "Is a directory"]),
-    (["-l", "unix:none/a"], ["cannot listen on unix:none/a", "No such file"]),
-    (["--admin", "unix:plain"], ["cannot listen on unix:plain", "no socket"]),
-    (["-l", "192.0.2.1:80"], ["cannot listen on 192.0.2.1:80", "does not have that address"]),
-    (["--admin", "[2001:db8::1]:80"], ["cannot listen on [2001:db8::1]:80", "does not have that address"]),
-    (["--resolver", "[fe80::53%lo]:53"], ["cannot use the name servers", "fe80::53%lo"]),
-    (["--user", "nobody-at-all"], ["--user", 'there is no user "nobody-at-all"']),
-    (["--tls-key-passphrase-file", "none"], ["--tls-key-passphrase-file none", "No such file"]),
-    (["--admin-token-file", "none"], ["none", "No such file"]),
+@pytest.mark.parametrize("status, arguments, names", [
+    (1, ["--pid-file", "none/doppel.pid"], ["cannot write the pid file none/doppel.pid", "No such file"]),
+    (1, ["--pid-file", "plain/doppel.pid"], ["the pid file plain/doppel.pid", "Not a directory"]),
+    (1, ["--log-file", "none/doppel.log"], ["cannot open the log file none/doppel.log", "No such file"]),
+    (1, ["--access-log", "/tmp"], ["cannot open the access log file /tmp", "Is a directory"]),
+    (1, ["-l", "unix:none/a"], ["cannot listen on unix:none/a", "No such file"]),
+    (1, ["--admin", "unix:plain"], ["cannot listen on unix:plain", "no socket"]),
+    (1, ["-l", "192.0.2.1:80"], ["cannot listen on 192.0.2.1:80", "does not have that address"]),
+    (1, ["--admin", "[2001:db8::1]:80"], ["cannot listen on [2001:db8::1]:80", "does not have that address"]),
+    (2, ["--resolver", "[fe80::53%lo]:53"], ["cannot use the name servers", "fe80::53%lo"]),
+    (2, ["--user", "nobody-at-all"], ["--user", 'there is no user "nobody-at-all"']),
+    (2, ["--tls-key-passphrase-file", "none"], ["--tls-key-passphrase-file none", "No such file"]),
+    (2, ["--admin-token-file", "none"], ["none", "No such file"]),
 ])
-def test_what_a_start_would_refuse_is_known_by_check(arguments, names, tmp_path):
+def test_what_a_start_would_refuse_is_known_by_check(status, arguments, names, tmp_path):
     (tmp_path / "plain").write_text("")
     base = ["-l", "127.0.0.1:0", "-r", "localhost:8081", *arguments]
 
     checked, started = run("-t", *base, directory=tmp_path), run(*base, directory=tmp_path)
 
-    assert (checked.returncode, checked.stdout) == (2, "")
-    assert (checked.stderr, 2) == (started.stderr, started.returncode)
+    assert (checked.returncode, checked.stdout) == (status, "")
+    assert (checked.stderr, status) == (started.stderr, started.returncode)
     assert checked.stderr.count("\n") == 1 and all(name in checked.stderr for name in names), checked.stderr
     assert os.listdir(tmp_path) == ["plain"]
 

@@ -47,7 +47,7 @@ def test_a_pid_file_that_cannot_be_written_is_a_sentence(server, tmp_path):
     ended = run_until_it_ends("-l", "127.0.0.1:0", "-r", server(echo).address,
                               "--pid-file", str(tmp_path / "missing" / "pid"))
 
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("doppel: cannot write the pid file ")
 
 
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_socket_is_never_removed(server, tmp_path, flag):
 
     ended = run_until_it_ends(*listen, flag, f"unix:{path}", "-r", server(echo).address)
 
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert str(path) in ended.stderr
     assert path.read_text() == "not a socket"
 
@@ -318,6 +318,6 @@ def test_a_pid_file_replaces_nothing_but_files(server, tmp_path, kind):
 
     ended = run_until_it_ends("-l", "127.0.0.1:0", "-r", server(echo).address, "--pid-file", str(path))
 
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == f"doppel: cannot write the pid file {path}: it is no regular file"
     assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)

@@ -410,7 +410,7 @@ def test_R26_an_address_that_is_not_ours_is_refused_in_clear_text(server, addres
     ended = run_until_it_ends("-l", address, "-r", server(echo).address)
 
     assert ended.returncode == 1
-    assert ended.stderr == f"doppel: cannot listen on {address}: Cannot assign requested address\n"
+    assert ended.stderr == f"doppel: cannot listen on {address}: this machine does not have that address\n"
 
 
 def test_R26_a_directory_that_is_missing_is_named(server, tmp_path):
