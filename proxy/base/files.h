@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 struct fault;
 
@@ -30,6 +31,11 @@ struct file {
 /* Lives until files_forget().  NULL: it cannot be read, and errno says why; EFBIG: it is longer than
  * FILES_MOST_BYTES. */
 const struct file *files_read(const char *path);
+/* Opens a file that is looked at again and again while sessions run.  It never waits for a writer, and
+ * what has no end, or more than FILES_MOST_BYTES, is refused: a regular file or /dev/null.  NULL: errno
+ * says why. */
+FILE *files_open_now(const char *path);
+
 /* Everything that is kept; from now on files are read again. */
 void files_forget(void);
 

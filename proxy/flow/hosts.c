@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/files.h"
+
 #define SYSTEM_HOSTS "/etc/hosts"
 #define BLANKS       " \t\r\n"
 
@@ -32,7 +34,7 @@ static bool line_names(char *line, const char *host, struct address *address)
 
 size_t hosts_find(const char *path, const char *host, struct address *addresses, size_t most)
 {
-    FILE *file = fopen(path != NULL ? path : SYSTEM_HOSTS, "re");
+    FILE *file = files_open_now(path != NULL ? path : SYSTEM_HOSTS);
     char *line = NULL;
     size_t room = 0;
     size_t count = 0;

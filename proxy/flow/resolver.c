@@ -29,6 +29,7 @@
 #include <ev.h>
 
 #include "base/fault.h"
+#include "base/files.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "flow/dns_datagrams.h"
@@ -219,6 +220,20 @@ static int try_milliseconds(const struct resolver *resolver)
     return seconds > 0.001 ? (int)(seconds * 1000) : 1;
 }
 
+/* c-ares reads it, too, and would wait for a pipe. */
+static char *resolv_conf_for_ares(const struct config *config)
+{
+    static char system[] = SYSTEM_RESOLV_CONF;
+    static char nothing[] = "/dev/null";
+    char *path = config->resolv_conf != NULL ? config->resolv_conf : system;
+    FILE *file = files_open_now(path);
+
+    if (file == NULL)
+        return nothing;
+    fclose(file);
+    return path;
+}
+
 /* Answers c-ares's status. */
 static int open_ares(struct channel *channel)
 {
@@ -232,18 +247,15 @@ static int open_ares(struct channel *channel)
         .lookups = lookups,
         .sock_state_cb = on_socket_change,
         .sock_state_cb_data = channel,
+        .resolvconf_path = resolv_conf_for_ares(resolver->config),
     };
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
-               ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB;
+               ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF;
 
 #ifdef ARES_OPT_QUERY_CACHE
     options.qcache_max_ttl = 0; /* an answer is as old as its lookup */
     mask |= ARES_OPT_QUERY_CACHE;
 #endif
-    if (resolver->config->resolv_conf != NULL) {
-        options.resolvconf_path = resolver->config->resolv_conf;
-        mask |= ARES_OPT_RESOLVCONF;
-    }
     return ares_init_options(&channel->ares, &options, mask);
 }
 

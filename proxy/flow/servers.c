@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/address.h"
+#include "base/files.h"
 #include "config/config.h"
 
 static void add_server(struct servers *servers, const char *server)
@@ -41,7 +42,7 @@ bool servers_read(struct servers *servers, const char *path)
     char *line = NULL;
     size_t room = 0;
     char server[100];
-    FILE *file = fopen(path, "re");
+    FILE *file = files_open_now(path);
 
     *servers = (struct servers){ .count = 0 };
     search_clear(&servers->search);

@@ -687,6 +687,23 @@ def test_N16_a_changed_resolv_conf_is_followed_whatever_the_ttl(dns, second_dns,
     mirror.assert_log_count(f"names servers_changed servers={second_dns.address}", 1, 1, level="info")
 
 
+@pytest.mark.parametrize("flag", ["--resolv-conf", "--hosts"])
+def test_N16_a_file_that_becomes_a_pipe_stops_nobody(dns, resolver, doppel, server, tmp_path, flag):
+    dns.table["primary.test"] = Name(a=["127.0.0.1"])
+    primary = server(echo)
+    mirror = doppel(f"primary.test:{primary.port}", *resolver, *SHORT_TTL)
+    serves(mirror, primary)
+    ask(mirror)
+
+    os.mkfifo(tmp_path / "pipe")
+    os.replace(tmp_path / "pipe", resolver[resolver.index(flag) + 1])
+    for _ in range(8):          # for longer than a second: resolv.conf is looked at once in each
+        let_pass(0.2)
+        assert ask(mirror) == primary.address
+
+    assert mirror.metric("doppel_dns_lookups_total", result="ok") > 1
+
+
 def test_N16_a_lookup_ends_with_the_servers_it_began_with(dns, second_dns, resolver, doppel, server):
     dns.table["primary.test"] = second_dns.table["primary.test"] = Name(a=["127.0.0.1"])
     dns.table["shadow.test"] = Name(a=["127.0.0.1"], delay=1.5)

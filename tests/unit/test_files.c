@@ -132,6 +132,32 @@ static char *large(size_t size)
     return bytes;
 }
 
+static void assert_opens_now(const char *name, int error)
+{
+    FILE *file = files_open_now(name);
+
+    assert_int_equal(file == NULL ? errno : 0, error);
+    if (file != NULL)
+        fclose(file);
+}
+
+static void test_who_cannot_wait_gets_only_files_that_answer(void **state)
+{
+    (void)state;
+    assert_opens_now(path, ENOENT);
+    assert_opens_now("/dev/null", 0);
+    assert_opens_now("/proc/self/status", 0);
+    assert_opens_now("/dev/zero", ENOTSUP);
+    assert_opens_now(folder, ENOTSUP);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_opens_now(path, ENOTSUP);
+    assert_int_equal(unlink(path), 0);
+    put("x", 1);
+    assert_opens_now(path, 0);
+    assert_int_equal(truncate(path, FILES_MOST_BYTES + 1), 0);
+    assert_opens_now(path, EFBIG);
+}
+
 /* As the supervisor does with what its child has read. */
 static void test_what_was_read_can_be_taken_over_whole(void **state)
 {
@@ -183,6 +209,7 @@ int main(void)
         TEST(test_zero_bytes_and_permissions_are_told),
         TEST(test_files_that_tell_no_size_are_read_to_their_end),
         TEST(test_one_without_an_end_is_refused),
+        TEST(test_who_cannot_wait_gets_only_files_that_answer),
         TEST(test_what_was_read_can_be_taken_over_whole),
         TEST(test_what_cannot_be_read_cannot_be_taken_over),
     };
