@@ -15,11 +15,18 @@
 
 #define FOLLOWERS_PER_TURN 64 /* sessions that lose a shadow; then others get their turn */
 #define CUTS_PER_TURN      64 /* likewise */
+#define BOOKS_PER_TURN     256 /* sessions; then others get their turn */
 
-void sessions_book(struct mirror *mirror)
+bool sessions_book(struct mirror *mirror)
 {
-    while (!list_is_empty(&mirror->moved))
-        session_book(LIST_MEMBER(mirror->moved.next, struct session, moved));
+    if (!list_holds(&mirror->moved_later))
+        list_add(&mirror->moved, &mirror->moved_later);
+    for (int n = 0; n < BOOKS_PER_TURN && mirror->moved.previous != &mirror->moved_later; n++)
+        session_book(LIST_MEMBER(mirror->moved.previous, struct session, moved));
+    if (mirror->moved.previous != &mirror->moved_later)
+        return true;
+    list_remove(&mirror->moved_later);
+    return false;
 }
 
 static bool cut_most_lagging(struct session *s)

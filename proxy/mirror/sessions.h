@@ -8,8 +8,9 @@
 
 struct mirror;
 
-/* Brings the counters of all sessions that moved up to date. */
-void sessions_book(struct mirror *);
+/* Brings the counters of all sessions up to date that moved before its first call.  Does a part, and
+ * answers whether there is more to do. */
+bool sessions_book(struct mirror *);
 /* While all shadows together hold more memory than they may, and this worker's more than its share:
  * cuts one of its most lagging, which has at least half as much as the very most.  Does a part, and
  * answers whether there is more to do. */

@@ -56,6 +56,7 @@ struct worker {
     ev_timer                   tick;
     ev_timer                   drain;
     ev_timer                   again;
+    bool                       is_booking;   /* not all counters are up to date yet */
     bool                       is_following; /* a live knob was turned, and not all know it yet */
     ev_prepare                 turn_end;
     struct stalls              stalls;
@@ -229,7 +230,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     if (list_is_empty(&w->mirror.moved)) /* nobody is there who would wait for it */
         handshakes_tidy(w->mirror.handshakes);
-    sessions_book(&w->mirror);
+    w->is_booking = true;
     listeners_make_room(w->listeners);
     if (w->is_serving)
         listeners_watch(w->listeners);
@@ -264,6 +265,9 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     if (w->mirror.memory_is_short && sessions_shed_memory(&w->mirror))
+        ev_timer_start(w->mirror.loop, &w->again);
+    w->is_booking = w->is_booking && sessions_book(&w->mirror);
+    if (w->is_booking)
         ev_timer_start(w->mirror.loop, &w->again);
     follow_knobs(w);
     log_flush();
