@@ -69,6 +69,10 @@ static bool add_server(void *servers, const char *text, struct fault *fault)
     if (!parse_server(&server, text))
         return fault_set(fault, QUOTED " is no name server; write IP or IP:PORT, as in 10.0.0.2",
                          text);
+    if (server.any.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&server.v6.sin6_addr) &&
+        server.v6.sin6_scope_id == 0)
+        return fault_set(
+            fault, QUOTED " is there on every link; name its interface, as in fe80::1%%eth0", text);
     if (list->count == MOST_SERVERS)
         return fault_set(fault, "more than %d name servers; write those that answer", MOST_SERVERS);
     list->addresses = xwidened(list->addresses, list->count, sizeof server);

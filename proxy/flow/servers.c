@@ -14,6 +14,18 @@
 #include "base/files.h"
 #include "config/config.h"
 
+/* "fe80::2%eth0" or "[fe80::2%eth0]:53" */
+static void note_zone(struct servers *servers, const char *server)
+{
+    char host[HOST_TEXT];
+    const char *from = server + (*server == '[');
+
+    snprintf(host, sizeof host, "%.*s", (int)strcspn(from, "]"), from);
+    if (strchr(host, '%') != NULL && servers->zoned_count < SERVERS_ZONED &&
+        address_parse(&servers->zoned[servers->zoned_count], host, 0))
+        servers->zoned_count++;
+}
+
 static void add_server(struct servers *servers, const char *server)
 {
     size_t length = strlen(servers->text);
@@ -23,6 +35,7 @@ static void add_server(struct servers *servers, const char *server)
     snprintf(servers->text + length, sizeof servers->text - length, "%s%s", length > 0 ? "," : "",
              server);
     servers->count++;
+    note_zone(servers, server);
 }
 
 void servers_set(struct servers *servers, const struct address_list *list)
@@ -57,6 +70,32 @@ bool servers_read(struct servers *servers, const char *path)
     free(line);
     fclose(file);
     return true;
+}
+
+void servers_without_zones(const struct servers *servers, char text[SERVERS_TEXT])
+{
+    size_t length = 0;
+
+    for (const char *from = servers->text; *from != '\0';) {
+        if (*from == '%')
+            from += strcspn(from, "],");
+        else
+            text[length++] = *from++;
+    }
+    text[length] = '\0';
+}
+
+void servers_set_zone(const struct servers *servers, struct address *server)
+{
+    for (size_t i = 0; i < servers->zoned_count; i++) {
+        struct address zoneless = servers->zoned[i];
+
+        zoneless.v6.sin6_scope_id = 0;
+        if (address_same_host(&zoneless, server)) {
+            server->v6.sin6_scope_id = servers->zoned[i].v6.sin6_scope_id;
+            return;
+        }
+    }
 }
 
 bool servers_are_equal(const struct servers *one, const struct servers *other)

@@ -61,6 +61,8 @@ FLAGS = [
     ("--allow-loop=perhaps", ["--allow-loop", '"perhaps"', "write on or off"]),
     # names
     ("--resolver dns.example", ["--resolver", '"dns.example" is no name server', "IP or IP:PORT"]),
+    ("--resolver fe80::1", ["--resolver", '"fe80::1" is there on every link', "fe80::1%eth0"]),
+    ("--resolver fe80::1%none0", ["--resolver", "is no name server"]),
     ("--resolver 10.0.0.1,", ["--resolver", '"" is no name server']),
     ("--resolver 10.0.0.1:99999", ["--resolver", "is no name server"]),
     ("--resolver unix:/dns", ["--resolver", "is no name server"]),

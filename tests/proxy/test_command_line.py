@@ -247,7 +247,6 @@ def test_version_is_told():
     (1, ["--admin", "unix:plain"], ["cannot listen on unix:plain", "no socket"]),
     (1, ["-l", "192.0.2.1:80"], ["cannot listen on 192.0.2.1:80", "does not have that address"]),
     (1, ["--admin", "[2001:db8::1]:80"], ["cannot listen on [2001:db8::1]:80", "does not have that address"]),
-    (2, ["--resolver", "[fe80::53%lo]:53"], ["cannot use the name servers", "fe80::53%lo"]),
     (2, ["--user", "nobody-at-all"], ["--user", 'there is no user "nobody-at-all"']),
     (2, ["--tls-key-passphrase-file", "none"], ["--tls-key-passphrase-file none", "No such file"]),
     (2, ["--admin-token-file", "none"], ["none", "No such file"]),

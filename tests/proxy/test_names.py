@@ -9,6 +9,7 @@ import pytest
 
 from support.checks import assert_same
 from support.dns import NX, SERVFAIL, SILENT, WRONG, Name, NameServer
+from support.network import ip
 from support.pattern import KIB, pattern
 from support.peers import Ended, echo, sink
 from support.proxy import shadow
@@ -188,6 +189,23 @@ def test_N21_who_names_the_servers_writes_complete_names(dns, doppel, tmp_path):
     fails(mirror)
 
     assert asked(dns) == ["primary"]
+
+
+@pytest.mark.parametrize("over", ["udp", "tcp"])
+@pytest.mark.parametrize("said", ["by the file", "by flag"])
+def test_N06_a_link_local_server_is_asked_at_its_interface(network, doppel, server, tmp_path, over, said):
+    ip("address add fe80::53/64 dev lo nodad")
+    with NameServer(host="fe80::53%lo") as dns:
+        dns.table["primary.test"] = Name(a=["127.0.0.1"] + ["127.0.0.9"] * (60 if over == "tcp" else 0))
+        primary = server(echo)
+        asking = ("--resolver", dns.address) if said == "by flag" else (
+            "--resolv-conf", str(dns.resolv_conf(tmp_path, "nameserver fe80::54%lo")))
+        mirror = doppel(f"primary.test:{primary.port}", *asking)
+        serves(mirror, primary)
+
+        assert ask(mirror) == primary.address
+
+        assert dns.count("primary.test", over=over) > 0
 
 
 def test_N16_a_changed_search_list_is_followed(dns, doppel, server, tmp_path):

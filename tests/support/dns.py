@@ -104,13 +104,14 @@ LIES = {
 
 
 class NameServer:
-    def __init__(self, port=0):
+    def __init__(self, port=0, host="127.0.0.1"):
+        self.host = host    # IPv6 too: "fe80::53%eth0"
         self.table = {}
         self._questions = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._udp, self._tcp = self._bind(port)
-        self._stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp, self._tcp = self._bind(host, port)
+        self._stranger = socket.socket(self._udp.family, socket.SOCK_DGRAM)
         self.port = self._udp.getsockname()[1]
         serves = (self._serve_udp, self._serve_tcp)
         self._threads = [threading.Thread(target=serve, daemon=True) for serve in serves]
@@ -118,12 +119,13 @@ class NameServer:
             thread.start()
 
     @staticmethod
-    def _bind(port):
+    def _bind(host, port):
         """One port number for both, a free one for 0; somebody else may hold it for TCP, so try some."""
+        (family, *_, address), = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for _ in range(20):
-            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            udp.bind(("127.0.0.1", port))
+            udp = socket.socket(family, socket.SOCK_DGRAM)
+            tcp = socket.socket(family, socket.SOCK_STREAM)
+            udp.bind(address)
             try:
                 tcp.bind(udp.getsockname())
             except OSError:
@@ -157,13 +159,13 @@ class NameServer:
     def resolv_conf(self, directory, *more_lines):
         """Writes a resolver file that names only this server; answers its path."""
         path = directory / f"resolv-{self.port}.conf"
-        path.write_text("\n".join((f"nameserver 127.0.0.1:{self.port}", *more_lines)) + "\n")
+        path.write_text("\n".join((f"nameserver {self.address}", *more_lines)) + "\n")
         return path
 
     @property
     def address(self):
         """For --resolver."""
-        return f"127.0.0.1:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def questions(self):
