@@ -59,6 +59,7 @@ struct channel {
     ares_channel       ares;
     ev_timer           timeout;   /* c-ares's next one */
     struct dns_socket *sockets;
+    struct dns_datagrams datagrams;
     size_t             questions; /* c-ares still owes us a call for each */
 };
 
@@ -123,10 +124,16 @@ static void remove_if_finished(struct channel *channel)
     channel_free(channel);
 }
 
+static void process(struct channel *channel, ares_socket_t readable, ares_socket_t writable)
+{
+    dns_datagrams_begin(&channel->datagrams);
+    ares_process_fd(channel->ares, readable, writable);
+}
+
 /* Gives c-ares a turn; afterwards the channel may be gone. */
 static void channel_turn(struct channel *channel, ares_socket_t readable, ares_socket_t writable)
 {
-    ares_process_fd(channel->ares, readable, writable);
+    process(channel, readable, writable);
     rearm_timeout(channel);
     remove_if_finished(channel);
 }
@@ -142,7 +149,7 @@ static void channel_time_passed(struct channel *channel)
     for (struct dns_socket *s = channel->sockets; s != NULL && count < SOCKETS_MOST; s = s->next)
         sockets[count++] = s->watch.io.fd;
     for (size_t i = 0; i < count; i++)
-        ares_process_fd(channel->ares, sockets[i], ARES_SOCKET_BAD);
+        process(channel, sockets[i], ARES_SOCKET_BAD);
     channel_turn(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 
@@ -358,7 +365,7 @@ static struct channel *channel_new(struct resolver *resolver, struct fault *faul
     if (status == ARES_SUCCESS)
         status = use_servers(resolver, channel->ares);
     if (status == ARES_SUCCESS) {
-        dns_datagrams_filter(channel->ares);
+        dns_datagrams_filter(channel->ares, &channel->datagrams);
         return channel;
     }
     fault_set(fault, "cannot use the name servers \"%s\": %s", resolver->servers.text,

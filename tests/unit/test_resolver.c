@@ -32,6 +32,7 @@
 #define TYPE_AAAA 28
 #define SERVFAIL  2
 #define NXDOMAIN  3
+#define LIES      200 /* as many as the socket holds */
 
 struct name_server {
     ev_io    io;
@@ -105,7 +106,7 @@ static bool answer_question(struct reply *reply, const char *name, int type)
         return false;
     if (name_is(name, "both.") && type == TYPE_AAAA)
         put_record(reply, type, "2001:db8::7");
-    if (name_is(name, "both.") && type == TYPE_A)
+    if (name_is(name, "flood.") || (name_is(name, "both.") && type == TYPE_A))
         put_record(reply, type, "10.0.0.7");
     if (name_is(name, "many."))
         put_many(reply, type, type == TYPE_A ? 28 : 12);
@@ -130,6 +131,16 @@ static size_t read_name(const unsigned char *packet, char *name)
     return place + 1;
 }
 
+/* Answers to questions that nobody has asked. */
+static void send_lies(int fd, const struct reply *truth, const struct sockaddr_in *to)
+{
+    struct reply lie = *truth;
+
+    lie.bytes[0] ^= 0x55;
+    for (int i = 0; i < LIES; i++)
+        sendto(fd, lie.bytes, lie.length, 0, (const struct sockaddr *)to, sizeof *to);
+}
+
 static void on_question(struct ev_loop *its_loop, ev_io *io, int events)
 {
     struct sockaddr_in from;
@@ -149,6 +160,8 @@ static void on_question(struct ev_loop *its_loop, ev_io *io, int events)
     reply.bytes[2] = 0x85; /* an answer, with authority */
     reply.bytes[3] = 0x80;
     memset(reply.bytes + 6, 0, 6);
+    if (name_is(server.last_name, "flood."))
+        send_lies(io->fd, &reply, &from);
     if (answer_question(&reply, server.last_name, type))
         sendto(io->fd, reply.bytes, reply.length, 0, (struct sockaddr *)&from, from_length);
 }
@@ -539,11 +552,24 @@ static void test_a_file_that_cannot_be_used_is_a_fault(void **state)
     resolver_free(NULL);
 }
 
+/* N: a name server that answers by the thousand leaves the loop its turns, and the right answer counts. */
+static void test_a_flood_of_answers_is_read_in_turns(void **state)
+{
+    (void)state;
+    unsigned     before = ev_iteration(loop);
+    struct heard heard = look_up("flood.example", AF_INET);
+
+    assert_int_equal(heard.result, LOOKUP_OK);
+    assert_int_equal(heard.count, 1);
+    assert_in_range(ev_iteration(loop) - before, LIES / 64, LIES);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_a_flood_of_answers_is_read_in_turns),
         TEST(test_a_question_is_about_one_family),
         TEST(test_a_long_answer_comes_in_order_with_the_least_ttl),
         TEST(test_an_unknown_name_says_so_and_is_not_searched),
