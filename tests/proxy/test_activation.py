@@ -203,7 +203,7 @@ def test_the_manager_hears_of_reloads_whether_they_succeed_or_not(manager, doppe
     manager.listen()
     mirror = doppel(server(echo), "-c", str(configuration), listens=manager.addresses, workers=None,
                     **manager.start())
-    mirror.expect(descriptors=False)
+    mirror.expect(descriptors=False, problems=("reload_failed",))
 
     configuration.write_text("workers = 2\n")
     mirror.signal(signal.SIGHUP)

@@ -170,7 +170,7 @@ def test_the_books_balance_after_a_worker_was_killed_in_the_middle(doppel, serve
     mirror = doppel(primary, "--sndbuf", "16k", workers=2, shadows=[
         copy, shadow(stalled, "stalled", linger="200ms"), shadow(server(reset_after(1)), "resetting"),
         shadow(copy.address, "none", sample=0), shadow(copy.address, "filtered", from_="10.0.0.0/8")])
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     for _ in range(6):              # they are in the books already
         client = mirror.connect()
         client.exchange(b"hello")
@@ -269,7 +269,7 @@ def test_the_books_balance_after_chaos(doppel, server, crowd, seed, sessions):
     ]
     mirror = doppel(crowd.serve(crowds.obey), "--sndbuf", "16k", "--half-close-timeout", "5s", workers=3,
                     shadows=shadows)
-    mirror.expect(identity="none", access_log=False)
+    mirror.expect(identity="none", access_log=False, problems=("worker_died",))
 
     crowd.run(mirror.addresses[0], chaos(mirror, sessions, choice))
     crowd.settle(lambda: mirror.metric("doppel_sessions_active") == 0, "all sessions end")

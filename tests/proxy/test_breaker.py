@@ -232,6 +232,7 @@ def test_a_blocking_shadow_has_no_breaker(doppel, server):
     """Every session matters there, and each failure is an error in the log."""
     gone = server(state="refusing")
     mirror = doppel(server(echo), shadows=[shadow(gone, breaker=f"1/{LONG}", overflow="block")])
+    mirror.expect(problems=("shadow_detached",))
 
     assert all(visit(mirror)["reason"] == "refused" for _ in range(4))
     assert state(mirror) == CLOSED

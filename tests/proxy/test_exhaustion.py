@@ -119,6 +119,7 @@ def test_R01_a_worker_that_really_has_no_descriptor_left_keeps_what_it_has(doppe
     """Its limit is lowered behind its back to the first number that is free."""
     primary = server(echo)
     mirror = doppel(primary)
+    mirror.expect(problems=("accept_failed",))
     before = mirror.connect()
     before.exchange(b"before")
     worker, = mirror.workers()
@@ -147,6 +148,7 @@ def test_R01_a_worker_that_really_has_no_descriptor_left_keeps_what_it_has(doppe
 def test_R01_what_waits_is_served_by_a_drain_without_descriptors_too(doppel, server, faults, error):
     fault = faults(f"accept4:errno={error}:n=1..3", on=False)
     mirror = doppel(server(echo), env=fault.env)
+    mirror.expect(problems=("accept_failed",))
     worker, = mirror.workers()
     os.kill(worker, signal.SIGSTOP)
     clients = [mirror.connect() for _ in range(200)]
@@ -314,7 +316,7 @@ def test_R19_memory_pressure_in_every_call_costs_at_most_the_session(doppel, ser
     primary, copy = server(echo), server(sink)
     fault = faults(f"{ALL_BUT_OPTIONS}:errno={error}:p=.05", on=False, seed=seed)
     mirror = doppel(primary, shadows=[copy], env=fault.env)
-    mirror.expect(identity="prefix")
+    mirror.expect(identity="prefix", problems=("accept_failed",))
 
     fault.on()
     answered = [answered_or_reset(mirror, pattern(16 * KIB, number)) for number in range(100)]
@@ -460,7 +462,7 @@ def test_R07_what_cannot_be_watched_is_watched_soon(doppel, server, faults, sinc
         if since == "the start":
             fault.strike_call(call)
         mirror = doppel(server(echo), env=fault.env, wait=False)
-        mirror.expect(identity="none", access_log=False)
+        mirror.expect(identity="none", access_log=False, problems=("not_watched",))
         eventually(lambda one=mirror: not one.is_running() or one.log(" listening "), "it starts or not")
         if not mirror.is_running():     # the HTTP library does not start without its own
             mirror.expect(exit_status=1, totals=False)
@@ -649,6 +651,7 @@ def test_R22_every_timeout_fires_when_the_clock_has_jumped(doppel, server, fault
 def test_R22_a_pause_of_accepting_ends_when_the_clock_has_jumped(doppel, server, faults, seconds):
     fault = faults(f"clock_gettime:jump={seconds}:who=all;accept4:errno=EMFILE:n=1..3", on=False)
     mirror = doppel(server(echo), env=fault.env)
+    mirror.expect(problems=("accept_failed",))
 
     fault.on()
     assert_all_is_well(mirror)

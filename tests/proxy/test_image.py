@@ -258,6 +258,7 @@ def children_with_zombies(pid):
 
 def test_L15_a_killed_worker_is_reaped_and_replaced(contained, server):
     mirror = contained(server(echo), workers=2)
+    mirror.expect(problems=("worker_died",))
     killed = mirror.workers()[0]
 
     os.kill(killed, signal.SIGKILL)

@@ -186,7 +186,7 @@ def test_during_the_drain_delay_clients_are_still_accepted_while_readyz_is_red(d
 
 def test_a_worker_that_dies_during_the_drain_delay_is_replaced(doppel, server):
     mirror = doppel(server(echo), "--drain-delay", "1h")
-    mirror.expect(descriptors=False, exit_status=1, totals=False)
+    mirror.expect(descriptors=False, exit_status=1, totals=False, problems=("worker_died",))
     begin_draining(mirror)
 
     os.kill(mirror.workers()[0], signal.SIGKILL)
@@ -281,7 +281,8 @@ def test_L09_who_still_waits_for_a_place_at_the_drain_timeout_is_not_let_in(dopp
 def test_L09_a_worker_that_stands_still_is_killed_some_time_after_the_drain_timeout(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "300ms", workers=2)
-    mirror.expect(identity="prefix", access_log=False, exit_status=1)
+    mirror.expect(identity="prefix", access_log=False, exit_status=1,
+                  problems=("worker_died", "workers_killed"))
     client = unanswered(mirror, primary)
     stop_workers(mirror)
 
@@ -478,7 +479,7 @@ def test_a_signal_to_the_whole_group_is_one_to_the_supervisor(doppel, server, nu
 def test_a_killed_worker_is_replaced_and_the_books_balance(doppel, server):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy, shadow(copy.address, "none", sample=0)])
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     clients = [mirror.connect() for _ in range(5)]
     for i, client in enumerate(clients):
         assert client.exchange(pattern(64 * KIB, i)) == pattern(64 * KIB, i)
@@ -507,6 +508,7 @@ def test_a_killed_worker_is_replaced_and_the_books_balance(doppel, server):
 def test_a_killed_worker_costs_no_connection_that_waits(doppel, server):
     primary = server(echo)
     mirror = doppel(primary)
+    mirror.expect(problems=("worker_died",))
     stopped = stop_workers(mirror)
     clients = [mirror.connect() for _ in range(50)]
     for i, client in enumerate(clients):
@@ -522,7 +524,7 @@ def test_a_killed_worker_costs_no_connection_that_waits(doppel, server):
 def test_a_killed_worker_leaves_the_other_alone(doppel, server):
     primary = server(echo)
     mirror = doppel(primary, workers=2)
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     clients = [mirror.connect() for _ in range(40)]
     for i, client in enumerate(clients):
         client.exchange(pattern(KIB, i))
@@ -545,7 +547,7 @@ def test_a_killed_worker_leaves_the_other_alone(doppel, server):
 def test_a_killed_worker_gives_back_its_share_of_max_sessions(doppel, server):
     primary = server(echo)
     mirror = doppel(primary, "--max-sessions", "4")
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     for client in [mirror.connect() for _ in range(4)]:
         client.exchange(b"one of four")
 
@@ -558,7 +560,7 @@ def test_a_killed_worker_gives_back_its_share_of_max_sessions(doppel, server):
 def test_a_worker_that_dies_while_draining_is_not_replaced(doppel, server):
     primary = server(hold)
     mirror = doppel(primary, "--drain-timeout", "1h")
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     unanswered(mirror, primary)
     begin_draining(mirror)
 

@@ -137,7 +137,7 @@ def test_a_source_that_comes_and_goes_never_loses_a_place(doppel, server):
 
 def test_a_killed_worker_gives_back_the_places_of_its_sources(doppel, server):
     mirror = doppel(server(echo), "--max-sessions-per-source", "3")
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     for client in [mirror.connect() for _ in range(3)]:
         client.exchange(b"one of three")
     os.kill(mirror.workers()[0], signal.SIGKILL)
@@ -355,7 +355,7 @@ def test_L03_a_worker_below_its_share_cuts_nobody_for_the_others(doppel, server,
 
 def test_L03_a_killed_worker_gives_back_its_share_of_the_memory(doppel, server, stalled):
     mirror = doppel(server(echo), "--shadow-memory", "8m", shadows=[stalled], workers=2)
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     upload(mirror.connect(), 6 * MIB, 1)
     mirror.wait_metric("doppel_shadow_buffered_bytes", 5 * MIB)
     assert mirror.status()["memory"]["shadow_memory_bytes"] > 5 * MIB
@@ -375,7 +375,7 @@ def test_L03_a_killed_worker_gives_back_its_share_of_the_memory(doppel, server, 
 
 def test_a_killed_worker_gives_back_its_share_of_a_shadows_sessions(doppel, server):
     mirror = doppel(server(echo), shadows=[shadow(server(sink), max_sessions=2)])
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     for client in [mirror.connect() for _ in range(3)]:
         client.exchange(b"two of three")
     assert mirror.metric("doppel_shadow_active") == 2

@@ -204,6 +204,7 @@ def test_a_reload_fails_when_the_path_of_a_listener_is_another_programs_now(dopp
     primary = server(echo)
     config.write_text(f"listen = unix:{path}\nprimary = {primary.address}\n")
     mirror = doppel(primary, config=config, listens=[f"unix:{path}"])
+    mirror.expect(problems=("reload_failed",))
     path.unlink()
     server(echo, unix=str(path))
 

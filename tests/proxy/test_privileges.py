@@ -56,7 +56,7 @@ def test_every_process_becomes_the_user_and_cannot_go_back(doppel, server):
 
 def test_a_worker_that_replaces_a_dead_one_is_the_user_too(doppel, server):
     mirror = doppel(server(echo), "--user", "nobody")
-    mirror.expect(descriptors=False)
+    mirror.expect(descriptors=False, problems=("worker_died",))
 
     os.kill(mirror.workers()[0], signal.SIGKILL)
     mirror.wait_metric("doppel_worker_restarts_total", 1)

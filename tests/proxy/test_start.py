@@ -58,7 +58,7 @@ def assert_obeys(mirror, end=signal.SIGTERM):
 def test_signals_that_the_parent_blocked_are_obeyed(doppel, server, numbers):
     mirror = doppel(server(echo), workers=2,
                     preexec=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers))
-    mirror.expect(descriptors=False)
+    mirror.expect(descriptors=False, problems=("worker_died",))
 
     assert_obeys(mirror, numbers[0] if numbers[0] in WATCHED[:3] else signal.SIGTERM)
 
@@ -67,7 +67,7 @@ def test_signals_that_the_parent_blocked_are_obeyed(doppel, server, numbers):
 def test_signals_that_the_parent_ignored_are_obeyed(doppel, server, number):
     """Also HUP, which nohup(1) ignores: doppel does not end by it, and goes on when a terminal goes."""
     mirror = doppel(server(echo), workers=2, preexec=lambda: signal.signal(number, signal.SIG_IGN))
-    mirror.expect(descriptors=False)
+    mirror.expect(descriptors=False, problems=("worker_died",))
 
     assert_obeys(mirror, number if number in WATCHED[:3] else signal.SIGTERM)
 
@@ -112,7 +112,7 @@ def test_a_working_directory_that_is_gone_is_not_missed(doppel, server):
         os.rmdir(gone)
 
     mirror = doppel(server(echo), preexec=lose_it)
-    mirror.expect(descriptors=False)
+    mirror.expect(descriptors=False, problems=("worker_died",))
 
     assert_obeys(mirror)
 

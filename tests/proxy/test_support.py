@@ -7,14 +7,16 @@ the numbers and streams such a proxy would leave behind.
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 
-from support import checks
+from support import checks, processes
 from support.pattern import PERIOD, Received, Sent, is_prefix, pattern
 from support.peers import Client, echo
-from support.proxy import Expectation, LogLine, metric_of, parse_address, parse_metrics
+from support.proxy import Doppel, Expectation, LogLine, metric_of, parse_address, parse_metrics
+from support.waiting import eventually
 
 
 def peer(sent=b"", received=b""):
@@ -107,11 +109,39 @@ def test_each_number_of_the_books_counts(row):
     "==12==ERROR: AddressSanitizer: heap-use-after-free",
     "==12==ERROR: LeakSanitizer: detected memory leaks",
     "doppel: stream.c:40: stream_fill: Assertion `room > 0' failed.",
-    "2026-11-21T10:00:00.123Z bug worker 1 impossible",
-    '{"time":"2026-11-21T10:00:00.123Z","level":"alert"}',
+    "2026-11-21T10:00:00.123Z error supervisor worker_died signal=SEGV",
+    '{"time":"2026-11-21T10:00:00.123Z","level":"error","whose":"supervisor","event":"worker_died"}',
 ])
-def test_a_crash_in_the_log_is_found(line):
+def test_a_crash_or_an_error_in_the_log_is_found(line):
     assert checks.check_problems(stand_in(log=[line]))
+
+
+def test_an_error_passes_when_the_test_expects_it():
+    mirror = stand_in(log=["2026-11-21T10:00:00.123Z error supervisor worker_died signal=SEGV"])
+    mirror.expectation.problems = (" reload_failed ",)
+    assert checks.check_problems(mirror)
+    mirror.expectation.problems += (" worker_died ",)
+    assert not checks.check_problems(mirror)
+
+
+@pytest.fixture
+def python():
+    """python("code") runs it as a process of its own and answers the process."""
+    with ExitStack() as stack:
+        def start(code):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", code]))
+            stack.callback(process.kill)
+            return process
+        yield start
+
+
+def test_a_process_that_spins_is_found_and_one_that_waits_is_not(python):
+    spinning, waiting = python("while True: pass"), python("import signal; signal.pause()")
+    eventually(lambda: processes.is_asleep(waiting.pid), "it waits")
+
+    Doppel.assert_not_spinning(SimpleNamespace(pids=lambda: [waiting.pid]), 0.2)
+    with pytest.raises(AssertionError, match="they spin"):
+        Doppel.assert_not_spinning(SimpleNamespace(pids=lambda: [spinning.pid, waiting.pid]), 0.2)
 
 
 def test_a_missing_line_of_totals_and_a_wrong_exit_status_are_found():

@@ -86,6 +86,7 @@ def is_free(address):
 def test_L12_of_fifty_connections_that_wait_for_a_killed_worker_none_is_lost(doppel, server, workers):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy], workers=workers)
+    mirror.expect(problems=("worker_died",))
     stopped = mirror.workers()
     stop(stopped)
     clients = queue(mirror, 50)
@@ -101,6 +102,7 @@ def test_L12_of_fifty_connections_that_wait_for_a_killed_worker_none_is_lost(dop
 
 def test_L12_one_of_two_workers_is_killed_and_what_waits_for_it_is_served(doppel, server):
     mirror = doppel(server(echo), workers=2)
+    mirror.expect(problems=("worker_died",))
     first, second = mirror.workers()
     stop([first, second])
     clients = queue(mirror, 50)
@@ -114,7 +116,7 @@ def test_L12_one_of_two_workers_is_killed_and_what_waits_for_it_is_served(doppel
 
 def test_L12_a_worker_that_hangs_and_is_killed_loses_only_its_sessions(doppel, server):
     mirror = doppel(server(echo))
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     open_one = mirror.connect()
     open_one.exchange(b"in a session")
     hanging, = mirror.workers()
@@ -132,6 +134,7 @@ def test_L12_connections_for_a_place_that_waits_for_its_worker_are_served_by_ano
     """Half of all connections are queued at that place's socket, wherever its worker is."""
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy], workers=2)
+    mirror.expect(problems=("worker_died",))
     survivor, _ = mirror.workers()
 
     kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
@@ -151,6 +154,7 @@ def test_L12_connections_for_a_place_that_waits_for_its_worker_are_served_by_ano
 
 def test_L12_a_place_that_was_watched_by_another_is_drained_too(doppel, server):
     mirror = doppel(server(echo), workers=2)
+    mirror.expect(problems=("worker_died",))
     survivor, _ = mirror.workers()
     kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
     clients = queue(mirror, 30)
@@ -170,6 +174,7 @@ def test_L12_a_place_that_was_watched_by_another_is_drained_too(doppel, server):
 def test_L12_a_full_worker_is_helped_by_one_with_room_while_a_third_is_gone(doppel, server):
     """Wherever connections are queued, they are served as long as any worker has descriptors."""
     mirror = doppel(server(echo), workers=3, prefix=["prlimit", "--nofile=128"])
+    mirror.expect(problems=("worker_died",))
     most = int(mirror.log(" starting ")[0].fields["max_sessions"]) // 3
     first, _, third = mirror.workers()
     kill_the_other(mirror, first, third, deaths=DEATHS_TO_A_LONG_WAIT)
@@ -187,7 +192,7 @@ def test_L12_a_full_worker_is_helped_by_one_with_room_while_a_third_is_gone(dopp
 def test_L12_sessions_go_on_while_their_neighbours_die(doppel, server):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy], workers=2)
-    mirror.expect(identity="prefix", access_log=False)
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
     survivor, victim = mirror.workers()
     stop([victim])
     clients = [mirror.connect() for _ in range(20)]
@@ -215,6 +220,7 @@ def test_L12_sessions_go_on_while_their_neighbours_die(doppel, server):
 def test_L12_a_worker_that_cannot_be_started_at_once_is_started_later(doppel, server, faults, call, error):
     fault = faults(f"{call}:errno={error}:n=1..3:who=all", on=False)
     mirror = doppel(server(echo), env=fault.env)
+    mirror.expect(problems=("worker_died", "worker_not_started"))
     killed, = mirror.workers()
     fault.on()
 
@@ -233,6 +239,7 @@ def test_L12_starting_a_worker_is_tried_again_now_and_then_for_as_long_as_it_tak
                                                                                    call, error):
     fault = faults(f"{call}:errno={error}:who=all", on=False)
     mirror = doppel(server(echo), env=fault.env)
+    mirror.expect(problems=("worker_died",))
     mirror.assert_not_spinning(2.5)     # longer than what counts as quick
     killed, = mirror.workers()
 
@@ -254,7 +261,7 @@ def test_L12_starting_a_worker_is_tried_again_now_and_then_for_as_long_as_it_tak
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL], ids=lambda number: number.name)
 def test_L13_when_every_worker_keeps_dying_it_ends_with_an_error(doppel, server, workers, number):
     mirror = doppel(server(echo), workers=workers)
-    mirror.expect(exit_status=1)
+    mirror.expect(exit_status=1, problems=("gave_up", "worker_died"))
     deaths = 0
 
     while mirror.is_running():
@@ -276,7 +283,7 @@ def test_L13_a_worker_that_keeps_dying_does_not_end_the_others(doppel, server):
     survivor, _ = mirror.workers()
     client = mirror.connect()
     client.exchange(b"before")
-    mirror.expect(identity="prefix", access_log=False)      # it may have been the victim's
+    mirror.expect(identity="prefix", access_log=False, problems=("worker_died",))
 
     kill_the_other(mirror, survivor, deaths=DEATHS_TO_A_LONG_WAIT)
 
@@ -288,6 +295,7 @@ def test_L13_a_worker_that_keeps_dying_does_not_end_the_others(doppel, server):
 def test_L13_a_worker_that_lived_for_a_while_starts_the_count_anew(doppel, server):
     """Quick deaths count in a row only: these are too few to give up, together they are not."""
     mirror = doppel(server(echo))
+    mirror.expect(problems=("worker_died",))
     for _ in range(3):
         kill(eventually(mirror.workers, "it is replaced")[0])
     eventually(mirror.workers, "it is replaced")
@@ -359,6 +367,7 @@ def own_number(pid):
 def test_L15_as_process_1_it_serves_and_obeys_signals(doppel, server, number):
     primary, copy = server(echo), server(sink)
     mirror = doppel(primary, shadows=[copy], workers=2, prefix=AS_PROCESS_1)
+    mirror.expect(problems=("reload_failed",))
     assert own_number(mirror.pid()) == 1
     client = mirror.connect()
     assert client.exchange(pattern(MIB)) == pattern(MIB)
@@ -391,6 +400,7 @@ def test_L15_as_process_1_it_reaps_what_others_leave_behind(doppel, server):
 @process_1
 def test_L15_as_process_1_it_replaces_and_reaps_its_workers(doppel, server):
     mirror = doppel(server(echo), workers=2, prefix=AS_PROCESS_1)
+    mirror.expect(problems=("worker_died",))
     first, second = mirror.workers()
 
     kill(first)

@@ -27,13 +27,22 @@ BASE_IMAGE = ROOT / "tools" / "base-image"
 PACKAGES = "localhost/doppel-packages"
 ENTER = Path(__file__).with_name("enter_image.py")
 PROGRAMS = ("buildah", "debootstrap", "unshare", "nsenter", "curl")
-# Newer versions of buildah would raise the limit of open files, which not every root may do.
-KEPT_LIMIT = "--ulimit=nofile={}:{}".format(*resource.getrlimit(resource.RLIMIT_NOFILE))
-BUILD = ("buildah", "bud", "--isolation", "chroot", "--network", "host", KEPT_LIMIT)
+
 # Runs of the tests at the same time share the storage, and would remove what another builds from.
 STORAGE_LOCK = Path("/var/lib/containers/doppel-test.lock")
 # A namespace of mounts and one of processes are what building and running here both need.
 CONTAIN = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+
+
+def _limit(name, which, most):
+    """Buildah has limits of its own, and would raise ours to them, which not every root may do."""
+    _, hard = resource.getrlimit(which)
+    limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    return f"--ulimit={name}={limit}:{limit}"
+
+
+BUILD = ("buildah", "bud", "--isolation", "chroot", "--network", "host",
+         _limit("nofile", resource.RLIMIT_NOFILE, 20000), _limit("nproc", resource.RLIMIT_NPROC, 32768))
 
 
 @contextmanager

@@ -55,6 +55,16 @@ def cpu_ticks(pid):
     return int(fields[11]) + int(fields[12]) if fields else 0
 
 
+def scheduled_seconds(pid):
+    """How long it has been on a CPU, and how long it has waited for one; 0 when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as schedstat:
+            ran, waited, _ = schedstat.read().split()
+    except OSError:
+        return 0, 0
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
 def rss_bytes(pid):
     fields = _stat(pid)
     return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
