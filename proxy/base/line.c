@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CLOSING_ROOM    24 /* ,"truncated":true} and the newline */
@@ -229,6 +230,31 @@ void line_word(struct line *line, const char *key, const char *value)
     if (value == NULL || !member_start(line))
         return;
     put_escaped(line, value);
+    member_end(line);
+}
+
+static void put_blanks(struct line *line, size_t count)
+{
+    while (count-- > 0)
+        put(line, " ", 1);
+}
+
+void line_column(struct line *line, const char *key, const char *value, int width)
+{
+    if (is_json(line) || value == NULL) {
+        line_text(line, key, value);
+        return;
+    }
+    if (!member_start(line))
+        return;
+    size_t most = (size_t)abs(width);
+    size_t missing = strlen(value) < most ? most - strlen(value) : 0;
+    put_blanks(line, width > 0 ? missing : 0);
+    if (is_bare(value))
+        put_text(line, value);
+    else
+        put_quoted(line, value);
+    put_blanks(line, width < 0 ? missing : 0);
     member_end(line);
 }
 

@@ -57,6 +57,9 @@ void line_start(struct line *, enum log_format);
 void line_text(struct line *, const char *key, const char *value);
 /* A member that in text form stands bare, without its key: only for words of the program's own. */
 void line_word(struct line *, const char *key, const char *value);
+/* The same padded with blanks to this width, for lines that people read: to the left of it, or to the
+ * right if the width is below 0.  A value that cannot stand bare is quoted. */
+void line_column(struct line *, const char *key, const char *value, int width);
 void line_number(struct line *, const char *key, uint64_t value);
 /* With this many digits after the point; a value that is no number is left out. */
 void line_decimal(struct line *, const char *key, double value, int digits);

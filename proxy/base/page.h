@@ -73,6 +73,7 @@ struct shadow_row {
     alignas(CACHE_LINE) struct breaker breaker;
     alignas(CACHE_LINE) struct bucket bucket;
     alignas(CACHE_LINE) _Atomic uint64_t active; /* over all; see SHADOW_COUNT_ACTIVE */
+    _Atomic bool was_mirrored; /* a whole session, since the start */
     struct file_values file;
     bool is_over; /* nobody but --shadow-for has paused it; only the supervisor looks */
 };

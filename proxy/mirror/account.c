@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/line.h"
 #include "base/log.h"
@@ -14,6 +15,13 @@
 #include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/shadow.h"
+
+/* Columns of the text form: a usual value fits, a longer one shifts what follows. */
+#define SESSION_WIDTH 16
+#define CLIENT_WIDTH  21 /* 255.255.255.255:65535 */
+#define REASON_WIDTH  21 /* primary_rst_delivered */
+#define SECONDS_WIDTH 9
+#define BYTES_WIDTH   11
 
 static void add(_Atomic uint64_t *cell, uint64_t now, uint64_t *booked)
 {
@@ -27,27 +35,38 @@ static bool was_mirrored(const struct shadow *sh)
     return sh->result == RESULT_MIRRORED || sh->result == RESULT_DETACHED;
 }
 
-/* Of a shadow whose session is over. */
-static uint64_t lost_bytes(const struct shadow *sh, uint64_t offered)
+/* What became of the bytes that were offered; the rest is buffered. */
+struct fates {
+    uint64_t sent;
+    uint64_t lost;
+    uint64_t skipped;
+};
+
+static struct fates fates_of(const struct shadow *sh, uint64_t offered)
 {
-    return was_mirrored(sh) ? shadow_share(sh, offered) - sh->cursor.position : 0;
+    uint64_t share = shadow_share(sh, offered);
+    uint64_t gone = shadow_is_over(sh) ? share - sh->cursor.position : 0;
+    uint64_t lost = was_mirrored(sh) ? gone : 0;
+
+    return (struct fates){
+        .sent = sh->cursor.position,
+        .lost = lost,
+        .skipped = offered - share + gone - lost,
+    };
 }
 
 static void book_shadow(struct shadow *sh, uint64_t offered)
 {
     struct shadow_cells *cells = &sh->mirror->slot->shadows[sh->row];
-    uint64_t             sent = sh->cursor.position;
-    uint64_t             share = shadow_share(sh, offered);
-    uint64_t             gone = shadow_is_over(sh) ? share - sent : 0;
-    uint64_t             lost = was_mirrored(sh) ? gone : 0;
-    uint64_t             skipped = offered - share + gone - lost;
+    struct fates         now = fates_of(sh, offered);
     uint64_t buffered = sh->booked_offered - sh->booked_sent - sh->booked_lost - sh->booked_skipped;
 
-    add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - sent - lost - skipped, &buffered);
+    add(&cells->counts[SHADOW_COUNT_BUFFERED], offered - now.sent - now.lost - now.skipped,
+        &buffered);
     add(&cells->counts[SHADOW_COUNT_OFFERED], offered, &sh->booked_offered);
-    add(&cells->counts[SHADOW_COUNT_SENT], sent, &sh->booked_sent);
-    add(&cells->counts[SHADOW_COUNT_LOST], lost, &sh->booked_lost);
-    add(&cells->counts[SHADOW_COUNT_SKIPPED], skipped, &sh->booked_skipped);
+    add(&cells->counts[SHADOW_COUNT_SENT], now.sent, &sh->booked_sent);
+    add(&cells->counts[SHADOW_COUNT_LOST], now.lost, &sh->booked_lost);
+    add(&cells->counts[SHADOW_COUNT_SKIPPED], now.skipped, &sh->booked_skipped);
     add(&cells->counts[SHADOW_COUNT_RESPONSE], sh->response_bytes, &sh->booked_response);
 }
 
@@ -96,6 +115,8 @@ static void line_tls(struct line *line, const struct tls *tls)
 
 static void line_shadow(struct line *line, const struct shadow *sh, uint64_t offered)
 {
+    struct fates fates = fates_of(sh, offered);
+
     line_item(line);
     line_text(line, "name", sh->config->name);
     line_address(line, "address", sh->transport);
@@ -105,8 +126,9 @@ static void line_shadow(struct line *line, const struct shadow *sh, uint64_t off
     line_milliseconds(line, "connect_ms", sh->connect_seconds);
     line_milliseconds(line, "first_byte_ms", sh->first_byte_seconds);
     line_number(line, "offered_bytes", offered);
-    line_number(line, "sent_bytes", sh->cursor.position);
-    line_number(line, "lost_bytes", lost_bytes(sh, offered));
+    line_number(line, "sent_bytes", fates.sent);
+    line_number(line, "lost_bytes", fates.lost);
+    line_number(line, "skipped_bytes", fates.skipped);
     if (!shadow_was_dialled(sh))
         return;
     line_number(line, "unacked_bytes", sh->unacked_bytes);
@@ -114,14 +136,31 @@ static void line_shadow(struct line *line, const struct shadow *sh, uint64_t off
     line_number(line, "response_bytes", sh->response_bytes);
 }
 
+/* canary=mirrored next=lag(-4096): what became of it, and what it did not get. */
+static void line_shadow_shortly(struct line *line, const struct shadow *sh, uint64_t offered)
+{
+    uint64_t lost = fates_of(sh, offered).lost;
+    char     text[128]; /* a name has 32 letters */
+    int      length = snprintf(text, sizeof text, "%s=%s", sh->config->name,
+                          sh->result == RESULT_DETACHED ? shadow_reason_name(sh->reason)
+                                                        : shadow_result_name(sh->result));
+
+    if (lost > 0)
+        snprintf(text + length, sizeof text - (size_t)length, "(-%" PRIu64 ")", lost);
+    line_item(line);
+    line_word(line, "shadow", text);
+}
+
+typedef void shadow_writer(struct line *, const struct shadow *, uint64_t offered);
+
 /* Shadows that no longer fit are counted instead. */
-static void line_shadows(struct line *line, const struct account *account)
+static void line_shadows(struct line *line, const struct account *account, shadow_writer *write)
 {
     uint64_t omitted = 0;
 
     line_list(line, "shadows");
     for (size_t i = 0; i < account->shadow_count; i++) {
-        line_shadow(line, &account->shadows[i], account->request_bytes);
+        write(line, &account->shadows[i], account->request_bytes);
         omitted += !line_item_fits(line);
     }
     line_list_end(line);
@@ -129,7 +168,43 @@ static void line_shadows(struct line *line, const struct account *account)
         line_number(line, "shadows_omitted", omitted);
 }
 
-static void write_line(const struct account *account)
+static void line_count(struct line *line, const char *key, uint64_t count)
+{
+    char text[24];
+
+    snprintf(text, sizeof text, "%" PRIu64, count);
+    line_column(line, key, text, BYTES_WIDTH);
+}
+
+/* For people: what matters at a glance, below each other. */
+static void write_text(const struct account *account)
+{
+    struct line    line;
+    struct address client;
+    char           time[LOG_TIME_TEXT];
+    char           name[SESSION_NAME];
+    char           address[ADDRESS_TEXT];
+    char           seconds[32];
+
+    log_time(time);
+    session_name(account->mirror, account->number, name);
+    transport_peer(account->client, &client);
+    address_print(&client, address);
+    snprintf(seconds, sizeof seconds, "%.3fs", account->seconds);
+    line_start(&line, FORMAT_TEXT);
+    line_column(&line, "time", time, 0);
+    line_column(&line, "session", session_id(name), -SESSION_WIDTH);
+    line_column(&line, "client", address, -CLIENT_WIDTH);
+    line_column(&line, "reason", session_reason_name(account->reason), -REASON_WIDTH);
+    line_column(&line, "seconds", seconds, SECONDS_WIDTH);
+    line_count(&line, "request_bytes", account->request_bytes);
+    line_count(&line, "response_bytes", account->response_bytes);
+    line_shadows(&line, account, line_shadow_shortly);
+    line_end(&line);
+    access_log_write(&line);
+}
+
+static void write_json(const struct account *account)
 {
     struct line line;
     char        time[LOG_TIME_TEXT];
@@ -137,7 +212,7 @@ static void write_line(const struct account *account)
 
     log_time(time);
     session_name(account->mirror, account->number, name);
-    line_start(&line, access_log_format());
+    line_start(&line, FORMAT_JSON);
     line_text(&line, "time", time);
     line_text(&line, "session", session_id(name));
     line_text(&line, "listener", account->listener->name);
@@ -151,19 +226,21 @@ static void write_line(const struct account *account)
     line_number(&line, "response_bytes", account->response_bytes);
     line_text(&line, "reason", session_reason_name(account->reason));
     if (account->shadow_count > 0)
-        line_shadows(&line, account);
+        line_shadows(&line, account, line_shadow);
     line_end(&line);
     access_log_write(&line);
 }
 
 static void tell_shadow(const char *session, const struct shadow *sh, uint64_t offered)
 {
+    struct fates fates = fates_of(sh, offered);
+
     log_debug(session, "shadow_ended",
               "shadow=%s result=%s reason=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
-              " response_bytes=%" PRIu64,
+              " skipped_bytes=%" PRIu64 " response_bytes=%" PRIu64,
               sh->config->name, shadow_result_name(sh->result),
-              was_mirrored(sh) ? shadow_reason_name(sh->reason) : NULL, sh->cursor.position,
-              lost_bytes(sh, offered), sh->response_bytes);
+              was_mirrored(sh) ? shadow_reason_name(sh->reason) : NULL, fates.sent, fates.lost,
+              fates.skipped, sh->response_bytes);
 }
 
 /* For -v, also where there is no access log. */
@@ -197,6 +274,8 @@ void account_close(const struct account *account)
     cell_add(&slot->closed[account->reason], 1);
     cell_add(&slot->counts[COUNT_SESSIONS_ACTIVE], (uint64_t)-1);
     tell_end(account);
-    if (access_log_is_on())
-        write_line(account);
+    if (access_log_is_on() && access_log_format() == FORMAT_JSON)
+        write_json(account);
+    else if (access_log_is_on())
+        write_text(account);
 }

@@ -7,9 +7,10 @@
 #include <stdint.h>
 
 struct session;
+struct shadow;
+struct shadow_turn;
 
-/* For -v: the client's address is known, which the access log alone tells; the primary has just been
- * reached. */
+/* For -v: the client's address is known; the primary has just been reached. */
 void notice_begun(const struct session *);
 void notice_primary_connected(const struct session *);
 /* The reason is known; now is CLOCK_MONOTONIC seconds. */
@@ -21,5 +22,12 @@ void notice_header_refused(const struct session *, const char *why, double now);
 /* The client's bytes from this offset on have just come.  TLS that only passes through is noise to a
  * shadow, whether the client begins with it or asks for it first; said once for each listener. */
 void notice_hello(const struct session *, uint64_t from);
+
+/* For -v: it has just been reached. */
+void notice_shadow_connected(const struct shadow *, const struct shadow_turn *);
+/* It has been cut off, for its reason: what it was sent so far, and what waited for it. */
+void notice_shadow_cut(const struct shadow *, const struct shadow_turn *);
+/* It got a whole session: said once for each shadow, of all workers, so that one can see that it works. */
+void notice_shadow_mirrored(const struct shadow *, const struct shadow_turn *);
 
 #endif

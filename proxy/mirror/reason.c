@@ -99,3 +99,8 @@ enum shadow_reason reason_of_shadow(enum failure failure)
     }
     return SHADOW_IO_ERROR;
 }
+
+bool reason_is_from_outside(enum shadow_reason reason)
+{
+    return reason == SHADOW_SESSION_ABORTED || reason == SHADOW_DRAIN || reason == SHADOW_ADMIN;
+}

@@ -26,10 +26,10 @@
 #include "flow/dial.h"
 #include "mirror/choice.h"
 #include "mirror/mirror.h"
+#include "mirror/notices.h"
 #include "mirror/reason.h"
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
-#define WARNING_EVERY  10.0              /* seconds, per shadow and reason */
 #define WAKE_AT        65536             /* bytes of answer that are worth a turn, once it talks */
 #define AUTOTUNED_FROM ((size_t)1 << 20) /* smaller shadow buffers bound the kernel's, too */
 
@@ -96,50 +96,6 @@ static void forget_rest(struct shadow *sh)
     forget_answer(sh, &moved);
 }
 
-/* Neither the shadow's fault nor that of our limits. */
-static bool is_from_outside(enum shadow_reason reason)
-{
-    return reason == SHADOW_SESSION_ABORTED || reason == SHADOW_DRAIN || reason == SHADOW_ADMIN;
-}
-
-static void log_cut(const struct shadow *sh, const struct shadow_turn *turn)
-{
-    struct log_limit *limit = &sh->mirror->shadow_limits[sh->index].reasons[sh->reason];
-    const char       *reason = shadow_reason_name(sh->reason);
-    const char       *why = sh->transport != NULL ? transport_why(sh->transport) : "";
-    uint64_t          suppressed = 0;
-    char              session[SESSION_NAME];
-    void (*write_line)(const char *, const char *, const char *, ...) = log_warning;
-
-    if (is_from_outside(sh->reason))
-        write_line = log_debug; /* another line says it */
-    else if (is_blocking(sh))
-        write_line = log_error;
-    if (write_line != log_debug && !log_limit_passes(limit, turn->now, WARNING_EVERY, &suppressed))
-        return;
-    session_name(sh->mirror, turn->session, session);
-    write_line(session, "shadow_detached",
-               "shadow=%s reason=%s why=%s sent_bytes=%" PRIu64 " lost_bytes=%" PRIu64
-               " suppressed=%" PRIu64,
-               sh->config->name, reason, why, sh->cursor.position,
-               shadow_share(sh, stream_total(sh->request)) - sh->cursor.position, suppressed);
-}
-
-static void log_connected(const struct shadow *sh, const struct shadow_turn *turn)
-{
-    struct address address;
-    char           text[ADDRESS_TEXT];
-    char           session[SESSION_NAME];
-
-    if (!log_is_on(LEVEL_DEBUG))
-        return;
-    transport_peer(sh->transport, &address);
-    address_print(&address, text);
-    session_name(sh->mirror, turn->session, session);
-    log_debug(session, "shadow_connected", "shadow=%s address=%s connect_ms=%.1f", sh->config->name,
-              text, (double)sh->connect_seconds * 1000);
-}
-
 /* Nothing was begun with it. */
 static bool is_untouched(const struct shadow *sh)
 {
@@ -187,18 +143,19 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     if (shadow_was_dialled(sh) && !sh->was_reached)
         choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
-    if (!is_from_outside(reason))
+    if (!reason_is_from_outside(reason))
         page_note_error(cells_of(sh), reason);
-    log_cut(sh, turn);
+    notice_shadow_cut(sh, turn);
 }
 
 /* It got every byte and the end, in this way; its connection is done. */
-static void complete(struct shadow *sh, enum shadow_reason reason)
+static void complete(struct shadow *sh, enum shadow_reason reason, const struct shadow_turn *turn)
 {
     sh->reason = reason;
     detach(sh, RESULT_MIRRORED);
     leave_place(sh);
     cell_add(&cells_of(sh)->reasons[reason], 1);
+    notice_shadow_mirrored(sh, turn);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
@@ -364,9 +321,9 @@ static void discard_answer(struct shadow *sh, const struct shadow_turn *turn)
     if (io == IO_FAILED && !has_all(sh))
         shadow_cut(sh, reason_of_shadow(transport_failure(sh->transport)), turn);
     else if (io == IO_END && is_told(sh))
-        complete(sh, SHADOW_FIN);
+        complete(sh, SHADOW_FIN, turn);
     else if (io == IO_FAILED && sh->state == SHADOW_FLUSHING)
-        complete(sh, SHADOW_RST_DELIVERED);
+        complete(sh, SHADOW_RST_DELIVERED, turn);
 }
 
 /* When it gets its bytes although it has not spoken; only while it is held. */
@@ -404,7 +361,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
     if (transport_is_open(sh->transport) && sh->connect_seconds < 0) {
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
         histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
-        log_connected(sh, turn);
+        notice_shadow_connected(sh, turn);
     }
     if (sh->is_held)
         wait_for_greeting(sh, turn);
@@ -479,7 +436,7 @@ void shadow_expire(struct shadow *sh, const struct shadow_turn *turn)
     if (is_told(sh) && transport_is_acknowledged(sh->transport)) {
         forget_rest(sh);
         transport_abort(sh->transport);
-        complete(sh, SHADOW_FIN);
+        complete(sh, SHADOW_FIN, turn);
     } else if (transport_is_opening(sh->transport)) {
         shadow_cut(sh, SHADOW_CONNECT_TIMEOUT, turn);
     } else {

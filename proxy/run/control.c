@@ -32,8 +32,7 @@ static void say_change(const struct control_request *request)
 static struct answer switch_mirroring(const struct admin_view *view,
                                       const struct control_request *request, bool on)
 {
-    knobs_mirroring(view->page, on);
-    say_change(request);
+    knobs_mirroring(view->page, on, request->by);
     return answer_json(ANSWER_OK, strdup(on ? "{\"mirroring\": true}" : "{\"mirroring\": false}"));
 }
 

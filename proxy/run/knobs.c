@@ -77,10 +77,14 @@ void knobs_sample(struct page *page, size_t row, double percent)
     tell_workers(page);
 }
 
-void knobs_mirroring(struct page *page, bool on)
+void knobs_mirroring(struct page *page, bool on, const char *by)
 {
     atomic_store(&page->mirroring_is_off, !on);
     tell_workers(page);
+    if (on)
+        log_info("supervisor", "mirroring", "state=on by=%s", by);
+    else
+        log_warning("supervisor", "mirroring", "state=off by=%s", by);
 }
 
 bool knobs_is_paused(const struct page *page, size_t row)

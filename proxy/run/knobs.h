@@ -26,7 +26,8 @@ void knobs_tick(struct page *, double now);
 void knobs_pause(struct page *, size_t row, bool paused);
 /* percent: 0 to 100. */
 void knobs_sample(struct page *, size_t row, double percent);
-void knobs_mirroring(struct page *, bool on);
+/* Says so in the log; by is who asked: "USR2", "tcp" or "unix". */
+void knobs_mirroring(struct page *, bool on, const char *by);
 
 bool   knobs_is_paused(const struct page *, size_t row);
 double knobs_sample_of(const struct page *, size_t row);

@@ -203,13 +203,7 @@ static void on_hurried(void *owner)
 /* The kill switch. */
 static void toggle_mirroring(struct supervisor *sup)
 {
-    bool on = !knobs_mirroring_is_on(sup->page);
-
-    knobs_mirroring(sup->page, on);
-    if (on)
-        log_info("supervisor", "mirroring", "state=on signal=USR2");
-    else
-        log_warning("supervisor", "mirroring", "state=off signal=USR2");
+    knobs_mirroring(sup->page, !knobs_mirroring_is_on(sup->page), "USR2");
 }
 
 static bool reload_on_request(void *owner)
@@ -326,7 +320,7 @@ static void log_start(const struct supervisor *sup)
     const struct generation *g = succession_newest(sup->succession);
 
     log_info("supervisor", "starting",
-             "version=%s workers=%" PRIu64 " max_sessions=%zu most_buffer_bytes=%.0f shadows=%zu",
+             "version=%s workers=%" PRIu64 " max_sessions=%zu worst_case_bytes=%.0f shadows=%zu",
              stats_version(), g->config->workers, g->limits.sessions,
              limits_worst_memory(g->config, &g->limits), g->config->shadow_count);
 }

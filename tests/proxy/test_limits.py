@@ -392,7 +392,7 @@ def test_L03_the_worst_case_is_told_at_the_start(doppel, server):
     mirror = doppel(server(echo), "--max-sessions", "100", "--buffer", "64k", "--shadow-memory", "8m",
                     shadows=[server(sink)])
 
-    assert int(starting(mirror)["most_buffer_bytes"]) == 100 * 2 * 64 * KIB + 8 * MIB
+    assert int(starting(mirror)["worst_case_bytes"]) == 100 * 2 * 64 * KIB + 8 * MIB
 
 
 @pytest.mark.release

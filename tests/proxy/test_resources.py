@@ -91,7 +91,7 @@ def test_R10_a_storm_of_signals_disturbs_no_transfer(doppel, server):
 
     for number, transfer in enumerate(transfers):
         assert transfer.result() == pattern(4 * MIB, number)
-    assert mirror.wait_log(" mirroring ")[0].fields["signal"] == "USR2"
+    assert mirror.wait_log(" mirroring ")[0].fields["by"] == "USR2"
 
 
 def exchange_in_small_steps(doppel, server, fault):

@@ -48,7 +48,7 @@ static void each_turn_of_a_knob_raises_the_epoch(void **state)
     assert_int_equal(atomic_load(&page->epoch), epoch + 1);
     knobs_sample(page, row, 12.5);
     assert_int_equal(atomic_load(&page->epoch), epoch + 2);
-    knobs_mirroring(page, false);
+    knobs_mirroring(page, false, "USR2");
     assert_int_equal(atomic_load(&page->epoch), epoch + 3);
 
     assert_true(knobs_is_paused(page, row));

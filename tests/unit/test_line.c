@@ -51,6 +51,26 @@ static void test_members_of_every_kind_stand_in_both_forms(void **state)
     }
 }
 
+static void test_columns_stand_below_each_other_in_text(void **state)
+{
+    static const char *const expected[] = {
+        [FORMAT_TEXT] = "ab        12 longer-than-it \"a b\" ",
+        [FORMAT_JSON] = "{\"name\":\"ab\",\"bytes\":\"12\",\"more\":\"longer-than-it\","
+                        "\"odd\":\"a b\"}",
+    };
+
+    (void)state;
+    for (enum log_format format = FORMAT_TEXT; format <= FORMAT_JSON; format++) {
+        line_start(&line, format);
+        line_column(&line, "name", "ab", -5);
+        line_column(&line, "bytes", "12", 6);
+        line_column(&line, "more", "longer-than-it", -4);
+        line_column(&line, "odd", "a b", -4);
+        line_column(&line, "absent", NULL, 4);
+        assert_string_equal(finished(), expected[format]);
+    }
+}
+
 static void test_text_is_escaped(void **state)
 {
     static const struct {
@@ -214,6 +234,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members_of_every_kind_stand_in_both_forms),
+        cmocka_unit_test(test_columns_stand_below_each_other_in_text),
         cmocka_unit_test(test_text_is_escaped),
         cmocka_unit_test(test_a_list_of_objects_stands_in_both_forms),
         cmocka_unit_test(test_an_empty_line_and_an_empty_list_are_valid),
