@@ -13,9 +13,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/io.h"
 #include "flow/tls_facts.h"
-#include "flow/transport.h"
 
+struct iovec;
 struct target_config;
 struct tls;
 struct tls_contexts;

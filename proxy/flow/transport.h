@@ -17,19 +17,13 @@
 #include <sys/uio.h>
 
 #include "base/address.h"
+#include "base/io.h"
 #include "flow/socket.h"
 
 struct link;
 struct reactor;
 struct tls;
 struct transport;
-
-enum io {
-    IO_OK,      /* some bytes moved */
-    IO_AGAIN,   /* none could move now; try when the transport is ready */
-    IO_END,     /* no byte will follow, in good order */
-    IO_FAILED,  /* the connection is gone, or never came to be: see transport_failure() */
-};
 
 typedef void transport_ready(void *owner); /* something may be possible now */
 

@@ -23,6 +23,7 @@
 #include "flow/reactor.h"
 #include "flow/tls.h"
 #include "flow/tls_contexts.h"
+#include "flow/transport.h"
 
 #define SMALL  4608  /* the least that the kernel gives: a few records fill the pair */
 #define RECORD 16384
