@@ -40,6 +40,7 @@ struct dialling {
     struct transport   *transport;
     struct dial_request request;
     struct candidates   candidates;
+    struct address      last;          /* that was tried; length 0: none yet */
     ev_io               connecting;    /* its fd is -1 while there is no socket */
     ev_timer            timer;         /* for one address, retries included */
     ev_timer            retry;         /* a full backlog, or no memory for the header */
@@ -336,6 +337,7 @@ static bool try_address(struct dialling *d)
 {
     const struct address *address = candidates_address(&d->candidates);
 
+    d->last = *address;
     if (leads_back(d, address)) {
         remember(d, FAILURE_LOOP, "the address is one of our own listeners");
         return false;
@@ -371,6 +373,7 @@ static void go_on(struct dialling *d)
             return;
         case CANDIDATE_NONE: /* and each has said why, of one target at least */
             assert(d->failure != FAILURE_NONE);
+            transport_aim(d->transport, &d->last);
             transport_fail(d->transport, d->failure, d->why);
             conclude(d);
             return;

@@ -241,6 +241,12 @@ void transport_hand_over(struct transport *t, opening_cancel *cancel, void *open
     peer_set(&t->peer, peer);
 }
 
+void transport_aim(struct transport *t, const struct address *peer)
+{
+    assert(t->state == TRANSPORT_OPENING);
+    peer_set(&t->peer, peer);
+}
+
 void transport_secured(struct transport *t, int socket, struct tls *tls)
 {
     t->tls = tls;

@@ -118,6 +118,8 @@ void transport_hand_over(struct transport *, opening_cancel *cancel, void *openi
                          const struct address *peer);
 /* As transport_opened(), after transport_hand_over(): takes the TLS that runs over the socket. */
 void transport_secured(struct transport *, int socket, struct tls *);
+/* Where the opening aims now, so that a failure can name it. */
+void transport_aim(struct transport *, const struct address *peer);
 /* The opening failed; why is copied. */
 void transport_fail(struct transport *, enum failure, const char *why);
 /* Calls ready(): only from a loop callback, as the last thing. */

@@ -6,6 +6,7 @@
 #include "notices.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/address.h"
@@ -64,17 +65,33 @@ void notice_primary_connected(const struct session *s)
               (double)s->connect_seconds * 1000);
 }
 
+/* The address, or what was to be asked for one: of several the last, which was tried last. */
+static void print_primary(const struct session *s, char text[ENDPOINT_TEXT])
+{
+    const struct config *config = s->mirror->config;
+    struct address       address = { 0 };
+    char                 numeric[ADDRESS_TEXT];
+
+    if (s->primary != NULL)
+        transport_peer(s->primary, &address);
+    address_print(&address, numeric);
+    snprintf(text, ENDPOINT_TEXT, "%s",
+             address.length > 0 ? numeric : config->primaries[config->primary_count - 1].name);
+}
+
 void notice_primary_failed(const struct session *s, double now)
 {
     struct log_limit *limit = &s->mirror->session_limits[s->reason];
+    char              address[ENDPOINT_TEXT];
     char              name[SESSION_NAME];
     uint64_t          suppressed;
 
     if (!log_limit_passes(limit, now, WARNING_EVERY, &suppressed))
         return;
     session_name(s->mirror, s->number, name);
-    log_warning(name, "primary_failed", "reason=%s why=%s suppressed=%" PRIu64,
-                session_reason_name(s->reason),
+    print_primary(s, address);
+    log_warning(name, "primary_failed", "reason=%s address=%s why=%s suppressed=%" PRIu64,
+                session_reason_name(s->reason), address,
                 s->primary != NULL ? why_of(s->primary) : "no memory", suppressed);
 }
 

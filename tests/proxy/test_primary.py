@@ -144,6 +144,27 @@ def test_when_no_primary_connects_the_last_reason_counts(doppel, server):
     assert closed(mirror, "primary_refused") == 1
 
 
+def test_the_log_and_the_access_log_name_the_address_that_was_tried_last(doppel, server):
+    first, second = server(state="refusing"), server(state="refusing")
+    mirror = doppel([first, second])
+    mirror.expect(identity="prefix")
+
+    assert mirror.connect().drain() == "rst"
+
+    assert mirror.session(0)["primary"] == second.address
+    assert mirror.wait_log(" primary_failed ")[0].fields["address"] == second.address
+
+
+def test_a_primary_without_an_address_is_named_as_it_was_written(doppel, tmp_path):
+    with NameServer() as dns:
+        mirror = doppel("gone.test:81", "--resolv-conf", str(dns.resolv_conf(tmp_path)))
+
+        assert mirror.connect().drain() == "rst"
+
+        assert "primary" not in mirror.session(0)
+        assert mirror.wait_log(" primary_failed ")[0].fields["address"] == "gone.test:81"
+
+
 def test_a_primary_that_failed_after_it_connected_is_not_followed_by_the_next(doppel, server):
     def read_and_reset(connection):
         connection.recv_exact(5)
