@@ -4,6 +4,7 @@ and written in front of everything else.
 """
 import os
 import random
+import json
 import re
 import signal
 import ssl
@@ -218,7 +219,9 @@ def test_L19_what_a_header_says_of_nobody_is_in_no_log(doppel, server):
         client.drain()
         mirror.session(number)
 
-    assert not mirror.log("evil")
+    said = mirror.log("evil")       # the path is an address; what stands behind UNKNOWN is nobody's
+    assert [json.loads(line.raw)["client"] for line in said] == ["unix:/evil\"\n\x1b[31m"]
+    assert "\x1b" not in said[0].raw
     assert [re.sub(r":\d+$", "", line["client"]) for line in mirror.access_log(3)] \
         == ["127.0.0.1", "127.0.0.1", "unix:/evil\"\n\x1b[31m"]
     assert "\x1b" not in "".join(mirror.access_lines) and "\\u000a" in mirror.access_lines[2]
