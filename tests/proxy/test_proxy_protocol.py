@@ -2,9 +2,9 @@
 test_proxy_protocol.py — PROXY headers: read strictly, believed only from whom the operator trusts,
 and written in front of everything else.
 """
+import json
 import os
 import random
-import json
 import re
 import signal
 import ssl
