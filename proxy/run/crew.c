@@ -1,13 +1,9 @@
 /*
- * crew.c — fork, wait for the ready byte, reap, replace.
+ * crew.c — which worker is started, replaced, or given up.
  *
- *     start_worker ──ready byte──▶ serving ──died──▶ restart timer ──▶ start_worker
- *                                     └──lifeline closed──▶ finishes, exit status 0
- *
- *     supervisor                                        worker
- *        gate      closed: take clients        ───▶     one for the whole crew, until it is open
- *        lifeline  closed: finish              ───▶     one for each
- *        answers   a byte: ready; closed: takes no client any more
+ *     place_start ──ready──▶ serving ──died──▶ restart timer ──▶ place_start
+ *                               └──lifeline closed──▶ finishes, exit status 0
+ *                                                        └──killed while it drains──▶ place_start
  */
 #include "crew.h"
 
@@ -18,7 +14,6 @@
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,10 +21,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/page.h"
-#include "base/sources.h"
 #include "config/config.h"
-#include "flow/watch.h"
-#include "run/worker.h"
+#include "run/place.h"
 
 #define QUICK_DEATH_SECONDS 2.0
 #define QUICK_DEATHS        3   /* in a row; then restarts are delayed */
@@ -45,142 +38,27 @@ enum crew_state {
     CREW_FAILED,
 };
 
-/* One place for a worker: the process in it changes, its listening sockets stay. */
-struct place {
-    struct crew *crew;
-    size_t       index;
-    struct slot *slot;     /* NULL: no process */
-    pid_t        pid;      /* 0: no process */
-    uint64_t     serial;   /* of that process */
-    int          lifeline; /* the write end; -1: closed */
-    struct watch answers;  /* its fd is -1 when the worker has said everything */
-    bool         is_ready;
-    struct fault why;      /* it dies, in its own words; "": it says nothing */
-    ev_timer     restart;
-    double       started;
-    unsigned     quick_deaths; /* in a row */
-    unsigned     failed_starts; /* likewise */
-};
-
 struct crew {
     struct crew_settings settings;
     enum crew_state      state;
     int                  gate[2]; /* -1: it is open */
     bool                 is_released;
+    bool                 is_draining; /* what waits is served, whoever dies */
+    bool                 is_killed;
     size_t               count;
     struct place         places[];
 };
 
-static void close_and_forget(int *descriptor)
+static void close_gate(struct crew *crew)
 {
-    if (*descriptor >= 0)
-        close(*descriptor);
-    *descriptor = -1;
-}
-
-/* --- starting ---------------------------------------------------------------------------- */
-
-static size_t sources_table(const struct place *place)
-{
-    return (size_t)(place->slot - place->crew->settings.page->slots);
-}
-
-/* In the child: nothing of the supervisor is used any more but what the start hands over. */
-_Noreturn static void become_worker(struct place *place, int lifeline, int answers)
-{
-    const struct crew_settings *settings = &place->crew->settings;
-    struct worker_start         start = {
-        .config = settings->config,
-        .page = settings->page,
-        .roster = settings->roster,
-        .slot = place->slot,
-        .rows = settings->rows,
-        .serial = place->serial,
-        .place = place->index,
-        .place_count = settings->place_count,
-        .sockets = settings->sockets,
-        .bound = settings->bound,
-        .limits = settings->limits,
-        .tls = settings->tls,
-        .logs = *settings->logs,
-        .sources = settings->sources,
-        .sources_table = sources_table(place),
-        .gate = place->crew->gate[0],
-        .lifeline = lifeline,
-        .answers = answers,
-        .parents_loop = settings->loop,
-    };
-
-    worker_run(&start);
-}
-
-/* The two pipes between us and the child: what each keeps is the other's end. */
-static bool make_pipes(int lifeline[2], int answers[2])
-{
-    if (pipe2(lifeline, O_CLOEXEC) != 0)
-        return false;
-    if (pipe2(answers, O_CLOEXEC | O_NONBLOCK) == 0)
-        return true;
-    int error = errno;
-    close(lifeline[0]);
-    close(lifeline[1]);
-    errno = error;
-    return false;
-}
-
-/* There is no process after all; errno stays what it is. */
-static void take_back(struct place *place, const int lifeline[2], const int answers[2])
-{
-    int error = errno;
-
     for (int end = 0; end < 2; end++) {
-        close(lifeline[end]);
-        close(answers[end]);
+        if (crew->gate[end] >= 0)
+            close(crew->gate[end]);
+        crew->gate[end] = -1;
     }
-    page_retire_slot(place->crew->settings.page, place->slot);
-    place->slot = NULL;
-    place->pid = 0;
-    errno = error;
 }
 
-/* False: errno. */
-static bool start_worker(struct place *place)
-{
-    struct crew *crew = place->crew;
-    struct page *page = crew->settings.page;
-    int          lifeline[2];
-    int          answers[2];
-
-    if (!make_pipes(lifeline, answers))
-        return false;
-    place->serial = ++page->workers_started;
-    place->started = clock_now();
-    place->is_ready = false;
-    place->why.text[0] = '\0';
-    place->slot = page_take_slot(page, crew->settings.generation, crew->settings.rows,
-                                 crew->settings.config->shadow_count);
-    assert(place->slot != NULL); /* there is one for each place */
-    log_flush();
-    place->pid = fork();
-    if (place->pid == 0)
-        become_worker(place, lifeline[0], answers[1]);
-    if (place->pid < 0) {
-        take_back(place, lifeline, answers);
-        return false;
-    }
-    close(lifeline[0]);
-    close(answers[1]);
-    atomic_store(&place->slot->pid, place->pid);
-    place->lifeline = lifeline[1];
-    watch_change(&place->answers, answers[0], EV_READ);
-    return true;
-}
-
-static void forget_answers(struct place *place)
-{
-    watch_stop(&place->answers);
-    close_and_forget(&place->answers.io.fd);
-}
+/* --- what workers say -------------------------------------------------------------------- */
 
 static void note_ready(struct crew *crew)
 {
@@ -205,25 +83,23 @@ static void note_released(struct crew *crew)
     crew->settings.events.on_released(crew->settings.events.owner);
 }
 
-/* A zero byte: it could serve; a sentence: why it ends.  False: there is nothing to hear now. */
-static bool hear(struct place *place)
+static bool watches(const struct place *place, size_t sockets)
 {
-    char    said[sizeof place->why.text];
-    ssize_t length = read(place->answers.io.fd, said, sizeof said - 1);
+    return atomic_load(&place->crew->settings.roster->watchers[sockets]) == place->index;
+}
 
-    if (length <= 0) {
-        if (length == 0 || errno != EAGAIN)
-            forget_answers(place);
-        if (length < 0 && errno != EAGAIN) /* whatever it has to say, it will not be heard */
-            kill(place->pid, SIGKILL);
-        return false;
+/* What waited at its sockets has been taken, or nobody will take it. */
+static void note_emptied(struct place *place)
+{
+    const struct crew_settings *settings = &place->crew->settings;
+
+    if (place->has_emptied || !place->crew->is_draining)
+        return;
+    place->has_emptied = true;
+    for (size_t i = 0; i < settings->place_count; i++) {
+        if (watches(place, i))
+            settings->events.on_emptied(settings->events.owner, i);
     }
-    said[length] = '\0';
-    const char *sentence = said + (said[0] == '\0');
-    place->is_ready |= said[0] == '\0';
-    if (sentence[0] != '\0')
-        fault_set(&place->why, "%s", sentence);
-    return true;
 }
 
 static void on_answer(void *owner, int events)
@@ -232,7 +108,9 @@ static void on_answer(void *owner, int events)
     struct crew  *crew = place->crew;
 
     (void)events;
-    hear(place);
+    place_hear(place);
+    if (place->is_empty)
+        note_emptied(place);
     if (crew->state == CREW_STARTING)
         note_ready(crew);
     if (crew->state == CREW_FINISHING)
@@ -283,7 +161,7 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     if (place->crew->state == CREW_FINISHING)
         return;
-    if (start_worker(place)) {
+    if (place_start(place, place->crew->gate[0])) {
         place->failed_starts = 0;
         cell_add(&place->crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
         assign_sockets(place->crew);
@@ -343,6 +221,32 @@ static void restart_later(struct place *place)
     restart_in(place, delay);
 }
 
+/* --- dying while draining ----------------------------------------------------------------- */
+
+static bool has_queues(const struct place *place)
+{
+    for (size_t i = 0; i < place->crew->settings.place_count; i++) {
+        if (watches(place, i))
+            return true;
+    }
+    return false;
+}
+
+/* There is no worker here: another one takes what waits at the sockets, and ends. */
+static void take_over(struct place *place)
+{
+    struct crew *crew = place->crew;
+
+    if (!crew->is_draining || crew->is_killed || place->has_emptied || !has_queues(place))
+        return;
+    if (place->quick_deaths++ >= QUICK_DEATHS || !place_start(place, place->crew->gate[0])) {
+        note_emptied(place);
+        return;
+    }
+    cell_add(&crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
+    place_finish(place);
+}
+
 static void log_death(const struct place *place, int status)
 {
     const char *why = place->why.text[0] != '\0' ? place->why.text : NULL;
@@ -353,28 +257,15 @@ static void log_death(const struct place *place, int status)
         log_error("supervisor", "worker_died", "status=%d why=%s", WEXITSTATUS(status), why);
 }
 
-static void bury(struct place *place)
-{
-    struct crew *crew = place->crew;
-
-    place->pid = 0;
-    forget_answers(place);
-    close_and_forget(&place->lifeline);
-    if (crew->settings.sources != NULL)
-        sources_forget(crew->settings.sources, sources_table(place));
-    page_retire_slot(crew->settings.page, place->slot);
-    place->slot = NULL;
-    /* Nobody takes clients there until the next worker looks. */
-    atomic_store(&crew->settings.roster->is_full[place->index], true);
-}
-
 static void on_death(struct place *place, int status)
 {
     struct crew *crew = place->crew;
 
-    while (place->answers.io.fd >= 0 && hear(place))
+    while (place->answers.io.fd >= 0 && place_hear(place))
         continue;
-    bury(place);
+    if (place->is_empty)
+        note_emptied(place);
+    place_bury(place);
     if (crew->state != CREW_FAILED && (status != 0 || crew->state != CREW_FINISHING))
         log_death(place, status);
     switch (crew->state) {
@@ -386,6 +277,7 @@ static void on_death(struct place *place, int status)
         restart_later(place);
         break;
     case CREW_FINISHING:
+        take_over(place);
         note_released(crew);
         break;
     case CREW_FAILED:
@@ -418,8 +310,7 @@ struct crew *crew_new(const struct crew_settings *settings)
         struct place *place = &crew->places[i];
 
         place->crew = crew;
-        place->index = i;
-        place->lifeline = -1;
+        place_init(place, &crew->settings, i);
         watch_init(&place->answers, settings->loop, -1, on_answer, place, "a worker's answers");
         ev_timer_init(&place->restart, on_restart, 0, 0);
         place->restart.data = place;
@@ -432,7 +323,7 @@ static bool start_workers(struct crew *crew)
     if (pipe2(crew->gate, O_CLOEXEC) != 0)
         return false;
     for (size_t i = 0; i < crew->count; i++) {
-        if (!start_worker(&crew->places[i]))
+        if (!place_start(&crew->places[i], crew->gate[0]))
             return false;
     }
     assign_sockets(crew);
@@ -453,24 +344,28 @@ void crew_open(struct crew *crew)
     assert(crew->state == CREW_READY);
     crew->state = CREW_SERVING;
     atomic_store(&crew->settings.roster->order, ORDER_SERVE);
-    close_and_forget(&crew->gate[0]);
-    close_and_forget(&crew->gate[1]);
+    close_gate(crew);
 }
 
 void crew_finish(struct crew *crew)
 {
+    crew->is_draining =
+        crew->state == CREW_SERVING && atomic_load(&crew->settings.roster->order) == ORDER_DRAIN;
     crew->state = CREW_FINISHING;
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
         ev_timer_stop(crew->settings.loop, &place->restart);
-        close_and_forget(&place->lifeline);
+        place_finish(place);
+        if (place->pid == 0)
+            take_over(place);
     }
     note_released(crew);
 }
 
 void crew_kill(struct crew *crew)
 {
+    crew->is_killed = true;
     for (size_t i = 0; i < crew->count; i++) {
         if (crew->places[i].pid > 0)
             kill(crew->places[i].pid, SIGKILL);
@@ -496,14 +391,13 @@ void crew_free(struct crew *crew)
 {
     if (crew == NULL)
         return;
-    close_and_forget(&crew->gate[0]);
-    close_and_forget(&crew->gate[1]);
+    close_gate(crew);
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 
-        forget_answers(place);
+        place_forget_answers(place);
         ev_timer_stop(crew->settings.loop, &place->restart);
-        close_and_forget(&place->lifeline);
+        place_finish(place);
     }
     free(crew);
 }

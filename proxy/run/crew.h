@@ -32,12 +32,14 @@ struct roster;
 struct sources;
 struct tls_contexts;
 
-/* Each but the question is called at most once, and may free nothing of the crew. */
+/* Each but the question and on_emptied() is called at most once, and may free nothing of the crew. */
 struct crew_events {
     void (*on_ready)(void *owner);    /* all workers could serve: crew_open() lets them */
     void (*on_failed)(void *owner, const char *why); /* one died before that, or all of them again
                                                         and again */
     void (*on_released)(void *owner); /* crew_finish(): no worker takes a new client any more */
+    /* Drained: nobody will take a client any more from the sockets of this place. */
+    void (*on_emptied)(void *owner, size_t place);
     bool (*is_alone)(void *owner);    /* asked at any time: no other crew has a worker */
     void *owner;
 };
@@ -65,7 +67,9 @@ struct crew *crew_new(const struct crew_settings *);
 bool crew_start(struct crew *, struct fault *);
 /* Its workers take clients from now on. */
 void crew_open(struct crew *);
-/* Workers finish as the roster's order says, which is set already; nobody is replaced any more. */
+/* Workers finish as the roster's order says, which is set already.  Nobody is replaced any more, but
+ * for one thing: with ORDER_DRAIN clients that wait at the sockets of a worker that has died are served
+ * by another one. */
 void crew_finish(struct crew *);
 void crew_kill(struct crew *);
 /* The same, and no event or line tells of it. */

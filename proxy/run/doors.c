@@ -43,8 +43,10 @@ struct doors *doors_new(void)
 
 static void close_sockets(struct door *door, size_t from)
 {
-    for (size_t i = from; i < door->count; i++)
-        close(door->sockets[i]);
+    for (size_t i = from; i < door->count; i++) {
+        if (door->sockets[i] >= 0)
+            close(door->sockets[i]);
+    }
     door->count = from;
 }
 
@@ -254,6 +256,16 @@ void doors_enter(struct doors *doors, struct door *const *own, size_t count)
     for (size_t i = 0; i < count; i++)
         own[i]->served = own[i]->count;
     remove_doors(doors, is_unwanted);
+}
+
+void doors_leave(struct doors *doors, size_t place)
+{
+    for (struct door *door = doors->first; door != NULL; door = door->next) {
+        if (place >= door->count || door->sockets[place] < 0)
+            continue;
+        close(door->sockets[place]);
+        door->sockets[place] = -1;
+    }
 }
 
 void doors_close(struct doors *doors)

@@ -40,6 +40,8 @@ bool doors_listen(const struct config *, struct door *const *, struct fault *);
 void doors_enter(struct doors *, struct door *const *, size_t count);
 /* What doors_open() has made is closed again. */
 void doors_give_up(struct doors *);
+/* Nobody will take clients any more from the sockets of this place. */
+void doors_leave(struct doors *, size_t place);
 /* Nobody will take clients any more; the paths stay until doors_free(). */
 void doors_close(struct doors *);
 

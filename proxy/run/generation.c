@@ -293,6 +293,15 @@ void generation_drain(struct generation *g)
         finish(g, ORDER_DRAIN);
 }
 
+void generation_leave(struct generation *g, size_t place)
+{
+    size_t count = g->config->listen_count;
+
+    for (size_t i = 0; i < count; i++)
+        g->sockets[place * count + i] = -1;
+    doors_leave(g->settings->doors, place);
+}
+
 void generation_give_up(struct generation *g)
 {
     g->state = GENERATION_FINISHING;

@@ -78,6 +78,8 @@ bool generation_open(struct generation *, struct generation *former, struct faul
 void generation_retire(struct generation *, double timeout);
 /* Its workers take what waits, and finish by the page's deadline. */
 void generation_drain(struct generation *);
+/* Nobody will take clients any more from the sockets of this place: closes them. */
+void generation_leave(struct generation *, size_t place);
 /* It cannot be opened: its workers are killed, and what it would have listened on is closed. */
 void generation_give_up(struct generation *);
 void generation_kill(struct generation *);

@@ -42,6 +42,7 @@ struct listener {
     size_t                      place;
     struct watch                watch; /* its fd is -1 once closed */
     bool                        is_left; /* nobody will take its queue after us */
+    bool                        is_empty; /* nobody waited there, once, while draining */
     unsigned                    failures; /* to accept, in a row */
     unsigned                    batch;  /* how many the latest wake-up was to accept */
     unsigned                    latest; /* the loop's iteration then */
@@ -52,6 +53,7 @@ struct listeners {
     struct mirror            *mirror;
     ev_timer                  retry;
     bool                      is_draining;
+    bool                      keeps_empty; /* until listeners_leave() */
     bool                      is_paused;
     bool                      is_exhausted; /* paused for lack of something, not for the limit */
     struct log_limit          exhausted;
@@ -283,6 +285,9 @@ static void take_queue(struct listener *listener)
             continue;
         if (listener->all->is_paused)
             return;
+        listener->is_empty = true;
+        if (listener->all->keeps_empty)
+            break;
         close_listener(listener);
     }
     if (listener->watch.io.fd >= 0) /* the rest in later turns */
@@ -361,8 +366,26 @@ static void finish(struct listeners *all)
 
 void listeners_drain(struct listeners *all)
 {
+    all->keeps_empty = true;
     for (size_t i = 0; i < all->count; i++)
         all->listeners[i].is_left = is_assigned(&all->listeners[i]);
+    finish(all);
+}
+
+bool listeners_are_empty(const struct listeners *all)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->listeners[i].watch.io.fd >= 0 && !all->listeners[i].is_empty)
+            return false;
+    }
+    return true;
+}
+
+void listeners_leave(struct listeners *all)
+{
+    if (!all->keeps_empty)
+        return;
+    all->keeps_empty = false;
     finish(all);
 }
 

@@ -40,9 +40,12 @@ void listeners_resume(void *owner);
 void listeners_make_room(struct listeners *);
 /* Ports or descriptors have run out: wait a little.  owner is the struct listeners. */
 void listeners_back_off(void *owner);
-/* Serves what waits already, then closes the sockets: nobody new comes.  At the limit that takes
- * until clients leave. */
+/* Serves what waits already; at the limit that takes until clients leave. */
 void listeners_drain(struct listeners *);
+/* Nobody waits any more who waited when draining began. */
+bool listeners_are_empty(const struct listeners *);
+/* After listeners_drain(): serves what still waits, then closes the sockets: nobody new comes. */
+void listeners_leave(struct listeners *);
 /* Leaves the sockets to a newer generation; those that it does not have are drained. */
 void listeners_retire(struct listeners *);
 /* Closes the sockets, whatever waits. */

@@ -164,6 +164,11 @@ static void on_failed(void *owner, const char *why)
         s->settings.on_ended(s->settings.owner, 1);
 }
 
+static void on_emptied(void *owner, size_t place)
+{
+    generation_leave(owner, place);
+}
+
 static bool is_alone(void *owner)
 {
     const struct generation *g = owner;
@@ -314,6 +319,7 @@ struct succession *succession_new(const struct succession_settings *settings)
         .events = { .on_ready = on_ready,
                     .on_failed = on_failed,
                     .on_released = on_released,
+                    .on_emptied = on_emptied,
                     .is_alone = is_alone },
         .owner = s,
     };
@@ -360,7 +366,10 @@ void succession_drain(struct succession *s)
     if (s->serving != NULL)
         s->starting = NULL;
     ev_timer_stop(s->settings.loop, &s->patience);
-    doors_close(s->making.doors);
+    if (s->serving != NULL)
+        doors_give_up(s->making.doors); /* those that are served close place by place */
+    else
+        doors_close(s->making.doors);
     for (struct generation *g = s->newest; g != NULL; g = g->older)
         generation_drain(g);
 }

@@ -52,6 +52,7 @@ struct worker {
     struct watch               lifeline;
     double                     deadline; /* of our own; 0: none */
     bool                       is_serving;
+    bool                       has_emptied;  /* and has said that nobody waits any more */
     bool                       has_answered; /* that it takes no client any more */
     ev_timer                   tick;
     ev_timer                   drain;
@@ -130,6 +131,21 @@ static bool is_idle(const struct worker *w)
            reactor_closing(w->mirror.reactor) == 0;
 }
 
+/* The supervisor closes its own descriptors of our sockets then, and would start another worker in our
+ * place until it has heard that.  It has until the next poll. */
+static void leave_when_empty(struct worker *w)
+{
+    if (w->has_emptied) {
+        listeners_leave(w->listeners);
+        return;
+    }
+    if (!listeners_are_empty(w->listeners))
+        return;
+    w->has_emptied = true;
+    if (write(w->start->answers, ANSWER_EMPTY, 1) != 1)
+        listeners_leave(w->listeners); /* the supervisor is gone */
+}
+
 /* Whoever connects now meets somebody else. */
 static void answer_when_closed(struct worker *w)
 {
@@ -150,6 +166,8 @@ static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
         listeners_close(w->listeners); /* or each session that ends would let the next one in */
         sessions_drain(&w->mirror);
     }
+    if (!w->has_answered)
+        leave_when_empty(w);
     answer_when_closed(w);
     if (late || is_idle(w))
         ev_break(loop, EVBREAK_ALL);
@@ -404,7 +422,7 @@ static void tell_supervisor(const char *why)
 static void say_ready(const struct worker *w)
 {
     atomic_store(&w->start->slot->state, WORKER_READY);
-    if (write(w->start->answers, "", 1) != 1)
+    if (write(w->start->answers, ANSWER_READY, 1) != 1)
         die(1, "cannot tell the supervisor that a worker is ready");
 }
 

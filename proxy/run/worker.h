@@ -18,6 +18,9 @@ struct slot;
 struct sources;
 struct tls_contexts;
 
+#define ANSWER_READY "\1" /* it could serve */
+#define ANSWER_EMPTY "\2" /* while draining: nobody waits any more at its sockets */
+
 struct worker_start {
     const struct config  *config;
     struct page          *page;
@@ -36,7 +39,8 @@ struct worker_start {
     size_t                sources_table;  /* of this worker there */
     int                   gate;           /* end-of-file: take clients; -1: at once */
     int                   lifeline;       /* end-of-file: finish, as the roster says */
-    int                   answers; /* takes one byte when it could serve; closed: takes no client */
+    int                   answers;        /* takes ANSWER_..., or a sentence that says why it dies;
+                                             closed: takes no client any more */
     struct ev_loop       *parents_loop;   /* destroyed first */
 };
 

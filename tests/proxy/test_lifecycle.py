@@ -397,11 +397,11 @@ def test_L10_signals_of_one_moment_are_one(doppel, server):
 
 # L11: exit in the middle of a flush.
 
-def test_L10_signals_before_the_first_worker_is_ready_are_obeyed(doppel, server, tmp_path):
-    """Its worker stands still at its start: nobody writes into the file that it reads."""
-    conf = tmp_path / "resolv.conf"
-    os.mkfifo(conf)
-    mirror = doppel(server(echo), "--resolv-conf", str(conf), wait=False)
+@pytest.mark.release
+def test_L10_signals_before_the_first_worker_is_ready_are_obeyed(doppel, server, faults):
+    """Its worker stops as soon as it begins."""
+    fault = faults(f"calloc:signal={signal.SIGSTOP:d}:n=1")
+    mirror = doppel(server(echo), env=fault.env, wait=False)
     mirror.expect(exit_status=1, identity="none")
     eventually(lambda: len(mirror.workers()) == 1, "a worker starts")
     mirror.wait_log(" starting ")

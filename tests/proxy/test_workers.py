@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -169,6 +170,65 @@ def test_L12_a_place_that_was_watched_by_another_is_drained_too(doppel, server):
         assert client.drain() == "fin"
     assert mirror.wait_exit() == 0
     assert len(mirror.access_log(30)) == 30
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_L12_what_waits_for_workers_that_are_killed_while_they_drain_is_served(doppel, server, workers):
+    mirror = doppel(server(echo), workers=workers)
+    mirror.expect(problems=("worker_died",))
+    stopped = mirror.workers()
+    stop(stopped)
+    clients = queue(mirror, 50)
+    mirror.signal(signal.SIGTERM)
+    mirror.wait_log(" draining ")
+
+    for pid in stopped:
+        kill(pid)
+
+    assert served(clients) == 50
+    for client in clients:
+        client.finish()
+        assert client.drain() == "fin"
+    assert mirror.wait_exit() == 0
+    assert len(mirror.access_log(50)) == 50
+
+
+def test_L12_what_waits_for_one_that_is_killed_while_another_drains_is_served(doppel, server):
+    mirror = doppel(server(echo), workers=2)
+    mirror.expect(problems=("worker_died",))
+    first, second = stopped = mirror.workers()
+    stop(stopped)
+    clients = queue(mirror, 50)
+    mirror.signal(signal.SIGTERM)
+    mirror.wait_log(" draining ")
+
+    os.kill(second, signal.SIGCONT)
+    kill(first)
+
+    assert served(clients) == 50
+    for client in clients:
+        client.finish()
+    assert mirror.wait_exit() == 0
+
+
+@pytest.mark.release
+def test_L12_workers_that_keep_dying_while_they_drain_do_not_hold_it_up(doppel, server):
+    """Not in a sanitized build, which looks for leaks in a child process of its own."""
+    mirror = doppel(server(echo), "--drain-timeout", "1h")
+    stop(mirror.workers())
+    queue(mirror, 5)
+    mirror.expect(identity="none", access_log=False, problems=("worker_died",))
+    mirror.signal(signal.SIGTERM)
+    mirror.wait_log(" draining ")
+
+    while mirror.is_running():
+        for pid in eventually(lambda: mirror.workers() or not mirror.is_running() and [0], "it goes on"):
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    assert mirror.wait_exit() == 0
+    assert is_free(mirror.addresses[0])
 
 
 def test_L12_a_full_worker_is_helped_by_one_with_room_while_a_third_is_gone(doppel, server):
