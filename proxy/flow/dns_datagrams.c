@@ -16,6 +16,9 @@
 #define CARES_NO_DEPRECATED /* ares_set_socket_functions() */
 #include <ares.h>
 
+#include "base/address.h"
+#include "flow/servers.h"
+
 #define RECEIVES_MOST 64 /* in one turn: datagrams, or pieces of answers over TCP */
 
 void dns_datagrams_begin(struct dns_datagrams *datagrams)
@@ -90,8 +93,12 @@ static int close_socket(ares_socket_t fd, void *owner)
 static int connect_socket(ares_socket_t fd, const struct sockaddr *to, ares_socklen_t length,
                           void *owner)
 {
-    (void)owner;
-    return connect(fd, to, length);
+    const struct dns_datagrams *datagrams = owner;
+    struct address              server;
+
+    address_set(&server, to, length);
+    servers_set_zone(datagrams->servers, &server);
+    return connect(fd, &server.any, server.length);
 }
 
 static ares_ssize_t send_pieces(ares_socket_t fd, const struct iovec *pieces, int count,
@@ -111,8 +118,10 @@ static const struct ares_socket_functions functions = {
 
 #endif
 
-void dns_datagrams_filter(struct ares_channeldata *ares, struct dns_datagrams *datagrams)
+void dns_datagrams_filter(struct ares_channeldata *ares, struct dns_datagrams *datagrams,
+                          const struct servers *servers)
 {
+    datagrams->servers = servers;
     dns_datagrams_begin(datagrams);
     ares_set_socket_functions(ares, &functions, datagrams);
 }

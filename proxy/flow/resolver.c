@@ -24,9 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include <ares.h>
 #include <ev.h>
@@ -43,6 +40,7 @@
 #define TRIES              2     /* of each server; c-ares gives the second twice the time */
 #define SHARES             3     /* so both together take three times the first */
 #define SOCKETS_MOST       32    /* that are looked at: UDP and TCP of each server, and some more */
+#define KNOWS_ZONES        0x011600 /* the version that takes servers with interfaces */
 #define ROUNDING_SECONDS   0.001 /* ares_timeout() has cut off fractions: waking early would spin */
 
 /* A socket of c-ares, between its first and its last word about it. */
@@ -269,82 +267,24 @@ static int open_ares(struct channel *channel)
     return ares_init_options(&channel->ares, &options, mask);
 }
 
-#if ARES_VERSION < 0x011600 /* later ones know interfaces */
-#define KNOWS_ZONES false
-
-/* What c-ares would do itself, except for connect_with_zone(). */
-static ares_socket_t open_socket(int family, int type, int protocol, void *owner)
-{
-    (void)owner;
-    return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
-}
-
-static int close_socket(ares_socket_t fd, void *owner)
-{
-    (void)owner;
-    return close(fd);
-}
-
-static int connect_with_zone(ares_socket_t fd, const struct sockaddr *to, ares_socklen_t length,
-                             void *owner)
-{
-    struct address server;
-
-    address_set(&server, to, length);
-    servers_set_zone(&((struct resolver *)owner)->servers, &server);
-    return connect(fd, &server.any, server.length);
-}
-
-static ares_ssize_t receive_from(ares_socket_t fd, void *bytes, size_t count, int flags,
-                                 struct sockaddr *from, ares_socklen_t *length, void *owner)
-{
-    (void)owner;
-    return recvfrom(fd, bytes, count, flags, from, length);
-}
-
-static ares_ssize_t send_parts(ares_socket_t fd, const struct iovec *parts, int count, void *owner)
-{
-    (void)owner;
-    return writev(fd, parts, count);
-}
-
-static void connect_by_ourselves(struct resolver *resolver, ares_channel ares)
-{
-    static const struct ares_socket_functions functions = {
-        open_socket, close_socket, connect_with_zone, receive_from, send_parts,
-    };
-
-    ares_set_socket_functions(ares, &functions, resolver);
-}
-#else
-#define KNOWS_ZONES true
-
-static void connect_by_ourselves(struct resolver *resolver, ares_channel ares)
-{
-    (void)resolver;
-    (void)ares;
-}
-#endif
-
 static bool were_named(const struct resolver *resolver)
 {
     return resolver->config->resolvers.count > 0 || resolver->config->resolv_conf != NULL;
 }
 
 /* c-ares reads resolv.conf too, but up to 1.18 skips a server that is given with a port, and one with
- * an interface.  What it cannot take from the system's file it may still have read there. */
-static int use_servers(struct resolver *resolver, ares_channel ares)
+ * an interface.  dns_datagrams.c adds what an older
+ * one is not told.  What it cannot take from the system's file it may still have read there. */
+static int use_servers(const struct resolver *resolver, ares_channel ares)
 {
-    struct servers *servers = &resolver->servers;
+    const struct servers *servers = &resolver->servers;
     char text[SERVERS_TEXT];
 
     if (servers->count == 0)
         return ARES_SUCCESS;
     snprintf(text, sizeof text, "%s", servers->text);
-    if (servers->zoned_count > 0 && !KNOWS_ZONES) {
+    if (servers->zoned_count > 0 && ARES_VERSION < KNOWS_ZONES)
         servers_without_zones(servers, text);
-        connect_by_ourselves(resolver, ares);
-    }
     int status = ares_set_servers_ports_csv(ares, text);
     return were_named(resolver) ? status : ARES_SUCCESS;
 }
@@ -365,7 +305,7 @@ static struct channel *channel_new(struct resolver *resolver, struct fault *faul
     if (status == ARES_SUCCESS)
         status = use_servers(resolver, channel->ares);
     if (status == ARES_SUCCESS) {
-        dns_datagrams_filter(channel->ares, &channel->datagrams);
+        dns_datagrams_filter(channel->ares, &channel->datagrams, &resolver->servers);
         return channel;
     }
     fault_set(fault, "cannot use the name servers \"%s\": %s", resolver->servers.text,
