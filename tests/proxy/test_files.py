@@ -2,13 +2,18 @@
 test_files.py — the files that a configuration names: pipes take the place of files.
 """
 import os
+import signal
+import subprocess
 import threading
 
 import pytest
 
+from support import processes
 from support.pattern import KIB, pattern
 from support.peers import echo
+from support.proxy import binary, clean_environment
 from support.secure import secure
+from support.waiting import eventually, patient
 
 
 @pytest.fixture
@@ -47,3 +52,20 @@ def test_a_certificate_and_its_key_may_come_from_a_pipe(doppel, server, authorit
 
     client = secure(mirror.connect(), authority.client_context(), "localhost")
     assert client.exchange(pattern(KIB)) == pattern(KIB)
+
+
+def catches(pid, number):
+    with open(f"/proc/{pid}/status") as status:
+        caught = next(int(row.split()[1], 16) for row in status if row.startswith("SigCgt:"))
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_start_that_waits_for_a_pipe_can_be_ended(tmp_path, number):
+    os.mkfifo(tmp_path / "pipe")
+    started = subprocess.Popen([binary(), "-c", str(tmp_path / "pipe")], env=clean_environment())
+    eventually(lambda: catches(started.pid, number) and processes.is_asleep(started.pid), "it waits")
+
+    started.send_signal(number)
+
+    assert started.wait(patient()) == 1
