@@ -5,16 +5,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "admin/health.h"
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/help.h"
 #include "config/load.h"
-#include "run/check.h"
-#include "run/health.h"
-#include "run/loops.h"
-#include "run/process.h"
-#include "run/supervisor.h"
-#include "run/version.h"
+#include "process/check.h"
+#include "process/loops.h"
+#include "process/process.h"
+#include "process/supervisor.h"
+#include "process/version.h"
 
 #define LEAST_COLUMNS 60
 #define MOST_COLUMNS  120

@@ -9,12 +9,12 @@
 
 #include "base/line.h"
 #include "base/log.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/tls.h"
-#include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/shadow.h"
+#include "shared/page.h"
+#include "tls/tls.h"
+#include "transport/transport.h"
 
 /* Columns of the text form: a usual value fits, a longer one shifts what follows. */
 #define SESSION_WIDTH 16

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/stats.h"
+#include "shared/stats.h"
 
 struct listen_config;
 struct mirror;

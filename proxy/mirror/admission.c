@@ -6,15 +6,15 @@
 
 #include "base/address.h"
 #include "base/network.h"
-#include "base/page.h"
-#include "base/sources.h"
 #include "config/config.h"
-#include "flow/transport.h"
 #include "mirror/introduction.h"
 #include "mirror/mirror.h"
 #include "mirror/notices.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+#include "shared/page.h"
+#include "shared/sources.h"
+#include "transport/transport.h"
 
 static bool is_allowed(const struct network_list *allow, const struct address *client)
 {

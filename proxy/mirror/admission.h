@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/stats.h"
+#include "shared/stats.h"
 
 struct mirror;
 struct session;

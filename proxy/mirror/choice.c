@@ -8,10 +8,10 @@
 #include "base/address.h"
 #include "base/log.h"
 #include "base/network.h"
-#include "base/page.h"
 #include "config/config.h"
 #include "mirror/mirror.h"
 #include "mirror/sampler.h"
+#include "shared/page.h"
 
 static uint64_t random_bits(struct mirror *mirror)
 {

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/stats.h"
+#include "shared/stats.h"
 
 struct address;
 struct mirror;

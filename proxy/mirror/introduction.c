@@ -5,8 +5,8 @@
 
 #include "base/network.h"
 #include "config/config.h"
-#include "flow/tls.h"
-#include "flow/transport.h"
+#include "tls/tls.h"
+#include "transport/transport.h"
 
 bool introduction_is_wanted(const struct config *config, const struct listen_config *listener)
 {

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flow/proxyproto.h"
 #include "mirror/mirror.h"
+#include "proxyproto/proxyproto.h"
 
 struct config;
 struct listen_config;

@@ -11,17 +11,17 @@
  */
 #include "legs.h"
 
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/dial.h"
-#include "flow/stream.h"
-#include "flow/transport.h"
+#include "dial/dial.h"
 #include "mirror/introduction.h"
 #include "mirror/mirror.h"
 #include "mirror/notices.h"
 #include "mirror/reason.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+#include "shared/page.h"
+#include "stream/stream.h"
+#include "transport/transport.h"
 
 /* The primary has said something since the client last spoke: what it was asked, it has answered, as
  * far as anybody can tell who does not know the protocol. */

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/ranks.h"
-#include "base/stats.h"
+#include "shared/stats.h"
 
 struct config;
 struct dialer;

@@ -11,14 +11,14 @@
 
 #include "base/address.h"
 #include "base/log.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/stream.h"
-#include "flow/transport.h"
 #include "mirror/mirror.h"
 #include "mirror/reason.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+#include "shared/page.h"
+#include "stream/stream.h"
+#include "transport/transport.h"
 
 #define WARNING_EVERY 10.0 /* seconds, per reason; of shadows, of each */
 

@@ -9,8 +9,8 @@
 
 #include <stdbool.h>
 
-#include "base/stats.h"
-#include "flow/socket.h"
+#include "shared/stats.h"
+#include "socket/socket.h"
 
 enum session_reason reason_of_client(enum failure);
 enum session_reason reason_of_primary(enum failure);

@@ -13,13 +13,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/handshake.h"
-#include "flow/pipes.h"
-#include "flow/proxied.h"
-#include "flow/stream.h"
-#include "flow/transport.h"
 #include "mirror/account.h"
 #include "mirror/admission.h"
 #include "mirror/introduction.h"
@@ -29,6 +23,12 @@
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 #include "mirror/timing.h"
+#include "proxyproto/proxied.h"
+#include "shared/page.h"
+#include "stream/pipes.h"
+#include "stream/stream.h"
+#include "transport/handshake.h"
+#include "transport/transport.h"
 
 #define TO(state) (1u << SESSION_##state)
 

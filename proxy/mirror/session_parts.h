@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "base/stats.h"
-#include "flow/stream.h"
 #include "mirror/account.h"
 #include "mirror/shadow.h"
+#include "shared/stats.h"
+#include "stream/stream.h"
 
 struct introduction;
 struct listen_config;

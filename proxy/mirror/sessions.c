@@ -4,14 +4,14 @@
 #include "sessions.h"
 
 #include "base/clock.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/stream.h"
 #include "mirror/choice.h"
 #include "mirror/legs.h"
 #include "mirror/mirror.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+#include "shared/page.h"
+#include "stream/stream.h"
 
 #define FOLLOWERS_PER_TURN 64 /* sessions that lose a shadow; then others get their turn */
 #define CUTS_PER_TURN      64 /* likewise */

@@ -21,13 +21,13 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/dial.h"
+#include "dial/dial.h"
 #include "mirror/choice.h"
 #include "mirror/mirror.h"
 #include "mirror/notices.h"
 #include "mirror/reason.h"
+#include "shared/page.h"
 
 #define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
 #define WAKE_AT        65536             /* bytes of answer that are worth a turn, once it talks */

@@ -18,10 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/stats.h"
-#include "flow/stream.h"
-#include "flow/tls.h"
-#include "flow/transport.h"
+#include "shared/stats.h"
+#include "stream/stream.h"
+#include "tls/tls.h"
+#include "transport/transport.h"
 
 struct address;
 struct mirror;

@@ -9,11 +9,11 @@
 
 #include "base/clock.h"
 #include "config/config.h"
-#include "flow/stream.h"
 #include "mirror/legs.h"
 #include "mirror/mirror.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
+#include "stream/stream.h"
 
 #define LOST_CLIENT_SECONDS 5.0 /* how long a primary may take the rest of a reset client's bytes */
 

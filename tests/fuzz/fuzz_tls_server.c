@@ -27,8 +27,8 @@
 
 #include "base/fault.h"
 #include "config/config.h"
-#include "flow/tls.h"
-#include "flow/tls_contexts.h"
+#include "tls/tls.h"
+#include "tls/tls_contexts.h"
 
 #define MODE_CHOOSES 1
 #define MODE_FRAMED  2

@@ -15,7 +15,7 @@
 #ifndef TESTS_STREAM_MODEL_H
 #define TESTS_STREAM_MODEL_H
 
-#include "flow/stream.h"
+#include "stream/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +31,9 @@
 
 #include <cmocka.h>
 
-#include "base/page.h"
 #include "base/pool.h"
-#include "flow/pipes.h"
+#include "shared/page.h"
+#include "stream/pipes.h"
 
 #define CONSUMERS  5
 #define KIB        ((size_t)1024)

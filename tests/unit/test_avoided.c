@@ -1,7 +1,7 @@
 /*
  * test_avoided.c — which addresses are tried last, and for how long.
  */
-#include "flow/avoided.h"
+#include "dial/avoided.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

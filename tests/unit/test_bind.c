@@ -1,7 +1,7 @@
 /*
  * test_bind.c — listening sockets, where the kernel refuses one on the way.
  */
-#include "run/bind.h"
+#include "listen/bind.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -17,8 +17,8 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
-#include "flow/socket.h"
-#include "run/own_path.h"
+#include "listen/own_path.h"
+#include "socket/socket.h"
 
 static char                         directory[] = "/tmp/test_bind-XXXXXX";
 static struct endpoint              endpoint;

@@ -1,7 +1,7 @@
 /*
  * test_breaker.c — the breaker by its state table, with a clock that the test sets.
  */
-#include "base/breaker.h"
+#include "shared/breaker.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

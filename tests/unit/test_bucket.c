@@ -1,7 +1,7 @@
 /*
  * test_bucket.c — the token bucket with a clock that the test sets, and with many workers.
  */
-#include "base/bucket.h"
+#include "shared/bucket.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /*
  * test_candidates.c — which address comes next, with names that the test knows.
  */
-#include "flow/candidates.h"
+#include "dial/candidates.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "flow/names.h"
+#include "dns/names.h"
 
 static struct candidates_settings settings;
 static struct target_config       targets[3];

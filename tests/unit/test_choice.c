@@ -12,9 +12,9 @@
 #include <cmocka.h>
 
 #include "base/address.h"
-#include "base/page.h"
 #include "config/config.h"
 #include "mirror/mirror.h"
+#include "shared/page.h"
 
 #define CLIENTS 2000
 #define START   1000.0 /* seconds */

@@ -2,7 +2,7 @@
  * test_closing.c — sockets without an owner: their peers get every byte, then the reset, and none of
  * them stays for long.
  */
-#include "flow/closing.h"
+#include "socket/closing.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "flow/socket.h"
+#include "socket/socket.h"
 #include "tests/unit/told_clock.h"
 
 #define TINY       4096  /* what a peer has room for, about */

@@ -1,7 +1,7 @@
 /*
  * test_gate.c — who may ask the admin endpoint: Host, Origin and the token.
  */
-#include "run/gate.h"
+#include "admin/gate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /*
  * test_histogram.c — times go into the right bucket, and percentiles come back out.
  */
-#include "base/histogram.h"
+#include "shared/histogram.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /*
  * test_knobs.c — live knobs: turned by hand, or by a configuration that says something new.
  */
-#include "run/knobs.h"
+#include "admin/knobs.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "base/page.h"
 #include "config/config.h"
+#include "shared/page.h"
 
 static struct page *page;
 static uint16_t     row;

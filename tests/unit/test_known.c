@@ -1,7 +1,7 @@
 /*
  * test_known.c — what one process notes, others find; what does not belong together nobody believes.
  */
-#include "base/known.h"
+#include "shared/known.h"
 
 #include <setjmp.h>
 #include <signal.h>

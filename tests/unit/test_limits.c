@@ -3,7 +3,7 @@
  *
  * getrlimit and setrlimit are played here, so that any limit can be had.
  */
-#include "run/limits.h"
+#include "process/limits.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -24,7 +24,7 @@
 #include <cmocka.h>
 
 #include "base/fault.h"
-#include "base/page.h"
+#include "shared/page.h"
 
 #define NOBODY 65534
 

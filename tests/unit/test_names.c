@@ -3,7 +3,7 @@
  *
  * The resolver only notes the questions; the test answers them when it likes.
  */
-#include "flow/names.h"
+#include "dns/names.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,10 +17,10 @@
 #include <ev.h>
 
 #include "base/fault.h"
-#include "base/page.h"
 #include "config/config.h"
-#include "flow/resolver.h"
-#include "flow/search.h"
+#include "dns/resolver.h"
+#include "dns/search.h"
+#include "shared/page.h"
 #include "tests/unit/told_clock.h"
 
 #define HOST "primary.test"

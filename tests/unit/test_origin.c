@@ -1,7 +1,7 @@
 /*
  * test_origin.c — where an accepted connection was going, and what a socket is bound to.
  */
-#include "flow/origin.h"
+#include "socket/origin.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

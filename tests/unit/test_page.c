@@ -1,7 +1,7 @@
 /*
  * test_page.c — the shared page: sums over the workers, and books that balance whatever happened.
  */
-#include "base/page.h"
+#include "shared/page.h"
 
 #include <inttypes.h>
 #include <setjmp.h>

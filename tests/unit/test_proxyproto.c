@@ -1,7 +1,7 @@
 /*
  * test_proxyproto.c — PROXY headers: what is one, what is none, and that pieces change nothing.
  */
-#include "flow/proxyproto.h"
+#include "proxyproto/proxyproto.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "flow/tls_facts.h"
+#include "tls/tls_facts.h"
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 /* 10.0.0.9:51312 to 10.0.1.5:443 */

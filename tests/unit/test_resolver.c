@@ -4,7 +4,7 @@
  * The server answers by the first label of the name (see answer_question()) and runs inside the
  * test's loop, so nothing here waits for anything but the resolver.
  */
-#include "flow/resolver.h"
+#include "dns/resolver.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -1,7 +1,7 @@
 /*
  * test_search.c — a search list is read and applied as the C library does it.
  */
-#include "flow/search.h"
+#include "dns/search.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

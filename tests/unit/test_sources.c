@@ -1,7 +1,7 @@
 /*
  * test_sources.c — sessions of each source are counted exactly, over all tables and for networks.
  */
-#include "base/sources.h"
+#include "shared/sources.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

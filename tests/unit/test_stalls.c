@@ -1,7 +1,7 @@
 /*
  * test_stalls.c — a loop that stands still is noticed, whether it slept too long or worked too long.
  */
-#include "run/stalls.h"
+#include "process/stalls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -20,10 +20,10 @@
 
 #include "base/fault.h"
 #include "config/config.h"
-#include "flow/reactor.h"
-#include "flow/tls.h"
-#include "flow/tls_contexts.h"
-#include "flow/transport.h"
+#include "tls/tls.h"
+#include "tls/tls_contexts.h"
+#include "transport/reactor.h"
+#include "transport/transport.h"
 
 #define SMALL  4608  /* the least that the kernel gives: a few records fill the pair */
 #define RECORD 16384

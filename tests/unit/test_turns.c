@@ -1,7 +1,7 @@
 /*
  * test_turns.c — who begins, who waits, and whose turn it is next.
  */
-#include "flow/turns.h"
+#include "transport/turns.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

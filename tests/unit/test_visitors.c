@@ -1,7 +1,7 @@
 /*
  * test_visitors.c — who is connected to the admin endpoint is there for a bounded time.
  */
-#include "run/visitors.h"
+#include "admin/visitors.h"
 
 #include <math.h>
 #include <setjmp.h>

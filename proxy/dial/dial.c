@@ -1,0 +1,515 @@
+/*
+ * dial.c — one address after another, until one connects.
+ *
+ *     go_on ──candidates──▶ try_address ──connect(2)──▶ on_connect ──[PROXY header]──▶ succeed
+ *       ▲ │                      │                          │                             │
+ *       └─┼──────────────────────┴── refused, timed out ... ┘              tls:// ──▶ handshake.h
+ *         └── none left ──▶ transport_fail
+ *
+ * The transport tells its owner only from loop callbacks: while dial() itself runs, a failure is
+ * just recorded (begun is false).
+ */
+#include "dial.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <ev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "config/config.h"
+#include "dial/candidates.h"
+#include "dial/ours.h"
+#include "proxyproto/preamble.h"
+#include "transport/reactor.h"
+
+#define RETRY_SECONDS 0.01
+
+struct dialer {
+    struct reactor            *reactor;
+    struct dial_settings       settings;
+    struct candidates_settings candidates;
+};
+
+struct dialling {
+    struct dialer      *dialer;
+    struct transport   *transport;
+    struct dial_request request;
+    struct candidates   candidates;
+    struct address      last;          /* that was tried; length 0: none yet */
+    ev_io               connecting;    /* its fd is -1 while there is no socket */
+    ev_timer            timer;         /* for one address, retries included */
+    ev_timer            retry;         /* a full backlog, or no memory for the header */
+    struct preamble     preamble;      /* of this connection */
+    bool                begun;         /* dial() has returned: the owner must be told */
+    enum failure        failure;       /* of the latest attempt */
+    char                why[200];
+};
+
+struct dialer *dialer_new(struct reactor *reactor, struct names *names,
+                          const struct dial_settings *settings)
+{
+    struct dialer *dialer = xcalloc(1, sizeof *dialer);
+
+    dialer->reactor = reactor;
+    dialer->settings = *settings;
+    dialer->candidates.names = names;
+    dialer->candidates.family = settings->family;
+    return dialer;
+}
+
+void dialer_free(struct dialer *dialer)
+{
+    free(dialer);
+}
+
+/* --- one dialling ------------------------------------------------------------------------ */
+
+static void on_connect(struct ev_loop *, ev_io *, int);
+static void on_timeout(struct ev_loop *, ev_timer *, int);
+static void on_retry(struct ev_loop *, ev_timer *, int);
+static void go_on(struct dialling *);
+
+static struct ev_loop *loop_of(const struct dialling *d)
+{
+    return reactor_loop(d->dialer->reactor);
+}
+
+static const struct target_config *target_of(const struct dialling *d)
+{
+    return candidates_target(&d->candidates);
+}
+
+static const struct endpoint *endpoint_of(const struct dialling *d)
+{
+    return &target_of(d)->endpoint;
+}
+
+/* The socket is the caller's again; -1: there was none. */
+static int release_socket(struct dialling *d)
+{
+    int socket = d->connecting.fd;
+
+    ev_io_stop(loop_of(d), &d->connecting);
+    d->connecting.fd = -1;
+    return socket;
+}
+
+/* The kernel may have connected it already: no FIN, which would look like a complete request. */
+static void drop_socket(struct dialling *d)
+{
+    int socket = release_socket(d);
+
+    if (socket >= 0)
+        socket_reset(socket);
+    preamble_drop(&d->preamble);
+}
+
+static void stop_timers(struct dialling *d)
+{
+    ev_timer_stop(loop_of(d), &d->timer);
+    ev_timer_stop(loop_of(d), &d->retry);
+}
+
+static void dialling_free(struct dialling *d)
+{
+    drop_socket(d);
+    stop_timers(d);
+    candidates_end(&d->candidates);
+    free(d);
+}
+
+static void on_cancel(void *opening)
+{
+    dialling_free(opening);
+}
+
+static void remember(struct dialling *d, enum failure failure, const char *why)
+{
+    d->failure = failure;
+    snprintf(d->why, sizeof d->why, "%.*s", (int)sizeof d->why - 1, why);
+}
+
+static void on_failure(void *owner, enum failure failure, const char *why)
+{
+    remember(owner, failure, why);
+}
+
+static void remember_error(struct dialling *d, int error)
+{
+    remember(d, failure_of(error), strerrordesc_np(error));
+}
+
+/* EADDRNOTAVAIL says that no port is left, or that there is no address to connect from, as without
+ * IPv6 (connect(2)).  In the latter case UDP cannot connect either; its ports are others. */
+static bool is_out_of_reach(const struct address *address, int error)
+{
+    if (error != EADDRNOTAVAIL)
+        return error == EAFNOSUPPORT;
+    int  probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool fails =
+        probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == EADDRNOTAVAIL;
+
+    if (probe >= 0)
+        close(probe);
+    return fails;
+}
+
+/* What another address has said tells more than that this one is out of reach. */
+static void remember_attempt(struct dialling *d, const struct address *address, int error)
+{
+    if (!is_out_of_reach(address, error))
+        remember_error(d, error);
+    else if (d->failure == FAILURE_NONE)
+        remember(d, FAILURE_UNREACHABLE, "this machine has no address to reach it from");
+}
+
+/* The failure was the address's own and not this machine's: others come first for a while. */
+static void avoid(struct dialling *d)
+{
+    if (d->failure == FAILURE_REFUSED || d->failure == FAILURE_UNREACHABLE ||
+        d->failure == FAILURE_CONNECT_TIMEOUT)
+        candidates_avoid(&d->candidates);
+}
+
+/* The attempt under way has failed; d->failure says why. */
+static void lose_attempt(struct dialling *d)
+{
+    avoid(d);
+    drop_socket(d);
+    go_on(d);
+}
+
+/* The last step, either way: the transport belongs to its owner alone from here on. */
+static void conclude(struct dialling *d)
+{
+    struct transport *transport = d->transport;
+    bool              tell = d->begun;
+
+    dialling_free(d);
+    if (tell)
+        transport_tell(transport);
+}
+
+/* The transport goes on opening, without us. */
+static void hand_over(struct dialling *d, int socket, const struct address *peer)
+{
+    struct handshake_request request = {
+        .target = target_of(d),
+        .hints = d->request.hints,
+        .side = d->request.side,
+        .timeout = d->request.timeout,
+    };
+
+    if (handshake_connect(d->dialer->settings.handshakes, &request, d->transport, socket, peer)) {
+        dialling_free(d);
+        return;
+    }
+    socket_reset(socket);
+    transport_fail(d->transport, FAILURE_NO_MEMORY, "no memory");
+    conclude(d);
+}
+
+static void succeed(struct dialling *d)
+{
+    struct address peer = *candidates_address(&d->candidates);
+
+    if (socket_is_its_own_peer(d->connecting.fd, &peer)) {
+        remember(d, FAILURE_REFUSED, "the connection was to its own socket");
+        lose_attempt(d);
+        return;
+    }
+    int socket = release_socket(d);
+    candidates_welcome(&d->candidates);
+    if (endpoint_of(d)->tls) {
+        hand_over(d, socket, &peer);
+        return;
+    }
+    transport_opened(d->transport, socket, &peer);
+    conclude(d);
+}
+
+static void tune_socket(const struct dialling *d, int socket, int family)
+{
+    struct socket_settings settings = d->dialer->settings.sockets;
+
+    if (d->request.user_timeout > 0)
+        settings.user_timeout = d->request.user_timeout;
+    if (d->request.send_buffer > 0)
+        settings.send_buffer = (int)d->request.send_buffer;
+    socket_tune(socket, family, &settings);
+}
+
+/* Either way it goes on by itself (connect(2)). */
+static bool is_under_way(int error)
+{
+    return error == EINPROGRESS || error == EINTR;
+}
+
+static void start_timeout(struct dialling *d)
+{
+    if (!ev_is_active(&d->timer))
+        ev_timer_again(loop_of(d), &d->timer);
+}
+
+/* No event will say when. */
+static void try_again_soon(struct dialling *d)
+{
+    ev_timer_stop(loop_of(d), &d->retry);
+    ev_timer_set(&d->retry, RETRY_SECONDS, 0);
+    ev_timer_start(loop_of(d), &d->retry);
+}
+
+/* False: d->failure says why the socket cannot have the address that it is to connect from. */
+static bool bind_source(struct dialling *d, int socket, int family)
+{
+    const struct origin_sources sources = {
+        .client = &d->request.origin.client,
+        .target = &target_of(d)->source,
+        .all = &d->dialer->settings.source,
+    };
+    struct fault why;
+
+    if (origin_bind(socket, family, &sources, &why))
+        return true;
+    remember(d, FAILURE_LOCAL, why.text);
+    return false;
+}
+
+/* It has nothing to say before its owner does. */
+static bool is_done_when_connected(const struct dialling *d)
+{
+    bool introduces = d->request.header != NULL && target_of(d)->proxy != PROXY_OFF;
+
+    return !introduces && !endpoint_of(d)->tls;
+}
+
+static void wait_until_connected(struct dialling *d)
+{
+    start_timeout(d);
+    ev_io_start(loop_of(d), &d->connecting);
+}
+
+static bool leads_back(const struct dialling *d, const struct address *address)
+{
+    const struct dial_settings *settings = &d->dialer->settings;
+
+    return !settings->allow_loop &&
+           address_is_ours(address, settings->listeners, settings->listener_count);
+}
+
+/* As it is before connect(2); -1: d->failure says why there is none. */
+static int make_socket(struct dialling *d, const struct address *address)
+{
+    int family = address->any.sa_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        remember_attempt(d, address, errno);
+        return -1;
+    }
+    tune_socket(d, fd, family);
+    if (bind_source(d, fd, family))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* connect(2) has failed at once.  True: it may yet succeed; false: d->failure says why not. */
+static bool may_yet_connect(struct dialling *d, const struct address *address, int error)
+{
+    if (error == EAGAIN && address->any.sa_family == AF_UNIX) { /* a full backlog (unix(7)) */
+        start_timeout(d);
+        try_again_soon(d);
+        return true;
+    }
+    remember_attempt(d, address, error);
+    avoid(d);
+    return false;
+}
+
+/* True: it is connected or may yet be; false: d->failure says why not. */
+static bool try_address(struct dialling *d)
+{
+    const struct address *address = candidates_address(&d->candidates);
+
+    d->last = *address;
+    if (leads_back(d, address)) {
+        remember(d, FAILURE_LOOP, "the address is one of our own listeners");
+        return false;
+    }
+    int fd = make_socket(d, address);
+    if (fd < 0)
+        return false;
+    if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
+        int error = errno;
+
+        close(fd);
+        return may_yet_connect(d, address, error);
+    }
+    ev_io_set(&d->connecting, fd, EV_WRITE);
+    if (is_done_when_connected(d) && socket_is_connected(fd))
+        succeed(d); /* as on the loopback interface: no event is worth waiting for */
+    else
+        wait_until_connected(d);
+    return true;
+}
+
+/* Goes on until something is under way, or nothing is left to try. */
+static void go_on(struct dialling *d)
+{
+    stop_timers(d);
+    for (;;) {
+        switch (candidates_next(&d->candidates)) {
+        case CANDIDATE_FOUND:
+            if (try_address(d))
+                return;
+            break;
+        case CANDIDATE_AWAITED:
+            return;
+        case CANDIDATE_NONE: /* and each has said why, of one target at least */
+            assert(d->failure != FAILURE_NONE);
+            transport_aim(d->transport, &d->last);
+            transport_fail(d->transport, d->failure, d->why);
+            conclude(d);
+            return;
+        }
+    }
+}
+
+static void on_more(void *owner)
+{
+    go_on(owner);
+}
+
+/* Before anything else.  IO_AGAIN: the rest when the socket is writable again; IO_FAILED: d->failure
+ * says why. */
+static enum io introduce(struct dialling *d)
+{
+    enum io io = preamble_send(&d->preamble, d->connecting.fd, target_of(d)->proxy,
+                               d->request.header, d->request.marks);
+
+    if (io == IO_FAILED)
+        remember_error(d, d->preamble.error);
+    if (io == IO_AGAIN && d->preamble.is_starved) { /* the socket is writable all the time */
+        ev_io_stop(loop_of(d), &d->connecting);
+        try_again_soon(d);
+    }
+    return io;
+}
+
+/* Connected: introduces the client, if the target wants that, and is done; or tries elsewhere. */
+static void go_through(struct dialling *d)
+{
+    switch (introduce(d)) {
+    case IO_OK:
+        succeed(d);
+        return;
+    case IO_AGAIN:
+        return;
+    case IO_END:
+    case IO_FAILED:
+        drop_socket(d);
+        go_on(d);
+        return;
+    }
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct dialling *d = timer->data;
+
+    (void)events;
+    if (d->connecting.fd >= 0) {
+        ev_io_start(loop, &d->connecting);
+        go_through(d);
+    } else if (!try_address(d)) {
+        go_on(d);
+    }
+}
+
+/* Writable, or failed: then SO_ERROR tells why, once (connect(2), EINPROGRESS). */
+static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct dialling *d = watcher->data;
+    int              error = 0;
+    socklen_t        length = sizeof error;
+
+    (void)loop;
+    if (!(events & EV_ERROR) && socket_is_connected(watcher->fd)) {
+        go_through(d);
+        return;
+    }
+    if (getsockopt(watcher->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+        error = errno;
+    if (error == 0 && (events & EV_ERROR))
+        error = ENOMEM; /* epoll_ctl(2) failed: libev has stopped the watcher */
+    if (error == 0)
+        error = ENOTCONN; /* nobody knows why */
+    if (error == ETIMEDOUT)
+        remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
+    else
+        remember_error(d, error);
+    lose_attempt(d);
+}
+
+static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct dialling *d = timer->data;
+
+    (void)loop;
+    (void)events;
+    if (d->connecting.fd >= 0 && socket_is_connected(d->connecting.fd) && introduce(d) == IO_OK) {
+        succeed(d); /* after a pause of the whole process timers ring first */
+        return;
+    }
+    remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
+    lose_attempt(d);
+}
+
+static void start_candidates(struct dialling *d)
+{
+    const struct candidates_terms terms = {
+        .settings = &d->dialer->candidates,
+        .targets = d->request.targets,
+        .target_count = d->request.target_count,
+        .original = &d->request.origin.destination,
+        .on_failure = on_failure,
+        .on_more = on_more,
+        .owner = d,
+    };
+
+    candidates_start(&d->candidates, &terms);
+}
+
+struct transport *dial(struct dialer *dialer, const struct dial_request *request,
+                       transport_ready *ready, void *owner)
+{
+    /* First what lasts: of what does not, no hole stays between the sessions. */
+    struct transport *transport = transport_opening(dialer->reactor, ready, owner);
+    struct dialling  *d = calloc(1, sizeof *d);
+
+    if (transport == NULL || d == NULL) {
+        transport_free(transport);
+        free(d);
+        return NULL;
+    }
+    d->dialer = dialer;
+    d->transport = transport;
+    d->request = *request;
+    start_candidates(d);
+    transport_keep_alive(transport);
+    transport_hand_over(transport, on_cancel, d, &request->origin.destination);
+    ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);
+    ev_timer_init(&d->timer, on_timeout, 0, request->timeout);
+    ev_timer_init(&d->retry, on_retry, RETRY_SECONDS, 0);
+    d->connecting.data = d->timer.data = d->retry.data = d;
+    go_on(d);
+    if (transport_is_opening(transport))
+        d->begun = true;
+    return transport;
+}

@@ -1,0 +1,292 @@
+/*
+ * stream.c — cursors over a ring of chunks (stream/ring.h), or over pipes (stream/stream_pipes.c).
+ *
+ * A chunk is borrowed from the pool when a byte is first read into it and goes back when the
+ * slowest cursor has left it, so a stream costs what its slowest consumer lags.  An idle stream
+ * costs its struct.
+ *
+ * How much one fill offers the source follows what the last one took, so that small requests borrow
+ * one chunk and bulk comes in by the quarter megabyte.
+ */
+#include "stream_inside.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "stream/pipes.h"
+
+#define FILL_CHUNKS  16 /* one fill reads at most this much, to be fair */
+#define DRAIN_CHUNKS 16
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+struct stream *stream_new(struct pool *chunks, struct pipes *pipes)
+{
+    struct stream *stream = calloc(1, sizeof *stream);
+
+    if (stream != NULL) {
+        ring_start(&stream->ring, chunks);
+        stream->pipes = pipes;
+        stream->appetite = 1;
+    }
+    return stream;
+}
+
+void stream_free(struct stream *stream)
+{
+    if (stream == NULL)
+        return;
+    while (stream->cursors != NULL)
+        stream_detach(stream->cursors);
+    ring_forget(&stream->ring, stream->end);
+    free(stream);
+}
+
+void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
+                   enum overflow overflow)
+{
+    assert(limit > 0); /* a cursor that may not lag at all would stop the source */
+    assert(limit <= CURSOR_LIMIT_MOST);
+    *cursor = (struct cursor){
+        .stream = stream,
+        .next = stream->cursors,
+        .position = stream->end,
+        .last = UINT64_MAX,
+        .limit = limit & CURSOR_LIMIT_MOST,
+        .overflow = overflow,
+        .takes_pipes = true,
+    };
+    stream->cursors = cursor;
+    if (stream->leader == NULL && overflow == OVERFLOW_BLOCKS)
+        stream->leader = cursor;
+}
+
+void stream_detach(struct cursor *cursor)
+{
+    if (cursor->stream == NULL)
+        return;
+    cursor_drop_pipes(cursor);
+    if (cursor->stream->leader == cursor)
+        cursor->stream->leader = NULL;
+    struct cursor **link = &cursor->stream->cursors;
+    while (*link != cursor)
+        link = &(*link)->next;
+    *link = cursor->next;
+    cursor->stream = NULL;
+}
+
+void cursor_stop_at(struct cursor *cursor, uint64_t last)
+{
+    assert(last > cursor->position);
+    cursor->last = last;
+}
+
+bool cursor_is_at_last(const struct cursor *cursor)
+{
+    return cursor->position == cursor->last;
+}
+
+size_t cursor_lag(const struct cursor *cursor)
+{
+    return cursor->stream != NULL ? cursor->stream->end - cursor->position : 0;
+}
+
+/* The slowest blocking cursor decides; with none, the source runs free.  One that may be detached
+ * never holds the source back, but no single fill is larger than what it may lag: a consumer that
+ * keeps pace must not be cut for one big read. */
+size_t stream_room(const struct stream *stream)
+{
+    size_t room = (stream->is_piped ? FILL_CHUNKS : stream->appetite) * (size_t)CHUNK_SIZE;
+
+    if (stream->leader != NULL && stream->leader->piped > 0)
+        return 0;
+    for (const struct cursor *c = stream->cursors; c != NULL; c = c->next) {
+        size_t lag = c->overflow == OVERFLOW_BLOCKS ? cursor_lag(c) : 0;
+
+        room = min_size(room, lag < c->limit ? c->limit - lag : 0);
+    }
+    return room;
+}
+
+bool stream_wants_more(const struct stream *stream)
+{
+    return stream->ending == NOT_ENDED && stream_room(stream) > 0;
+}
+
+enum ending stream_ending(const struct stream *stream)
+{
+    return stream->ending;
+}
+
+void stream_break(struct stream *stream)
+{
+    if (stream->ending == NOT_ENDED)
+        stream->ending = ENDED_RESET;
+}
+
+/* A fill that took everything is offered twice as much next time, one that took little, half. */
+static void learn_appetite(struct stream *stream, size_t offered, size_t taken)
+{
+    if (taken == offered && stream->appetite < FILL_CHUNKS)
+        stream->appetite *= 2;
+    else if (taken < offered / 4 && stream->appetite > 1)
+        stream->appetite /= 2;
+}
+
+static enum io fill_memory(struct stream *stream, struct transport *from, size_t room,
+                           size_t *moved)
+{
+    struct iovec space[FILL_CHUNKS + 1];
+    uint64_t     limit = stream->end + room;
+
+    *moved = 0;
+    stream_leave_pipes(stream);
+    if (stream->ring.end < stream->end) /* what it still holds, everybody has had */
+        ring_forget(&stream->ring, stream_ring_needed(stream, false));
+    if (!ring_reserve(&stream->ring, stream->end, limit))
+        return IO_FAILED;
+    int     count = ring_pieces(&stream->ring, stream->end, limit, space, FILL_CHUNKS + 1);
+    enum io io = transport_read(from, space, count, moved);
+
+    ring_commit(&stream->ring, stream->end, stream->end + *moved, limit);
+    stream->end += *moved;
+    if (io == IO_OK)
+        learn_appetite(stream, room, *moved);
+    return io;
+}
+
+enum io stream_fill(struct stream *stream, struct transport *from)
+{
+    enum io io = IO_AGAIN;
+    size_t  moved = 0;
+
+    if (stream->ending != NOT_ENDED || !transport_may_read(from))
+        return IO_AGAIN;
+    stream_choose_form(stream, from);
+    size_t room = stream_room(stream);
+    if (room == 0)
+        return IO_AGAIN;
+    if (stream->is_piped)
+        io = stream_fill_pipes(stream, from, room, &moved);
+    if (io == IO_AGAIN && !stream->is_piped)
+        io = fill_memory(stream, from, room, &moved);
+    if (io == IO_OK)
+        stream_learn_bulk(stream, moved);
+    if (io == IO_END)
+        stream->ending = ENDED_FIN;
+    if (io == IO_FAILED)
+        stream->ending = ENDED_RESET;
+    return io;
+}
+
+/* How far the cursor may go now. */
+static uint64_t reach_of(const struct cursor *cursor)
+{
+    return cursor->last < cursor->stream->end ? cursor->last : cursor->stream->end;
+}
+
+static enum io drain_memory(struct cursor *cursor, struct transport *to)
+{
+    const struct ring *ring = &cursor->stream->ring;
+    struct iovec bytes[DRAIN_CHUNKS];
+    size_t       moved;
+    uint64_t reach = reach_of(cursor);
+    if (cursor_piped_from(cursor) < reach)
+        reach = cursor_piped_from(cursor);
+    int count = ring_pieces(ring, cursor->position, reach, bytes, DRAIN_CHUNKS);
+    enum io io = transport_write(to, bytes, count, &moved);
+
+    cursor->position += moved;
+    return io;
+}
+
+/* IO_FAILED: what it must have in memory to be drained, there is no memory for. */
+static enum io drain_some(struct cursor *cursor, struct transport *to)
+{
+    enum io io = IO_AGAIN;
+
+    cursor->takes_pipes = transport_can_splice(to);
+    if (cursor->takes_pipes && cursor->position == cursor_piped_from(cursor))
+        io = cursor_drain_pipes(cursor, to);
+    if (!transport_can_splice(to) && !cursor_leave_pipes(cursor)) {
+        stream_detach(cursor);
+        return IO_FAILED;
+    }
+    if (io == IO_AGAIN && cursor->position < cursor_piped_from(cursor))
+        io = drain_memory(cursor, to);
+    return io;
+}
+
+enum io cursor_drain(struct cursor *cursor, struct transport *to)
+{
+    const struct stream *stream = cursor->stream;
+    enum io              io = IO_AGAIN;
+
+    if (stream == NULL)
+        return IO_FAILED;
+    if (cursor->position < reach_of(cursor))
+        io = drain_some(cursor, to);
+    /* The end must be told in the turn that delivers the last byte: nothing
+     * would wake this consumer once more. */
+    bool finished = cursor_is_at_last(cursor) ||
+                    (stream->ending != NOT_ENDED && cursor->position == stream->end);
+    return finished && io != IO_FAILED ? IO_END : io;
+}
+
+uint64_t stream_total(const struct stream *stream)
+{
+    return stream->end;
+}
+
+size_t stream_peek(struct stream *stream, uint64_t from, void *room, size_t most)
+{
+    struct iovec piece;
+
+    if (from < stream->begin || from >= stream->end)
+        return 0;
+    if (stream->ring.begin > from || stream->ring.end <= from)
+        return stream_peek_pipe(stream, from, room, most);
+    ring_pieces(&stream->ring, from, stream->ring.end, &piece, 1);
+    size_t length = min_size(most, piece.iov_len);
+    memcpy(room, piece.iov_base, length);
+    return length;
+}
+
+size_t stream_buffered(const struct stream *stream)
+{
+    return stream->end - stream->begin;
+}
+
+size_t stream_spared(const struct stream *stream)
+{
+    return stream->spared;
+}
+
+bool stream_settle(struct stream *stream)
+{
+    uint64_t needed = stream->end;
+    bool     detached = false;
+
+    for (struct cursor *c = stream->cursors, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->overflow == OVERFLOW_DETACHES && cursor_lag(c) > c->limit) {
+            stream_detach(c);
+            detached = true;
+        } else if (c->position < needed) {
+            needed = c->position;
+        }
+    }
+    stream->begin = needed;
+
+    uint64_t in_ring = stream_ring_needed(stream, false);
+    uint64_t in_ring_by_blocking = stream_ring_needed(stream, true);
+    ring_forget(&stream->ring, in_ring);
+    stream->spared = ring_memory(&stream->ring, in_ring) -
+                     ring_memory(&stream->ring, in_ring_by_blocking) + stream_piped_memory(stream);
+    return detached;
+}
