@@ -1,7 +1,7 @@
 /*
  * addresses.c — names, addresses and queries, taken apart and put together.
  *
- * An item is cut (config/pieces.h) in this order: at the commas, at the first ?, at the first = of
+ * An item is cut (config/tokens.h) in this order: at the commas, at the first ?, at the first = of
  * what is before it, at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
  */
 #include "config/addresses.h"
@@ -17,7 +17,7 @@
 #include "base/network.h"
 #include "config/config.h"
 #include "config/options.h"
-#include "config/pieces.h"
+#include "config/tokens.h"
 #include "config/value.h"
 
 #define NAME_LENGTH 32
@@ -38,7 +38,7 @@ char *addresses_unescaped(const char *text, struct fault *fault)
 {
     char *copy = xstrdup(text);
 
-    if (!is_unix(text) || pieces_unescape(copy, fault))
+    if (!is_unix(text) || tokens_unescape(copy, fault))
         return copy;
     free(copy);
     return NULL;
@@ -48,7 +48,7 @@ static void print_path(const char *path, FILE *to)
 {
     fputs("unix:", to);
     for (; *path != '\0'; path++)
-        pieces_put(*path, to);
+        tokens_put_escaped(*path, to);
 }
 
 char *addresses_of_path(const char *path)
@@ -101,10 +101,10 @@ static struct item cut_item(char *text)
     /* An = behind one of these is part of a path. */
     if (equals != NULL && strcspn(text, ":/[") > (size_t)(equals - text)) {
         *equals = '\0';
-        item.name = pieces_without_blanks(text);
+        item.name = tokens_trim(text);
         item.address = equals + 1;
     }
-    item.address = pieces_without_blanks(item.address);
+    item.address = tokens_trim(item.address);
     return item;
 }
 
@@ -194,7 +194,7 @@ static bool set_option(const struct query *query, const struct option *option, c
     for (char *c = value; option_is_list(option) && *c != '\0'; c++)
         if (*c == '+')
             *c = ',';
-    return pieces_unescape(value, fault) && value_set(option, base, value, fault);
+    return tokens_unescape(value, fault) && value_set(option, base, value, fault);
 }
 
 static bool read_pair(struct query *query, char *pair, struct fault *fault)
@@ -227,7 +227,7 @@ static bool read_query(const struct item *item, enum option_place place, void *b
     char *rest = item->query;
     char *pair;
 
-    while ((pair = pieces_next(&rest, "&")) != NULL)
+    while ((pair = tokens_next(&rest, "&")) != NULL)
         if (!read_pair(&query, pair, fault))
             return false;
     return true;
@@ -241,7 +241,7 @@ static void set_target_defaults(struct target_config *target)
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_TARGET)
-            value_set(option, target, option->initial, NULL);
+            value_set(option, target, option->preset, NULL);
 }
 
 static void free_target(struct target_config *target)
@@ -262,7 +262,7 @@ static bool settle_mode(struct listen_config *listen, const struct item *item, s
     const struct option *mode = option_find(PLACE_LISTEN_QUERY, "mode");
 
     if (listen->mode == MODE_UNSAID)
-        return value_set(mode, listen, mode->initial, fault);
+        return value_set(mode, listen, mode->preset, fault);
     if (listen->endpoint.kind == ENDPOINT_UNIX)
         return true;
     return fault_set(fault, "mode of " QUOTED " is for unix sockets only; leave it out",
@@ -280,8 +280,8 @@ static bool add_listen(const struct addition *to, const struct item *item, struc
     struct config *config = to->config;
     struct listen_config listen = { .mode = MODE_UNSAID };
 
-    if (config->listen_count == CONFIG_MOST_LISTENS)
-        return fault_set(fault, "more than %d listeners; leave some out", CONFIG_MOST_LISTENS);
+    if (config->listen_count == CONFIG_MAX_LISTENS)
+        return fault_set(fault, "more than %d listeners; leave some out", CONFIG_MAX_LISTENS);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     if (!read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
@@ -299,8 +299,8 @@ static bool add_primary(const struct addition *to, const struct item *item, stru
     struct config *config = to->config;
     struct target_config primary = { 0 };
 
-    if (config->primary_count == CONFIG_MOST_PRIMARIES)
-        return fault_set(fault, "more than %d primaries; leave some out", CONFIG_MOST_PRIMARIES);
+    if (config->primary_count == CONFIG_MAX_PRIMARIES)
+        return fault_set(fault, "more than %d primaries; leave some out", CONFIG_MAX_PRIMARIES);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     set_target_defaults(&primary);
@@ -336,8 +336,8 @@ struct shadow_config *addresses_add_section(struct config *config,
                                             const struct shadow_config *defaults, const char *name,
                                             struct fault *fault)
 {
-    if (config->shadow_count == CONFIG_MOST_SHADOWS) {
-        fault_set(fault, "more than %d shadows; leave some out", CONFIG_MOST_SHADOWS);
+    if (config->shadow_count == CONFIG_MAX_SHADOWS) {
+        fault_set(fault, "more than %d shadows; leave some out", CONFIG_MAX_SHADOWS);
         return NULL;
     }
     if (!is_good_name(name, fault) || !name_is_free(config, name, fault))
@@ -399,7 +399,7 @@ static bool add_each(const struct addition *to, add_item *add, const char *list,
     char *text;
     bool fine = true;
 
-    for (char *rest = copy; fine && (text = pieces_next(&rest, ",")) != NULL;) {
+    for (char *rest = copy; fine && (text = tokens_next(&rest, ",")) != NULL;) {
         const struct item item = cut_item(text);
         fine = add(to, &item, fault) || blame_comma(&before, &item, fault);
         before = item;
@@ -507,7 +507,7 @@ static void print_value(const struct option *option, const char *value, FILE *to
         if (*value == ',' && option_is_list(option))
             fputc('+', to);
         else
-            pieces_put(*value, to);
+            tokens_put_escaped(*value, to);
     }
 }
 

@@ -52,9 +52,9 @@ static void set_defaults(struct build *build)
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         void *base = base_of(build, option);
-        if (base == NULL || option_is_addresses(option) || option->initial == NULL)
+        if (base == NULL || option_is_addresses(option) || option->preset == NULL)
             continue;
-        if (!value_set(option, base, option->initial, &why))
+        if (!value_set(option, base, option->preset, &why))
             die(1, "the default of %s: %s", option->name, why.text);
     }
 }

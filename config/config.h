@@ -12,15 +12,15 @@
 #include <stdint.h>
 
 #include "base/address.h"
-#include "base/line.h" /* enum log_format */
 #include "base/log.h"  /* enum log_level */
+#include "base/log_record.h" /* enum log_format */
 
 struct network;
 
 /* More are refused. */
-#define CONFIG_MOST_LISTENS   64
-#define CONFIG_MOST_PRIMARIES 64
-#define CONFIG_MOST_SHADOWS   256
+#define CONFIG_MAX_LISTENS   64
+#define CONFIG_MAX_PRIMARIES 64
+#define CONFIG_MAX_SHADOWS   256
 
 struct text_list {
     char **texts;

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_CPUS 65536 /* far beyond any kernel's NR_CPUS */
+#define MAX_CPUS 65536 /* far beyond any kernel's NR_CPUS */
 
 /* Room for a cgroup's path and the file names below. */
 #define PATH_ROOM (PATH_MAX + 64)
@@ -28,7 +28,7 @@ static uint64_t cpus_of_affinity(void)
     uint64_t count = 0;
 
     /* The kernel refuses a mask that is smaller than its own. */
-    for (int width = 1024; count == 0 && width <= MOST_CPUS; width *= 2) {
+    for (int width = 1024; count == 0 && width <= MAX_CPUS; width *= 2) {
         cpu_set_t *mask = CPU_ALLOC(width);
         if (mask == NULL)
             break;
@@ -93,15 +93,15 @@ static uint64_t quota_of_v1(const char *group)
 /* The tightest limit from this group up to the root; 0: none. */
 static uint64_t tightest(char *group, uint64_t (*quota_of)(const char *))
 {
-    uint64_t least = 0;
+    uint64_t min = 0;
 
     for (;;) {
         uint64_t cpus = quota_of(group);
-        if (cpus != 0 && (least == 0 || cpus < least))
-            least = cpus;
+        if (cpus != 0 && (min == 0 || cpus < min))
+            min = cpus;
         char *slash = strrchr(group, '/');
         if (slash == NULL)
-            return least;
+            return min;
         *slash = '\0';
     }
 }
@@ -137,18 +137,18 @@ static uint64_t cpus_of_group(char *line)
 static uint64_t cpus_of_cgroup(void)
 {
     char line[PATH_MAX];
-    uint64_t least = 0;
+    uint64_t min = 0;
     FILE *groups = fopen("/proc/self/cgroup", "re");
 
     if (groups == NULL)
         return 0;
     while (fgets(line, sizeof line, groups) != NULL) {
         uint64_t cpus = cpus_of_group(line);
-        if (cpus != 0 && (least == 0 || cpus < least))
-            least = cpus;
+        if (cpus != 0 && (min == 0 || cpus < min))
+            min = cpus;
     }
     fclose(groups);
-    return least;
+    return min;
 }
 
 uint64_t cpus_usable(void)

@@ -51,8 +51,8 @@ static char *sentence_of(const struct option *option)
         fprintf(to, "%s--%s", i == 0 ? "; also " : ", ", option->aliases[i]);
     if (option->scope == SCOPE_SHADOW)
         fprintf(to, "; %s= in an address", option->key);
-    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_SHORTHAND)
-        fprintf(to, " [%s]", option->initial);
+    if (option->preset != NULL && option->preset[0] != '\0' && option->kind != KIND_SHORTHAND)
+        fprintf(to, " [%s]", option->preset);
     fclose(to);
     return text;
 }
@@ -75,8 +75,8 @@ static void print_sentence(const struct option *option, int column, size_t width
 /* Answers how many columns it took. */
 static int print_name(const struct option *option, FILE *to)
 {
-    int column =
-        option->letter != '\0' ? fprintf(to, "  -%c, ", option->letter) : fprintf(to, "      ");
+    int column = option->short_name != '\0' ? fprintf(to, "  -%c, ", option->short_name)
+                                            : fprintf(to, "      ");
 
     return column + fprintf(to, "--%s%s%s", option->name, option->metavar != NULL ? " " : "",
                             option->metavar != NULL ? option->metavar : "");
@@ -236,8 +236,8 @@ static void print_variable(const struct option *option, FILE *to)
 static void print_row(const struct option *option, FILE *to)
 {
     fputs("| `", to);
-    if (option->letter != '\0')
-        fprintf(to, "-%c, ", option->letter);
+    if (option->short_name != '\0')
+        fprintf(to, "-%c, ", option->short_name);
     fprintf(to, "--%s", option->name);
     if (option->metavar != NULL) {
         fputc(' ', to);
@@ -251,8 +251,8 @@ static void print_row(const struct option *option, FILE *to)
     fputs(" | ", to);
     print_variable(option, to);
     fputs(" | ", to);
-    if (option->initial != NULL && option->initial[0] != '\0' && option->kind != KIND_SHORTHAND)
-        fprintf(to, "`%s`", option->initial);
+    if (option->preset != NULL && option->preset[0] != '\0' && option->kind != KIND_SHORTHAND)
+        fprintf(to, "`%s`", option->preset);
     fputs(" | ", to);
     print_cell(option->help, to);
     fputs(" |\n", to);
@@ -283,7 +283,7 @@ static void print_key(const struct option *option, enum option_place place, cons
     fputs("\n# ", to);
     print_wrapped(option->help, 2, &block, to);
     fprintf(to, "%s%s =%s%s\n", is_said ? "" : "#", option_name(option, place),
-            is_said || option->initial[0] != '\0' ? " " : "", is_said ? value : option->initial);
+            is_said || option->preset[0] != '\0' ? " " : "", is_said ? value : option->preset);
 }
 
 /* Without these lines the sample would not run. */

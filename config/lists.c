@@ -10,11 +10,11 @@
 #include "base/fault.h"
 #include "base/network.h"
 #include "config/config.h"
-#include "config/pieces.h"
+#include "config/tokens.h"
 
-#define MOST_NETWORKS 1024 /* each session looks at all of them */
-#define MOST_TEXTS    256  /* certificates: each handshake looks at all of them */
-#define MOST_SERVERS  8    /* each gets its share of --dns-timeout */
+#define MAX_NETWORKS 1024 /* each session looks at all of them */
+#define MAX_TEXTS    256  /* certificates: each handshake looks at all of them */
+#define MAX_SERVERS  8    /* each gets its share of --dns-timeout */
 #define DNS_PORT      53
 #define QUOTED        "\"%.120s\""
 
@@ -29,7 +29,7 @@ static bool add_items(void *list, const char *text, const char *nothing, add_ite
     if (text[0] == '\0' || strcmp(text, nothing) == 0)
         return true;
     char *copy = xstrdup(text);
-    for (char *rest = copy; fine && (item = pieces_next(&rest, ",")) != NULL;)
+    for (char *rest = copy; fine && (item = tokens_next(&rest, ",")) != NULL;)
         fine = add(list, item, fault);
     free(copy);
     return fine;
@@ -42,8 +42,8 @@ static bool add_network(void *networks, const char *text, struct fault *fault)
 
     if (!network_parse(&network, text, fault))
         return false;
-    if (list->count == MOST_NETWORKS)
-        return fault_set(fault, "more than %d networks; write fewer, wider ones", MOST_NETWORKS);
+    if (list->count == MAX_NETWORKS)
+        return fault_set(fault, "more than %d networks; write fewer, wider ones", MAX_NETWORKS);
     list->networks = xwidened(list->networks, list->count, sizeof network);
     list->networks[list->count++] = network;
     return true;
@@ -73,8 +73,8 @@ static bool add_server(void *servers, const char *text, struct fault *fault)
         server.v6.sin6_scope_id == 0)
         return fault_set(
             fault, QUOTED " is there on every link; name its interface, as in fe80::1%%eth0", text);
-    if (list->count == MOST_SERVERS)
-        return fault_set(fault, "more than %d name servers; write those that answer", MOST_SERVERS);
+    if (list->count == MAX_SERVERS)
+        return fault_set(fault, "more than %d name servers; write those that answer", MAX_SERVERS);
     list->addresses = xwidened(list->addresses, list->count, sizeof server);
     list->addresses[list->count++] = server;
     return true;
@@ -182,8 +182,8 @@ static bool add_text(void *texts, const char *text, struct fault *fault)
 
     if (text[0] == '\0')
         return fault_set(fault, "an item of the list is empty; leave out a comma");
-    if (list->count == MOST_TEXTS)
-        return fault_set(fault, "more than %d items; leave some out", MOST_TEXTS);
+    if (list->count == MAX_TEXTS)
+        return fault_set(fault, "more than %d items; leave some out", MAX_TEXTS);
     list->texts = xwidened(list->texts, list->count, sizeof list->texts[0]);
     list->texts[list->count++] = xstrdup(text);
     return true;

@@ -24,8 +24,8 @@
 #include "config/settings.h"
 #include "config/value.h"
 
-#define MOST_LINE_BYTES 4096
-#define MOST_SETTINGS   20000 /* more is no configuration, and would take long to compare */
+#define MAX_LINE_BYTES 4096
+#define MAX_SETTINGS   20000 /* more is no configuration, and would take long to compare */
 #define BLANKS          " \t\r"
 #define PLACE_ROOM      400
 #define QUOTED          "\"%.120s\""
@@ -180,11 +180,11 @@ static bool note_section(struct file *file, const char *line)
 
 static bool check_line(struct file *file, const char *line)
 {
-    if (strlen(line) > MOST_LINE_BYTES)
+    if (strlen(line) > MAX_LINE_BYTES)
         return refuse_line(file, line, "is longer than 4096 bytes; write it as several lines");
     if (has_control_characters(line))
         return refuse_line(file, line, "holds a control character; write plain text");
-    if (file->settings->count >= MOST_SETTINGS)
+    if (file->settings->count >= MAX_SETTINGS)
         return refuse_line(file, line, "is more than we read; write fewer lines");
     return line[0] == '[' ? note_section(file, line) : check_setting(file, line);
 }
@@ -193,13 +193,13 @@ static bool check_line(struct file *file, const char *line)
 
 /* How much of this text goes into one of inih's lines.  A cut beside a blank would lose the blank,
  * and one before ; or # would lose what follows.  0: there is no place to cut. */
-static size_t piece_length(const char *text, size_t most)
+static size_t piece_length(const char *text, size_t max)
 {
     size_t length = strlen(text);
 
-    if (length <= most)
+    if (length <= max)
         return length;
-    for (length = most; length > 0; length--)
+    for (length = max; length > 0; length--)
         if (strchr(" \t;#", text[length]) == NULL && text[length - 1] != ' ' &&
             text[length - 1] != '\t')
             return length;

@@ -12,7 +12,7 @@
 
 struct config;
 struct fault;
-struct line;
+struct log_record;
 
 /* What the command line asks for besides a configuration. */
 enum config_action {
@@ -54,6 +54,6 @@ void config_print(const struct config *, FILE *);
 /* Listeners and primaries by name, every other setting that is not its default, and the list of
  * shadows with theirs, as members of a line; shadows_omitted says how many did not fit.  Secrets are
  * not settings: those are the names of their files. */
-void config_describe(const struct config *, struct line *);
+void config_describe(const struct config *, struct log_record *);
 
 #endif

@@ -79,8 +79,8 @@ static size_t distance_to(const struct option *option, enum option_place place, 
 static bool is_shorthand_of_one_there(const struct option *option, enum option_place place,
                                       const char *name)
 {
-    return option->says != NULL && strcmp(option->name, name) == 0 &&
-           option_find(place, option->says) != NULL;
+    return option->alias_for != NULL && strcmp(option->name, name) == 0 &&
+           option_find(place, option->alias_for) != NULL;
 }
 
 static const char *name_from_elsewhere(enum option_place place, const char *name)
@@ -102,7 +102,7 @@ const char *option_nearest(enum option_place place, const char *name)
         return nearest;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (is_shorthand_of_one_there(option, place, name))
-            return option->says;
+            return option->alias_for;
         const char *known = option_name(option, place);
         if (known == NULL || option->hidden)
             continue;

@@ -144,14 +144,14 @@ static bool out_of_bounds(const struct option *option, const char *text, struct 
     FILE *to = fmemopen(bounds, sizeof bounds, "w");
 
     if (to != NULL) {
-        print_steps(option->least * scale, option->kind, to);
+        print_steps(option->min * scale, option->kind, to);
         fputs(" to ", to);
-        print_steps(option->most * scale, option->kind, to);
+        print_steps(option->max * scale, option->kind, to);
         fclose(to);
     }
     return fault_set(fault, QUOTED " is out of bounds; write %s%s%s", text, bounds,
-                     option->nothing != NULL ? ", or " : "",
-                     option->nothing != NULL ? option->nothing : "");
+                     option->none_word != NULL ? ", or " : "",
+                     option->none_word != NULL ? option->none_word : "");
 }
 
 bool number_read(const struct option *option, const char *text, uint64_t *steps,
@@ -159,15 +159,15 @@ bool number_read(const struct option *option, const char *text, uint64_t *steps,
 {
     const struct number *number = number_of(option->kind);
 
-    if (option->nothing != NULL && strcmp(text, option->nothing) == 0) {
+    if (option->none_word != NULL && strcmp(text, option->none_word) == 0) {
         *steps = 0;
         return true;
     }
     if (!parse_number(text, number->units, steps))
         return fault_set(fault, QUOTED " is not %s; write %s%s%s", text, number->noun,
-                         number->advice, option->nothing != NULL ? ", or " : "",
-                         option->nothing != NULL ? option->nothing : "");
-    if (*steps < option->least * number->scale || *steps > option->most * number->scale)
+                         number->advice, option->none_word != NULL ? ", or " : "",
+                         option->none_word != NULL ? option->none_word : "");
+    if (*steps < option->min * number->scale || *steps > option->max * number->scale)
         return out_of_bounds(option, text, fault);
     return true;
 }
@@ -201,8 +201,8 @@ void number_print(const struct option *option, const void *field, FILE *to)
 {
     uint64_t steps = steps_of(option, field);
 
-    if (steps == 0 && option->nothing != NULL)
-        fputs(option->nothing, to);
+    if (steps == 0 && option->none_word != NULL)
+        fputs(option->none_word, to);
     else
         print_steps(steps, option->kind, to);
 }

@@ -69,21 +69,21 @@ struct option {
     const char        *name;       /* without dashes; NULL: no flag */
     const char        *aliases[2]; /* further flags */
     const char        *key;        /* in a [shadow NAME] section or a query; NULL: not there */
-    const char        *initial;    /* the default, as text; NULL: it has to be said */
-    const char        *nothing;    /* the word for 0 or none; NULL: there is none */
+    const char        *preset;    /* the default, as text; NULL: it has to be said */
+    const char        *none_word;    /* the word for 0 or none; NULL: there is none */
     const char        *choices;    /* KIND_CHOICE: words with a blank between */
-    const char        *says;       /* KIND_SHORTHAND: the name of the option it says */
+    const char        *alias_for;       /* KIND_SHORTHAND: the name of the option it says */
     const char        *metavar;
     const char        *help;
-    uint64_t           least;
-    uint64_t           most;
+    uint64_t           min;
+    uint64_t           max;
     size_t             field;
     enum option_scope  scope;
     enum option_kind   kind;
     enum option_group  group;
     enum config_action action;
     enum config_action letter_action; /* CONFIG_RUN: the letter does the same */
-    char               letter;
+    char               short_name;
     bool               hidden; /* for tests: in no help and no table */
 };
 
@@ -106,7 +106,7 @@ size_t option_index(const struct option *);
 /* What the option is called there; NULL: it cannot be said there. */
 const char          *option_name(const struct option *, enum option_place);
 const struct option *option_find(enum option_place, const char *name); /* NULL: unknown */
-const struct option *option_of_letter(char letter);                    /* NULL: unknown */
+const struct option *option_of_short_name(char letter);                    /* NULL: unknown */
 /* The name there that is most like this one (nearest.c); NULL: none is like it. */
 const char *option_nearest(enum option_place, const char *name);
 /* A later version will know this name: it is refused with a sentence of its own. */

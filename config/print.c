@@ -7,7 +7,7 @@
 
 #include "base/address.h"
 #include "base/fault.h"
-#include "base/line.h"
+#include "base/log_record.h"
 #include "base/network.h"
 #include "config/addresses.h"
 #include "config/config.h"
@@ -27,7 +27,7 @@ static void print_networks(const char *key, const struct option *option, const v
     char text[NETWORK_TEXT];
 
     if (list->count == 0)
-        fprintf(to, "%-*s = %s\n", KEY_WIDTH, key, option->nothing);
+        fprintf(to, "%-*s = %s\n", KEY_WIDTH, key, option->none_word);
     for (size_t i = 0; i < list->count; i++) {
         network_print(&list->networks[i], text);
         fprintf(to, "%-*s = %s\n", KEY_WIDTH, key, text);
@@ -107,7 +107,7 @@ void config_print(const struct config *config, FILE *to)
 
 /* ---- the same in one line */
 
-static void describe_addresses(const struct config *config, struct line *line)
+static void describe_addresses(const struct config *config, struct log_record *line)
 {
     char *texts[2] = { NULL };
     size_t size;
@@ -120,15 +120,15 @@ static void describe_addresses(const struct config *config, struct line *line)
         fprintf(primaries, "%s%s", i > 0 ? "," : "", config->primaries[i].name);
     fclose(listens);
     fclose(primaries);
-    line_text(line, "listen", texts[0]);
-    line_text(line, "primary", texts[1]);
+    log_record_text(line, "listen", texts[0]);
+    log_record_text(line, "primary", texts[1]);
     free(texts[0]);
     free(texts[1]);
 }
 
 /* idle-timeout is idle_timeout, as members of lines are spelled. */
 static void describe_setting(const struct option *option, const char *name, const void *base,
-                             struct line *line)
+                             struct log_record *line)
 {
     if (value_is_initial(option, base))
         return;
@@ -137,18 +137,18 @@ static void describe_setting(const struct option *option, const char *name, cons
 
     for (char *dash = strchr(key, '-'); dash != NULL; dash = strchr(dash, '-'))
         *dash = '_';
-    line_text(line, key, text);
+    log_record_text(line, key, text);
     free(key);
     free(text);
 }
 
-static void describe_shadow(const struct shadow_config *shadow, struct line *line)
+static void describe_shadow(const struct shadow_config *shadow, struct log_record *line)
 {
     const struct option *option;
 
-    line_item(line);
-    line_text(line, "name", shadow->name);
-    line_text(line, "address", shadow->target.name);
+    log_record_item(line);
+    log_record_text(line, "name", shadow->name);
+    log_record_text(line, "address", shadow->target.name);
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_SHADOW)
             describe_setting(option, option->key, shadow, line);
@@ -156,21 +156,21 @@ static void describe_shadow(const struct shadow_config *shadow, struct line *lin
             describe_setting(option, option->key, &shadow->target, line);
 }
 
-static void describe_shadows(const struct config *config, struct line *line)
+static void describe_shadows(const struct config *config, struct log_record *line)
 {
     uint64_t omitted = 0;
 
-    line_list(line, "shadows");
+    log_record_list(line, "shadows");
     for (size_t i = 0; i < config->shadow_count; i++) {
         describe_shadow(&config->shadows[i], line);
-        omitted += !line_item_fits(line);
+        omitted += !log_record_item_fits(line);
     }
-    line_list_end(line);
+    log_record_list_end(line);
     if (omitted > 0)
-        line_number(line, "shadows_omitted", omitted);
+        log_record_number(line, "shadows_omitted", omitted);
 }
 
-void config_describe(const struct config *config, struct line *line)
+void config_describe(const struct config *config, struct log_record *line)
 {
     const struct option *option;
 

@@ -21,7 +21,7 @@
 #include "config/options.h"
 #include "config/service_links.h"
 
-#define MOST_FILE_BYTES (1024 * 1024)
+#define MAX_FILE_BYTES (1024 * 1024)
 #define PREFIX          "DOPPEL_"
 #define PREFIX_LENGTH   (sizeof PREFIX - 1)
 #define NAME_ROOM       64 /* longer names are unknown */
@@ -146,7 +146,7 @@ char *settings_read_file(const char *path, struct fault *fault)
 
     if (file == NULL && errno != EFBIG)
         fault_set(fault, "cannot read " QUOTED ": %s", path, strerrordesc_np(errno));
-    else if (file == NULL || file->length > MOST_FILE_BYTES)
+    else if (file == NULL || file->length > MAX_FILE_BYTES)
         fault_set(fault, QUOTED " has more than 1 MiB; that is no file of ours", path);
     else if (memchr(file->bytes, '\0', file->length) != NULL)
         fault_set(fault, QUOTED " holds zero bytes; write plain text", path);
@@ -196,8 +196,8 @@ static void note_bare(struct flags *flags, const struct option *option, const ch
         *flags->action = is_letter && option->letter_action != CONFIG_RUN ? option->letter_action
                                                                           : option->action;
     else if (option->kind == KIND_SHORTHAND)
-        settings_add(flags->settings, option_find(PLACE_FLAG, option->says), SOURCE_FLAG,
-                     option->initial, place);
+        settings_add(flags->settings, option_find(PLACE_FLAG, option->alias_for), SOURCE_FLAG,
+                     option->preset, place);
     else
         settings_add(flags->settings, option, SOURCE_FLAG, negated ? "off" : "on", place);
 }
@@ -284,7 +284,7 @@ static bool read_cluster(struct flags *flags, const char *letters)
     for (; *letters != '\0' && !is_over(flags); letters++) {
         const char place[] = { '-', *letters, '\0' };
         const char name[] = { *letters, '\0' };
-        const struct option *option = option_of_letter(*letters);
+        const struct option *option = option_of_short_name(*letters);
         if (option == NULL && option_is_withheld(PLACE_FLAG, name))
             return fault_set(flags->fault, "%s is not in this version", place);
         if (option == NULL)

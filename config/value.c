@@ -27,13 +27,13 @@ static bool set_workers(const struct option *option, struct config *config, cons
     if (strcmp(text, "auto") == 0) {
         uint64_t cpus = cpus_usable();
         config->workers_auto = true;
-        config->workers = cpus < option->most ? cpus : option->most;
+        config->workers = cpus < option->max ? cpus : option->max;
         return true;
     }
     if (!number_read(option, text, &number, NULL))
         return fault_set(
             fault, QUOTED " is no number of workers; write %" PRIu64 " to %" PRIu64 ", or auto",
-            text, option->least, option->most);
+            text, option->min, option->max);
     config->workers_auto = false;
     config->workers = number;
     return true;
@@ -54,18 +54,18 @@ static bool set_switch(bool *field, const char *text, struct fault *fault)
     return fault_set(fault, QUOTED " is neither on nor off; write on or off", text);
 }
 
-static const struct option breaker_time = { .kind = KIND_TIME, .least = 10, .most = 3600 * 1000 };
+static const struct option breaker_time = { .kind = KIND_TIME, .min = 10, .max = 3600 * 1000 };
 
 /* N/TIME: a number within the row's bounds, and a time with bounds of its own. */
 static bool set_breaker(const struct option *option, struct breaker_config *field, const char *text,
                         struct fault *fault)
 {
-    const struct option row = { .kind = KIND_COUNT, .least = option->least, .most = option->most };
+    const struct option row = { .kind = KIND_COUNT, .min = option->min, .max = option->max };
     const char           *slash = strchr(text, '/');
     struct breaker_config breaker = { 0 };
     struct fault          why;
 
-    if (strcmp(text, option->nothing) == 0) {
+    if (strcmp(text, option->none_word) == 0) {
         *field = breaker;
         return true;
     }
@@ -86,7 +86,7 @@ static void print_breaker(const struct option *option, const struct breaker_conf
                           FILE *to)
 {
     if (breaker->failures == 0) {
-        fputs(option->nothing, to);
+        fputs(option->none_word, to);
         return;
     }
     fprintf(to, "%" PRIu64 "/", breaker->failures);
@@ -149,7 +149,7 @@ static bool set_mode(const struct option *option, unsigned *field, const char *t
     char *end;
     unsigned long mode = strtoul(text, &end, 8);
 
-    if (strspn(text, "01234567") != strlen(text) || text[0] == '\0' || mode > option->most)
+    if (strspn(text, "01234567") != strlen(text) || text[0] == '\0' || mode > option->max)
         return fault_set(fault, QUOTED " is no file mode; write it in octal, as in 0660", text);
     *field = (unsigned)mode;
     return true;
@@ -173,7 +173,7 @@ static bool is_sayable(const char *text)
 static bool set_text(const struct option *option, char **field, const char *text,
                      struct fault *fault)
 {
-    if (strlen(text) < option->least)
+    if (strlen(text) < option->min)
         return fault_set(fault, "it is empty; write %s", option->metavar);
     if (!is_sayable(text) || strlen(text) >= 4000) /* PATH_MAX, and a line of the file */
         return fault_set(fault,
@@ -206,8 +206,8 @@ static bool add_texts(const struct option *option, struct text_list *list, const
                          " cannot be said; leave out control characters, outer blanks, quotes in "
                          "front, \" ;\" and \" #\"",
                          text);
-    return is_first ? lists_set_texts(list, text, option->nothing, fault)
-                    : lists_add_texts(list, text, option->nothing, fault);
+    return is_first ? lists_set_texts(list, text, option->none_word, fault)
+                    : lists_add_texts(list, text, option->none_word, fault);
 }
 
 static bool set_admin(struct config *config, const char *text, struct fault *fault)
@@ -268,13 +268,13 @@ bool value_add(const struct option *option, void *base, const char *text, struct
     case KIND_HOST:
         return set_host(field, text, fault);
     case KIND_NETWORKS:
-        return lists_add_networks(field, text, option->nothing, fault);
+        return lists_add_networks(field, text, option->none_word, fault);
     case KIND_SERVERS:
-        return lists_add_servers(field, text, option->nothing, fault);
+        return lists_add_servers(field, text, option->none_word, fault);
     case KIND_TEXTS:
         return add_texts(option, field, text, false, fault);
     case KIND_SOURCE:
-        return lists_add_sources(field, text, option->nothing, fault);
+        return lists_add_sources(field, text, option->none_word, fault);
     case KIND_BREAKER:
         return set_breaker(option, field, text, fault);
     case KIND_ADMIN:
@@ -295,13 +295,13 @@ bool value_add(const struct option *option, void *base, const char *text, struct
 bool value_set(const struct option *option, void *base, const char *text, struct fault *fault)
 {
     if (option->kind == KIND_NETWORKS)
-        return lists_set_networks(field_of(option, base), text, option->nothing, fault);
+        return lists_set_networks(field_of(option, base), text, option->none_word, fault);
     if (option->kind == KIND_SERVERS)
-        return lists_set_servers(field_of(option, base), text, option->nothing, fault);
+        return lists_set_servers(field_of(option, base), text, option->none_word, fault);
     if (option->kind == KIND_TEXTS)
         return add_texts(option, field_of(option, base), text, true, fault);
     if (option->kind == KIND_SOURCE)
-        return lists_set_sources(field_of(option, base), text, option->nothing, fault);
+        return lists_set_sources(field_of(option, base), text, option->none_word, fault);
     return value_add(option, base, text, fault);
 }
 
@@ -336,16 +336,16 @@ void value_print(const struct option *option, const void *base, FILE *to)
         fputs(*(char *const *)field != NULL ? *(char *const *)field : "", to);
         break;
     case KIND_NETWORKS:
-        lists_print_networks(field, option->nothing, to);
+        lists_print_networks(field, option->none_word, to);
         break;
     case KIND_SERVERS:
-        lists_print_servers(field, option->nothing, to);
+        lists_print_servers(field, option->none_word, to);
         break;
     case KIND_TEXTS:
-        lists_print_texts(field, option->nothing, to);
+        lists_print_texts(field, option->none_word, to);
         break;
     case KIND_SOURCE:
-        lists_print_sources(field, option->nothing, to);
+        lists_print_sources(field, option->none_word, to);
         break;
     case KIND_BREAKER:
         print_breaker(option, field, to);
@@ -379,9 +379,9 @@ char *value_text(const struct option *option, const void *base)
 bool value_is_initial(const struct option *option, const void *base)
 {
     char *text = value_text(option, base);
-    bool is_nothing = option->nothing != NULL && strcmp(text, option->nothing) == 0;
+    bool is_nothing = option->none_word != NULL && strcmp(text, option->none_word) == 0;
     bool same =
-        strcmp(text, option->initial) == 0 || (is_nothing && strcmp(option->initial, "0") == 0);
+        strcmp(text, option->preset) == 0 || (is_nothing && strcmp(option->preset, "0") == 0);
 
     free(text);
     return same;

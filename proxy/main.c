@@ -16,8 +16,8 @@
 #include "process/supervisor.h"
 #include "process/version.h"
 
-#define LEAST_COLUMNS 60
-#define MOST_COLUMNS  120
+#define MIN_COLUMNS 60
+#define MAX_COLUMNS  120
 
 enum exit_status {
     EXIT_CLEAN = 0,
@@ -89,9 +89,9 @@ static size_t width_of_terminal(void)
 
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
         return 80;
-    if (size.ws_col < LEAST_COLUMNS)
-        return LEAST_COLUMNS;
-    return size.ws_col < MOST_COLUMNS ? size.ws_col : MOST_COLUMNS;
+    if (size.ws_col < MIN_COLUMNS)
+        return MIN_COLUMNS;
+    return size.ws_col < MAX_COLUMNS ? size.ws_col : MAX_COLUMNS;
 }
 
 static int say(enum config_action action, const struct fault *fault)

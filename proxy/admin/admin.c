@@ -19,19 +19,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "admin/answer.h"
+#include "admin/authorization.h"
+#include "admin/connections.h"
 #include "admin/control.h"
-#include "admin/gate.h"
 #include "admin/pages.h"
 #include "admin/request_head.h"
-#include "admin/visitors.h"
+#include "admin/response.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "socket/watch.h"
 
-#define MOST_REQUEST     8192  /* bytes of a request; it has no body */
+#define MAX_REQUEST     8192  /* bytes of a request; it has no body */
 #define CONNECTION_BYTES 16384 /* the request and the answer's head */
 #define REST             9.0   /* times the processor time that was used */
 #define LONGEST_REST     0.5   /* seconds: health checks give up after one */
@@ -44,7 +44,7 @@ struct admin {
     struct watch ready;
     ev_timer timeout;
     ev_timer rest; /* meanwhile nobody looks whether the server is ready */
-    struct visitors visitors;
+    struct admin_connections connections;
     struct log_limit refusals;
 };
 
@@ -74,7 +74,7 @@ static bool is_too_large(struct MHD_Connection *connection)
     const union MHD_ConnectionInfo *about =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
 
-    return about != NULL && about->header_size > MOST_REQUEST;
+    return about != NULL && about->header_size > MAX_REQUEST;
 }
 
 static bool has_body(struct MHD_Connection *connection)
@@ -95,28 +95,29 @@ static bool is_get(const char *method)
     return strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
 }
 
-static struct answer refuse_change(struct admin *admin, enum answer_status status, const char *why)
+static struct response refuse_change(struct admin *admin, enum response_status status,
+                                     const char *why)
 {
     uint64_t suppressed;
 
     if (log_limit_passes(&admin->refusals, clock_now(), WARNING_EVERY, &suppressed))
         log_warning("supervisor", "change_refused", "why=%s suppressed=%" PRIu64, why, suppressed);
-    return answer_plain(status, "%s\n", why);
+    return response_plain(status, "%s\n", why);
 }
 
 /* Whether the asker may change something: else the answer says why not. */
 static bool may_change(struct admin *admin, struct MHD_Connection *connection,
-                       struct answer *answer)
+                       struct response *answer)
 {
     struct credentials credentials = credentials_of(connection);
 
-    if (is_unix(admin) || gate_knows(&credentials, admin->pages.view.token))
+    if (is_unix(admin) || authorization_has_token(&credentials, admin->pages.view.token))
         return true;
     if (admin->pages.view.token->length == 0)
-        *answer = refuse_change(admin, ANSWER_FORBIDDEN,
+        *answer = refuse_change(admin, RESPONSE_FORBIDDEN,
                                 "changes over TCP need --admin-token-file, or ask a unix socket");
     else
-        *answer = refuse_change(admin, ANSWER_UNAUTHORIZED,
+        *answer = refuse_change(admin, RESPONSE_UNAUTHORIZED,
                                 "changes need the header Authorization: Bearer TOKEN");
     return false;
 }
@@ -132,12 +133,12 @@ static const char *why_forbidden(const struct admin *admin, struct MHD_Connectio
         return NULL;
     if (page != NULL && page->is_open && is_get(line->method))
         return gate_refuses_origin(&credentials);
-    return gate_refuses(&credentials, admin->pages.view.config->admin_host);
+    return authorization_refuses(&credentials, admin->pages.view.config->admin_host);
 }
 
 /* What is wrong with a request's head, before anything else is looked at. */
 static bool is_fine(const struct admin *admin, struct MHD_Connection *connection,
-                    const struct request_line *line, struct answer *answer)
+                    const struct request_line *line, struct response *answer)
 {
     const char *path = line->path, *method = line->method;
     const char *unclear = request_head_refuses(connection, line);
@@ -145,52 +146,52 @@ static bool is_fine(const struct admin *admin, struct MHD_Connection *connection
     bool is_page = pages_find(path) != NULL;
 
     if (is_too_large(connection))
-        *answer = answer_plain(ANSWER_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
-                               MOST_REQUEST);
+        *answer = response_plain(RESPONSE_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
+                                 MAX_REQUEST);
     else if (unclear != NULL)
-        *answer = answer_plain(ANSWER_BAD_REQUEST, "%s\n", unclear);
+        *answer = response_plain(RESPONSE_BAD_REQUEST, "%s\n", unclear);
     else if (forbidden != NULL)
-        *answer = answer_plain(ANSWER_FORBIDDEN, "%s\n", forbidden);
+        *answer = response_plain(RESPONSE_FORBIDDEN, "%s\n", forbidden);
     else if (!is_page && !control_has(path))
-        *answer = answer_plain(ANSWER_NOT_FOUND,
-                               "not found; there are /metrics /status /healthz /readyz\n");
+        *answer = response_plain(RESPONSE_NOT_FOUND,
+                                 "not found; there are /metrics /status /healthz /readyz\n");
     else if (is_page ? !is_get(method) : !is_post(method))
-        *answer = answer_plain(ANSWER_METHOD_NOT_ALLOWED, "only %s is understood here\n",
-                               is_page ? "GET" : "POST");
+        *answer = response_plain(RESPONSE_METHOD_NOT_ALLOWED, "only %s is understood here\n",
+                                 is_page ? "GET" : "POST");
     else if (has_body(connection))
-        *answer = answer_plain(ANSWER_CONTENT_TOO_LARGE, "a request has no body\n");
+        *answer = response_plain(RESPONSE_CONTENT_TOO_LARGE, "a request has no body\n");
     else
         return true;
     return false;
 }
 
-static struct answer answer_request(struct admin *admin, struct MHD_Connection *connection,
-                                    const char *path, const char *method)
+static struct response answer_request(struct admin *admin, struct MHD_Connection *connection,
+                                      const char *path, const char *method)
 {
     struct control_request request = {
         .path = path,
         .percent = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "percent"),
         .by = is_unix(admin) ? "unix" : "tcp",
     };
-    struct answer answer;
+    struct response answer;
 
     if (!is_post(method))
         return pages_find(path)->make(&admin->pages);
     if (MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, NULL, NULL) > 1)
-        return answer_plain(ANSWER_BAD_REQUEST, "a change takes one argument at most\n");
+        return response_plain(RESPONSE_BAD_REQUEST, "a change takes one argument at most\n");
     return may_change(admin, connection, &answer) ? control_do(&admin->pages.view, &request)
                                                   : answer;
 }
 
 /* Where such a request ends is a matter of opinion. */
-static bool is_unclear(enum answer_status status)
+static bool is_unclear(enum response_status status)
 {
-    return status == ANSWER_BAD_REQUEST || status == ANSWER_CONTENT_TOO_LARGE;
+    return status == RESPONSE_BAD_REQUEST || status == RESPONSE_CONTENT_TOO_LARGE;
 }
 
 /* Takes the answer's text.  In a crowd whoever asks without end would keep the others out. */
 static enum MHD_Result send_answer(const struct admin *admin, struct MHD_Connection *connection,
-                                   struct answer answer, const char *allowed)
+                                   struct response answer, const char *allowed)
 {
     if (answer.text == NULL)
         return MHD_NO;
@@ -203,18 +204,18 @@ static enum MHD_Result send_answer(const struct admin *admin, struct MHD_Connect
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (answer.status == ANSWER_METHOD_NOT_ALLOWED)
+    if (answer.status == RESPONSE_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allowed);
-    if (answer.status == ANSWER_UNAUTHORIZED)
+    if (answer.status == RESPONSE_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    if (visitors_are_a_crowd(&admin->visitors) || is_unclear(answer.status))
+    if (admin_connections_are_too_many(&admin->connections) || is_unclear(answer.status))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result queued = MHD_queue_response(connection, answer.status, response);
     MHD_destroy_response(response);
     return queued;
 }
 
-static struct visitor *visitor_of(struct MHD_Connection *connection)
+static struct admin_connection *admin_connection_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *about =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -230,7 +231,7 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
 {
     const struct request_line line = { .method = method, .path = path, .version = version };
     struct admin *admin = owner;
-    struct answer answer;
+    struct response answer;
 
     (void)body;
     if (*seen == NULL) {
@@ -242,13 +243,13 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
     }
     if (*body_bytes > 0)
         return MHD_NO; /* it was not announced */
-    visitor_is_answered(visitor_of(connection), clock_now());
+    admin_connection_has_request(admin_connection_of(connection), clock_now());
     return send_answer(admin, connection, answer_request(admin, connection, path, method), "");
 }
 
 /* --- connections and their time ---------------------------------------------------------- */
 
-static void on_connection(void *owner, struct MHD_Connection *connection, void **visitor,
+static void on_connection(void *owner, struct MHD_Connection *connection, void **entry,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct admin *admin = owner;
@@ -256,9 +257,9 @@ static void on_connection(void *owner, struct MHD_Connection *connection, void *
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
     if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        *visitor = visitors_enter(&admin->visitors, about->connect_fd, clock_now());
+        *entry = admin_connections_add(&admin->connections, about->connect_fd, clock_now());
     else
-        visitor_leaves(*visitor);
+        admin_connection_remove(*entry);
 }
 
 static void on_completed(void *owner, struct MHD_Connection *connection, void **seen,
@@ -267,7 +268,7 @@ static void on_completed(void *owner, struct MHD_Connection *connection, void **
     (void)owner;
     (void)seen;
     (void)why;
-    visitor_may_ask(visitor_of(connection), clock_now());
+    admin_connection_has_response(admin_connection_of(connection), clock_now());
 }
 
 /* When the server wants to run although nothing has happened, in seconds from now. */
@@ -284,7 +285,7 @@ static double servers_patience(struct admin *admin)
  * run, for which there may be no other occasion. */
 static void run_server(struct admin *admin)
 {
-    bool was_full = visitors_are_full(&admin->visitors);
+    bool was_full = admin_connections_are_full(&admin->connections);
 
     MHD_run(admin->server);
     if (was_full)
@@ -313,11 +314,11 @@ static void serve(struct admin *admin)
     run_server(admin);
     pages_forget_turn(&admin->pages);
     if (servers_patience(admin) > 0) /* else it has yet to look at what it has read */
-        visitors_send_away_the_done(&admin->visitors);
+        visitors_send_away_the_done(&admin->connections);
 
     double now = clock_now();
     double wait =
-        fmin(visitors_send_away_the_late(&admin->visitors, now) - now, servers_patience(admin));
+        fmin(admin_connections_close_late(&admin->connections, now) - now, servers_patience(admin));
     double rest = fmin((processor_time() - before) * REST, LONGEST_REST);
     watch_stop(&admin->ready);
     start_timer(admin, &admin->rest, rest);
@@ -362,7 +363,7 @@ static struct MHD_Daemon *server_start(struct admin *admin, int listening)
 {
     struct MHD_OptionItem options[] = {
         { MHD_OPTION_LISTEN_SOCKET, listening, NULL },
-        { MHD_OPTION_CONNECTION_LIMIT, VISITORS_MOST, NULL },
+        { MHD_OPTION_CONNECTION_LIMIT, ADMIN_CONNECTIONS_MAX, NULL },
         { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
         { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
         { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)keep_escapes, NULL },
@@ -391,7 +392,7 @@ struct admin *admin_start(struct ev_loop *loop, int listening, const struct admi
     admin->loop = loop;
     admin_show(admin, view);
     admin->pages.started = clock_now();
-    visitors_init(&admin->visitors);
+    admin_connections_init(&admin->connections);
     admin->server = server_start(admin, listening);
     if (admin->server == NULL) {
         close(listening);

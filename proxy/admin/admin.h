@@ -3,7 +3,7 @@
  *
  *     GET /metrics   Prometheus' text       GET /healthz   200 while the loop turns
  *     GET /status    JSON                   GET /readyz    503 while starting or draining
- *     POST ...       see admin/control.h; over TCP with the token (admin/gate.h)
+ *     POST ...       see admin/control.h; over TCP with the token (admin/authorization.h)
  *
  * libmicrohttpd runs inside the supervisor's libev loop; it never sees a session's bytes.  Whatever
  * asks there is bounded: so many connections, so large a request, so long until its last byte.

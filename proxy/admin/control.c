@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "admin/admin.h"
-#include "admin/knobs.h"
+#include "admin/runtime_settings.h"
 #include "admin/status.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -18,9 +18,9 @@
 #include "config/options.h"
 #include "config/value.h"
 
-typedef struct answer control_action(const struct admin_view *, const struct control_request *);
-typedef struct answer shadow_action(const struct admin_view *, const struct control_request *,
-                                    size_t shadow);
+typedef struct response control_action(const struct admin_view *, const struct control_request *);
+typedef struct response shadow_action(const struct admin_view *, const struct control_request *,
+                                      size_t shadow);
 
 static void say_change(const struct control_request *request)
 {
@@ -29,38 +29,39 @@ static void say_change(const struct control_request *request)
 
 /* --- of all ------------------------------------------------------------------------------ */
 
-static struct answer switch_mirroring(const struct admin_view *view,
-                                      const struct control_request *request, bool on)
+static struct response switch_mirroring(const struct admin_view *view,
+                                        const struct control_request *request, bool on)
 {
-    knobs_mirroring(view->page, on, request->by);
-    return answer_json(ANSWER_OK, strdup(on ? "{\"mirroring\": true}" : "{\"mirroring\": false}"));
+    runtime_set_mirroring(view->page, on, request->by);
+    return response_json(RESPONSE_OK,
+                         strdup(on ? "{\"mirroring\": true}" : "{\"mirroring\": false}"));
 }
 
-static struct answer mirroring_on(const struct admin_view *view,
-                                  const struct control_request *request)
+static struct response mirroring_on(const struct admin_view *view,
+                                    const struct control_request *request)
 {
     return switch_mirroring(view, request, true);
 }
 
-static struct answer mirroring_off(const struct admin_view *view,
-                                   const struct control_request *request)
+static struct response mirroring_off(const struct admin_view *view,
+                                     const struct control_request *request)
 {
     return switch_mirroring(view, request, false);
 }
 
-static struct answer reload(const struct admin_view *view, const struct control_request *request)
+static struct response reload(const struct admin_view *view, const struct control_request *request)
 {
     if (!view->actions.reload(view->actions.owner))
-        return answer_plain(ANSWER_CONFLICT, "draining: nothing is reloaded any more\n");
+        return response_plain(RESPONSE_CONFLICT, "draining: nothing is reloaded any more\n");
     say_change(request);
-    return answer_json(ANSWER_ACCEPTED, strdup("{\"reloading\": true}"));
+    return response_json(RESPONSE_ACCEPTED, strdup("{\"reloading\": true}"));
 }
 
-static struct answer drain(const struct admin_view *view, const struct control_request *request)
+static struct response drain(const struct admin_view *view, const struct control_request *request)
 {
     say_change(request);
     view->actions.drain(view->actions.owner);
-    return answer_json(ANSWER_ACCEPTED, strdup("{\"draining\": true}"));
+    return response_json(RESPONSE_ACCEPTED, strdup("{\"draining\": true}"));
 }
 
 static control_action *find_action(const char *path)
@@ -84,38 +85,38 @@ static control_action *find_action(const char *path)
 
 /* --- of one shadow ----------------------------------------------------------------------- */
 
-static struct answer pause_shadow(const struct admin_view *view,
-                                  const struct control_request *request, size_t shadow)
+static struct response pause_shadow(const struct admin_view *view,
+                                    const struct control_request *request, size_t shadow)
 {
-    knobs_pause(view->page, view->rows[shadow], true);
+    runtime_pause(view->page, view->rows[shadow], true);
     say_change(request);
-    return answer_json(ANSWER_OK, status_print_shadow(view, shadow));
+    return response_json(RESPONSE_OK, status_print_shadow(view, shadow));
 }
 
-static struct answer resume_shadow(const struct admin_view *view,
-                                   const struct control_request *request, size_t shadow)
+static struct response resume_shadow(const struct admin_view *view,
+                                     const struct control_request *request, size_t shadow)
 {
-    knobs_pause(view->page, view->rows[shadow], false);
+    runtime_pause(view->page, view->rows[shadow], false);
     say_change(request);
-    return answer_json(ANSWER_OK, status_print_shadow(view, shadow));
+    return response_json(RESPONSE_OK, status_print_shadow(view, shadow));
 }
 
 /* The number is read as that of sample= is, with the same bounds. */
-static struct answer sample_shadow(const struct admin_view *view,
-                                   const struct control_request *request, size_t shadow)
+static struct response sample_shadow(const struct admin_view *view,
+                                     const struct control_request *request, size_t shadow)
 {
     const struct option *option = option_find(PLACE_SECTION, "sample");
     struct shadow_config said = { 0 };
     struct fault fault;
 
     if (request->percent == NULL)
-        return answer_plain(ANSWER_BAD_REQUEST, "say how much: /sample?percent=12.5\n");
+        return response_plain(RESPONSE_BAD_REQUEST, "say how much: /sample?percent=12.5\n");
     if (!value_set(option, &said, request->percent, &fault))
-        return answer_plain(ANSWER_BAD_REQUEST, "percent: %s\n", fault.text);
-    knobs_sample(view->page, view->rows[shadow], said.sample);
+        return response_plain(RESPONSE_BAD_REQUEST, "percent: %s\n", fault.text);
+    runtime_set_sample(view->page, view->rows[shadow], said.sample);
     log_info("supervisor", "changed", "request=%s percent=%.4f by=%s", request->path, said.sample,
              request->by);
-    return answer_json(ANSWER_OK, status_print_shadow(view, shadow));
+    return response_json(RESPONSE_OK, status_print_shadow(view, shadow));
 }
 
 /* /shadows/NAME/ACTION, taken apart. */
@@ -157,9 +158,9 @@ static bool take_apart(const char *path, struct shadow_path *parts)
     return parts->action != NULL;
 }
 
-static struct answer do_to_shadow(const struct admin_view *view,
-                                  const struct control_request *request,
-                                  const struct shadow_path *parts)
+static struct response do_to_shadow(const struct admin_view *view,
+                                    const struct control_request *request,
+                                    const struct shadow_path *parts)
 {
     for (size_t i = 0; i < view->config->shadow_count; i++) {
         const char *name = view->config->shadows[i].name;
@@ -167,7 +168,7 @@ static struct answer do_to_shadow(const struct admin_view *view,
         if (strlen(name) == parts->name_length && memcmp(name, parts->name, strlen(name)) == 0)
             return parts->action(view, request, i);
     }
-    return answer_plain(ANSWER_NOT_FOUND, "no shadow has this name; /status names them\n");
+    return response_plain(RESPONSE_NOT_FOUND, "no shadow has this name; /status names them\n");
 }
 
 /* --- the way to them --------------------------------------------------------------------- */
@@ -179,7 +180,7 @@ bool control_has(const char *path)
     return find_action(path) != NULL || take_apart(path, &parts);
 }
 
-struct answer control_do(const struct admin_view *view, const struct control_request *request)
+struct response control_do(const struct admin_view *view, const struct control_request *request)
 {
     control_action *action = find_action(request->path);
     struct shadow_path parts;
@@ -188,5 +189,5 @@ struct answer control_do(const struct admin_view *view, const struct control_req
         return action(view, request);
     if (take_apart(request->path, &parts))
         return do_to_shadow(view, request, &parts);
-    return answer_plain(ANSWER_NOT_FOUND, "not found\n");
+    return response_plain(RESPONSE_NOT_FOUND, "not found\n");
 }

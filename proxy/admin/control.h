@@ -5,14 +5,14 @@
  *     /mirroring/on, /mirroring/off
  *     /reload, /drain                                        as HUP and TERM do
  *
- * Whether the asker may is the gate's question (admin/gate.h), and is answered before.
+ * Whether the asker may is the gate's question (admin/authorization.h), and is answered before.
  */
 #ifndef ADMIN_CONTROL_H
 #define ADMIN_CONTROL_H
 
 #include <stdbool.h>
 
-#include "admin/answer.h"
+#include "admin/response.h"
 
 struct admin_view;
 
@@ -25,6 +25,6 @@ struct control_request {
 /* There may be something to change under this path: whether there is such a shadow comes later. */
 bool control_has(const char *path);
 /* Changes it, says so in the log, and answers with the new state. */
-struct answer control_do(const struct admin_view *, const struct control_request *);
+struct response control_do(const struct admin_view *, const struct control_request *);
 
 #endif

@@ -29,41 +29,41 @@ static char *print_metrics(const struct page *page)
     return NULL;
 }
 
-static struct answer answer_metrics(struct pages *pages)
+static struct response answer_metrics(struct pages *pages)
 {
     if (pages->metrics == NULL)
         pages->metrics = print_metrics(pages->view.page);
-    return (struct answer){
-        .status = ANSWER_OK,
+    return (struct response){
+        .status = RESPONSE_OK,
         .type = "text/plain; version=0.0.4; charset=utf-8",
         .text = pages->metrics != NULL ? strdup(pages->metrics) : NULL,
     };
 }
 
-static struct answer answer_status(struct pages *pages)
+static struct response response_status(struct pages *pages)
 {
-    return answer_json(
-        ANSWER_OK, status_print(&pages->view, pages->configuration, clock_now() - pages->started));
+    return response_json(RESPONSE_OK, status_print(&pages->view, pages->configuration,
+                                                   clock_now() - pages->started));
 }
 
-static struct answer answer_health(struct pages *pages)
+static struct response answer_health(struct pages *pages)
 {
     (void)pages;
-    return answer_plain(ANSWER_OK, "ok\n");
+    return response_plain(RESPONSE_OK, "ok\n");
 }
 
-static struct answer answer_ready(struct pages *pages)
+static struct response answer_ready(struct pages *pages)
 {
     if (*pages->view.ready)
-        return answer_plain(ANSWER_OK, "ready\n");
-    return answer_plain(ANSWER_UNAVAILABLE, "not ready\n");
+        return response_plain(RESPONSE_OK, "ready\n");
+    return response_plain(RESPONSE_UNAVAILABLE, "not ready\n");
 }
 
 const struct page_row *pages_find(const char *path)
 {
     static const struct page_row pages[] = {
         { "/metrics", answer_metrics, true },
-        { "/status", answer_status, false },
+        { "/status", response_status, false },
         { "/healthz", answer_health, true },
         { "/readyz", answer_ready, true },
     };

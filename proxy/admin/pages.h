@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #include "admin/admin.h"
-#include "admin/answer.h"
+#include "admin/response.h"
 
 /* What pages are made of; embedded in its owner, which writes view alone. */
 struct pages {
@@ -22,7 +22,7 @@ struct pages {
 
 struct page_row {
     const char *path;
-    struct answer (*make)(struct pages *);
+    struct response (*make)(struct pages *);
     bool is_open; /* it tells nothing that somebody else's page in a browser could want */
 };
 

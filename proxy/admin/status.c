@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
-#include "admin/knobs.h"
+#include "admin/runtime_settings.h"
 #include "base/clock.h"
 #include "config/config.h"
 #include "shared/page.h"
@@ -222,7 +222,7 @@ static void add_sums(json_t *object, const struct page *page, size_t row)
 {
     set(object, "active", count_of(page_sum_shadow(page, row, SHADOW_COUNT_ACTIVE)));
     set(object, "buffered_bytes", count_of(page_sum_shadow(page, row, SHADOW_COUNT_BUFFERED)));
-    set(object, "most_lag_bytes", count_of(page_most_lag(page, row)));
+    set(object, "most_lag_bytes", count_of(page_max_lag(page, row)));
     set(object, "bytes", shadow_bytes(page, row));
     set(object, "response_bytes", count_of(page_sum_shadow(page, row, SHADOW_COUNT_RESPONSE)));
     set(object, "results", shadow_results(page, row));
@@ -276,8 +276,8 @@ static json_t *shadow(const struct admin_view *view, size_t index)
     endpoint_print(&config->target.endpoint, address);
     set(object, "name", json_string(config->name));
     set(object, "address", string_of(address));
-    set(object, "paused", json_boolean(knobs_is_paused(view->page, row)));
-    set(object, "sample", json_real(knobs_sample_of(view->page, row)));
+    set(object, "paused", json_boolean(runtime_is_paused(view->page, row)));
+    set(object, "sample", json_real(runtime_sample(view->page, row)));
     set(object, "breaker", breaker(&view->page->rows[row].breaker));
     set(object, "last_error", last_error(view->page, row));
     add_sums(object, view->page, row);
@@ -341,7 +341,7 @@ char *status_print(const struct admin_view *view, const char *configuration, dou
     set(status, "pid", json_integer(getpid()));
     set(status, "uptime_seconds", seconds_of(uptime_seconds));
     set(status, "ready", json_boolean(*view->ready));
-    set(status, "mirroring", json_boolean(knobs_mirroring_is_on(view->page)));
+    set(status, "mirroring", json_boolean(runtime_mirroring_is_on(view->page)));
     set(status, "generation", json_integer(view->page->generation));
     set(status, "configuration", string_of(configuration));
     set(status, "listeners", listeners(view));

@@ -22,10 +22,10 @@ static inline uint64_t cell_get(const _Atomic uint64_t *cell)
 }
 
 /* Only by the cell's one writer: it never falls. */
-static inline void cell_raise(_Atomic uint64_t *cell, uint64_t least)
+static inline void cell_raise(_Atomic uint64_t *cell, uint64_t min)
 {
-    if (cell_get(cell) < least)
-        atomic_store_explicit(cell, least, memory_order_relaxed);
+    if (cell_get(cell) < min)
+        atomic_store_explicit(cell, min, memory_order_relaxed);
 }
 
 #endif

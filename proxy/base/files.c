@@ -115,10 +115,10 @@ static ssize_t read_piece(int fd, char *space, size_t size)
 /* Answers 0 or an errno.  A file's size is a first guess: it may grow, and those of proc(5) say 0. */
 static int read_all(int fd, size_t guess, struct kept *kept)
 {
-    size_t room = guess < FILES_MOST_BYTES ? guess + 1 : FIRST_ROOM;
+    size_t room = guess < FILES_MAX_BYTES ? guess + 1 : FIRST_ROOM;
 
     room = room > FIRST_ROOM ? room : FIRST_ROOM;
-    while (kept->file.length <= FILES_MOST_BYTES) {
+    while (kept->file.length <= FILES_MAX_BYTES) {
         if ((kept->bytes == NULL || kept->file.length == room) &&
             !widen(&kept->bytes, kept->file.length, kept->bytes == NULL ? room : (room *= 2)))
             return ENOMEM;
@@ -154,7 +154,7 @@ static int refuse_to_wait(int fd)
     if (fstat(fd, &status) != 0)
         return errno;
     if (S_ISREG(status.st_mode))
-        return status.st_size > FILES_MOST_BYTES ? EFBIG : 0;
+        return status.st_size > FILES_MAX_BYTES ? EFBIG : 0;
     return S_ISCHR(status.st_mode) && status.st_rdev == NULL_DEVICE ? 0 : ENOTSUP;
 }
 

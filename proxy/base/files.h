@@ -20,7 +20,7 @@
 struct fault;
 
 #define FILES_NAME_ROOM  512
-#define FILES_MOST_BYTES (16 * 1024 * 1024) /* of one file: no certificate store comes near it */
+#define FILES_MAX_BYTES (16 * 1024 * 1024) /* of one file: no certificate store comes near it */
 
 struct file {
     const char *bytes; /* and a zero byte behind them */

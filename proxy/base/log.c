@@ -22,15 +22,15 @@
 
 #include "base/cell.h"
 #include "base/fault.h"
-#include "base/line.h"
-#include "base/members.h"
-#include "base/outlet.h"
+#include "base/log_fields.h"
+#include "base/log_file.h"
+#include "base/log_record.h"
 
 #define SINK_BYTES (64 * 1024) /* a burst of some hundred lines, as much as a pipe holds */
 
 struct sink {
     const char *name;
-    struct outlet outlet;
+    struct log_file file;
     uint64_t dropped; /* lines not yet told about */
     bool failing;     /* the last write met an error */
     bool half_line;   /* the last byte that was taken did not end a line */
@@ -78,11 +78,11 @@ static void sink_drop_all(struct sink *sink)
 static size_t next_piece(const struct sink *sink)
 {
     size_t waiting = sink->length - sink->start;
-    size_t most = waiting < LINE_MAX_BYTES ? waiting : LINE_MAX_BYTES;
+    size_t max = waiting < LOG_RECORD_MAX_BYTES ? waiting : LOG_RECORD_MAX_BYTES;
     const char *from = sink->bytes + sink->start;
-    const char *last = memrchr(from, '\n', most);
+    const char *last = memrchr(from, '\n', max);
 
-    return last != NULL ? (size_t)(last - from) + 1 : most;
+    return last != NULL ? (size_t)(last - from) + 1 : max;
 }
 
 /* True: it was taken, or part of it. */
@@ -91,7 +91,7 @@ static bool write_piece(struct sink *sink)
     ssize_t n = 0;
 
     do {
-        n = outlet_write(&sink->outlet, sink->bytes + sink->start, next_piece(sink));
+        n = log_file_write(&sink->file, sink->bytes + sink->start, next_piece(sink));
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
         sink->failing = true;
@@ -116,7 +116,7 @@ static void sink_drain(struct sink *sink)
 
 static void sink_add(struct sink *sink, const char *bytes, size_t count)
 {
-    if (sink->outlet.way == OUTLET_OFF)
+    if (sink->file.way == LOG_FILE_OFF)
         return;
     if (count + 1 > SINK_BYTES - sink->length)
         sink_drain(sink);
@@ -133,7 +133,7 @@ static void sink_add(struct sink *sink, const char *bytes, size_t count)
 
 static void sink_close(struct sink *sink)
 {
-    outlet_close(&sink->outlet);
+    log_file_close(&sink->file);
     sink->failing = false;
     sink->half_line = false;
     sink->dropped = 0;
@@ -146,19 +146,19 @@ struct log_change {
     enum log_level level;
     enum log_format format;
     enum log_format access_format;
-    struct outlet log; /* closed: it stays as it is */
-    struct outlet access;
+    struct log_file log; /* closed: it stays as it is */
+    struct log_file access;
 };
 
-/* Opens another outlet for the sink, unless it is the same. */
-static bool prepare(const struct sink *sink, struct outlet *outlet, const char *said,
+/* Opens another log file for the sink, unless it is the same. */
+static bool prepare(const struct sink *sink, struct log_file *file, const char *said,
                     struct fault *fault)
 {
     bool is_log = sink == &logs.log;
 
-    if (sink->outlet.said != NULL && strcmp(sink->outlet.said, said) == 0)
+    if (sink->file.said != NULL && strcmp(sink->file.said, said) == 0)
         return true;
-    return outlet_open(outlet, said, is_log ? STDERR_FILENO : STDOUT_FILENO) ||
+    return log_file_open(file, said, is_log ? STDERR_FILENO : STDOUT_FILENO) ||
            fault_set(fault, "cannot open the %s file %s: %s", is_log ? "log" : "access log", said,
                      strerror(errno));
 }
@@ -177,18 +177,18 @@ struct log_change *log_prepare(const struct log_options *options, struct fault *
     return NULL;
 }
 
-/* Takes the outlet.  What the former one does not take is told in the log, wherever that is now. */
-static void sink_move(struct sink *sink, struct outlet *outlet)
+/* Takes the log file.  What the former one does not take is told in the log, wherever that is now. */
+static void sink_move(struct sink *sink, struct log_file *file)
 {
-    if (outlet->said == NULL)
+    if (file->said == NULL)
         return;
     sink_drain(sink);
     sink_drop_all(sink);
     uint64_t dropped = sink->dropped;
     sink_close(sink);
     sink->dropped = dropped;
-    sink->outlet = *outlet;
-    *outlet = (struct outlet){ .fd = -1 };
+    sink->file = *file;
+    *file = (struct log_file){ .fd = -1 };
 }
 
 void log_change(struct log_change *change)
@@ -205,18 +205,18 @@ void log_change_free(struct log_change *change)
 {
     if (change == NULL)
         return;
-    outlet_close(&change->log);
-    outlet_close(&change->access);
+    log_file_close(&change->log);
+    log_file_close(&change->access);
     free(change);
 }
 
 /* The old file stays in use when the new one cannot be opened. */
 static void sink_open_again(struct sink *sink)
 {
-    if (!outlet_is_file(&sink->outlet))
+    if (!log_file_is_file(&sink->file))
         return;
-    if (!outlet_open_anew(&sink->outlet)) {
-        log_warning("log", "not_reopened", "sink=%s file=%s why=%s", sink->name, sink->outlet.said,
+    if (!log_file_open_anew(&sink->file)) {
+        log_warning("log", "not_reopened", "sink=%s file=%s why=%s", sink->name, sink->file.said,
                     strerror(errno));
         return;
     }
@@ -261,10 +261,10 @@ int log_descriptors(int descriptors[4])
 {
     int count = 0;
 
-    if (logs.log.outlet.way != OUTLET_OFF)
-        descriptors[count++] = logs.log.outlet.fd;
-    if (logs.access.outlet.way != OUTLET_OFF)
-        descriptors[count++] = logs.access.outlet.fd;
+    if (logs.log.file.way != LOG_FILE_OFF)
+        descriptors[count++] = logs.log.file.fd;
+    if (logs.access.file.way != LOG_FILE_OFF)
+        descriptors[count++] = logs.access.file.fd;
     return count;
 }
 
@@ -282,8 +282,8 @@ void log_follow(const _Atomic uint64_t *generation)
 
 static void sink_give_to(const struct sink *sink, uid_t user, gid_t group)
 {
-    if (!outlet_give_to(&sink->outlet, user, group))
-        log_warning("log", "not_given", "file=%s why=%s", sink->outlet.said, strerror(errno));
+    if (!log_file_give_to(&sink->file, user, group))
+        log_warning("log", "not_given", "file=%s why=%s", sink->file.said, strerror(errno));
 }
 
 void log_give_to(uid_t user, gid_t group)
@@ -341,50 +341,51 @@ static const char *level_name(enum log_level level)
 
 /* "session=ID" is a member of that name in JSON, so that a search for it finds the access log too;
  * in text it stands there as it is. */
-static void print_whose(struct line *line, const char *whose)
+static void print_whose(struct log_record *line, const char *whose)
 {
     const char *equals = strchr(whose, '=');
     char key[32];
 
     if (equals == NULL || line->format == FORMAT_TEXT) {
-        line_word(line, "whose", whose);
+        log_record_word(line, "whose", whose);
         return;
     }
     snprintf(key, sizeof key, "%.*s", (int)(equals - whose), whose);
-    line_text(line, key, equals + 1);
+    log_record_text(line, key, equals + 1);
 }
 
-void log_line_start(struct line *line, enum log_level level, const char *whose, const char *event)
+void log_line_start(struct log_record *line, enum log_level level, const char *whose,
+                    const char *event)
 {
     char now[LOG_TIME_TEXT];
 
     log_time(now);
-    line_start(line, logs.format);
-    line_word(line, "time", now);
-    line_word(line, "level", level_name(level));
+    log_record_start(line, logs.format);
+    log_record_word(line, "time", now);
+    log_record_word(line, "level", level_name(level));
     print_whose(line, whose);
-    line_word(line, "event", event);
+    log_record_word(line, "event", event);
 }
 
-void log_line_write(struct line *line)
+void log_line_write(struct log_record *line)
 {
-    sink_add(&logs.log, line->bytes, line_end(line));
+    sink_add(&logs.log, line->bytes, log_record_end(line));
 }
 
 static void __attribute__((format(printf, 4, 0)))
 print_event(enum log_level level, const char *whose, const char *event, const char *format,
             va_list *list)
 {
-    struct line line;
+    struct log_record line;
 
     log_line_start(&line, level, whose, event);
-    members_print(&line, format, list);
+    log_fields_print(&line, format, list);
     log_line_write(&line);
 }
 
 bool log_is_on(enum log_level level)
 {
-    return logs.log.outlet.way != OUTLET_OFF && level <= logs.level;
+    return logs.log.file.way != LOG_FILE_OFF && level <= logs.level;
 }
 
 #define PRINT_EVENT(level)                                                                         \
@@ -431,7 +432,7 @@ bool log_limit_passes(struct log_limit *limit, double now, double interval_secon
 
 bool access_log_is_on(void)
 {
-    return logs.access.outlet.way != OUTLET_OFF;
+    return logs.access.file.way != LOG_FILE_OFF;
 }
 
 enum log_format access_log_format(void)
@@ -439,7 +440,7 @@ enum log_format access_log_format(void)
     return logs.access_format;
 }
 
-void access_log_write(const struct line *line)
+void access_log_write(const struct log_record *line)
 {
     sink_add(&logs.access, line->bytes, line->length);
 }

@@ -7,7 +7,7 @@
  * There are two sinks, the log and the access log.  Each process writes its sinks through open file
  * descriptions of its own that do not block: a line that nobody takes is dropped and counted, and
  * once lines go again one line in the log says how many were lost, for both sinks.  Lines are
- * gathered until log_flush(), which writes at most LINE_MAX_BYTES at a time, and one write(2) never
+ * gathered until log_flush(), which writes at most LOG_RECORD_MAX_BYTES at a time, and one write(2) never
  * holds half a line.
  */
 #ifndef BASE_LOG_H
@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "base/line.h"
+#include "base/log_record.h"
 
 struct fault;
 struct log_change;
@@ -77,10 +77,10 @@ void log_info(const char *whose, const char *event, const char *format, ...) LOG
 void log_debug(const char *whose, const char *event, const char *format, ...) LOG_PRINTS;
 #undef LOG_PRINTS
 bool log_is_on(enum log_level);
-/* For an event whose members are a list or of unknown number: start, add members (base/line.h),
+/* For an event whose members are a list or of unknown number: start, add members (base/log_record.h),
  * write.  The caller asks log_is_on() first. */
-void log_line_start(struct line *, enum log_level, const char *whose, const char *event);
-void log_line_write(struct line *);
+void log_line_start(struct log_record *, enum log_level, const char *whose, const char *event);
+void log_line_write(struct log_record *);
 
 /* One kind of warning may come at most once in this many seconds; what was held back is said with
  * the next one ("suppressed=12").  Zero-initialise one per kind; now is CLOCK_MONOTONIC seconds. */
@@ -92,10 +92,10 @@ struct log_limit {
 bool log_limit_passes(struct log_limit *, double now, double interval_seconds,
                       uint64_t *suppressed);
 
-/* The access log.  A finished line (line_end() was called) is taken over by copy. */
+/* The access log.  A finished line (log_record_end() was called) is taken over by copy. */
 bool            access_log_is_on(void);
 enum log_format access_log_format(void);
-void            access_log_write(const struct line *);
+void            access_log_write(const struct log_record *);
 
 /* "2026-11-21T10:00:00.123Z" for this moment. */
 #define LOG_TIME_TEXT 32

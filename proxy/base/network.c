@@ -43,14 +43,14 @@ static bool clear_host_bits(struct network *network)
     return were_zero;
 }
 
-static bool parse_prefix(int *prefix, const char *digits, int most)
+static bool parse_prefix(int *prefix, const char *digits, int max)
 {
     size_t length = strlen(digits);
 
     if (length == 0 || length > 3 || strspn(digits, "0123456789") != length)
         return false;
     *prefix = atoi(digits);
-    return *prefix <= most;
+    return *prefix <= max;
 }
 
 bool network_parse(struct network *network, const char *text, struct fault *fault)

@@ -22,9 +22,9 @@
 
 #include "base/fault.h"
 #include "config/config.h"
-#include "dial/candidates.h"
-#include "dial/ours.h"
-#include "proxyproto/preamble.h"
+#include "dial/address_iterator.h"
+#include "dial/own_listeners.h"
+#include "proxyproto/header_writer.h"
 #include "transport/reactor.h"
 
 #define RETRY_SECONDS 0.01
@@ -32,33 +32,33 @@
 struct dialer {
     struct reactor            *reactor;
     struct dial_settings       settings;
-    struct candidates_settings candidates;
+    struct address_iterator_settings iterator;
 };
 
 struct dialling {
     struct dialer      *dialer;
     struct transport   *transport;
     struct dial_request request;
-    struct candidates   candidates;
+    struct address_iterator   iterator;
     struct address      last;          /* that was tried; length 0: none yet */
     ev_io               connecting;    /* its fd is -1 while there is no socket */
     ev_timer            timer;         /* for one address, retries included */
     ev_timer            retry;         /* a full backlog, or no memory for the header */
-    struct preamble     preamble;      /* of this connection */
+    struct header_writer     header_writer;      /* of this connection */
     bool                begun;         /* dial() has returned: the owner must be told */
     enum failure        failure;       /* of the latest attempt */
     char                why[200];
 };
 
-struct dialer *dialer_new(struct reactor *reactor, struct names *names,
+struct dialer *dialer_new(struct reactor *reactor, struct dns_cache *dns_cache,
                           const struct dial_settings *settings)
 {
     struct dialer *dialer = xcalloc(1, sizeof *dialer);
 
     dialer->reactor = reactor;
     dialer->settings = *settings;
-    dialer->candidates.names = names;
-    dialer->candidates.family = settings->family;
+    dialer->iterator.dns_cache = dns_cache;
+    dialer->iterator.family = settings->family;
     return dialer;
 }
 
@@ -81,7 +81,7 @@ static struct ev_loop *loop_of(const struct dialling *d)
 
 static const struct target_config *target_of(const struct dialling *d)
 {
-    return candidates_target(&d->candidates);
+    return address_iterator_target(&d->iterator);
 }
 
 static const struct endpoint *endpoint_of(const struct dialling *d)
@@ -106,7 +106,7 @@ static void drop_socket(struct dialling *d)
 
     if (socket >= 0)
         socket_reset(socket);
-    preamble_drop(&d->preamble);
+    header_writer_drop(&d->header_writer);
 }
 
 static void stop_timers(struct dialling *d)
@@ -119,7 +119,7 @@ static void dialling_free(struct dialling *d)
 {
     drop_socket(d);
     stop_timers(d);
-    candidates_end(&d->candidates);
+    address_iterator_end(&d->iterator);
     free(d);
 }
 
@@ -173,7 +173,7 @@ static void avoid(struct dialling *d)
 {
     if (d->failure == FAILURE_REFUSED || d->failure == FAILURE_UNREACHABLE ||
         d->failure == FAILURE_CONNECT_TIMEOUT)
-        candidates_avoid(&d->candidates);
+        address_iterator_back_off(&d->iterator);
 }
 
 /* The attempt under way has failed; d->failure says why. */
@@ -216,7 +216,7 @@ static void hand_over(struct dialling *d, int socket, const struct address *peer
 
 static void succeed(struct dialling *d)
 {
-    struct address peer = *candidates_address(&d->candidates);
+    struct address peer = *address_iterator_address(&d->iterator);
 
     if (socket_is_its_own_peer(d->connecting.fd, &peer)) {
         remember(d, FAILURE_REFUSED, "the connection was to its own socket");
@@ -224,7 +224,7 @@ static void succeed(struct dialling *d)
         return;
     }
     int socket = release_socket(d);
-    candidates_welcome(&d->candidates);
+    address_iterator_mark_reachable(&d->iterator);
     if (endpoint_of(d)->tls) {
         hand_over(d, socket, &peer);
         return;
@@ -299,7 +299,7 @@ static bool leads_back(const struct dialling *d, const struct address *address)
     const struct dial_settings *settings = &d->dialer->settings;
 
     return !settings->allow_loop &&
-           address_is_ours(address, settings->listeners, settings->listener_count);
+           address_is_own_listener(address, settings->listeners, settings->listener_count);
 }
 
 /* As it is before connect(2); -1: d->failure says why there is none. */
@@ -335,7 +335,7 @@ static bool may_yet_connect(struct dialling *d, const struct address *address, i
 /* True: it is connected or may yet be; false: d->failure says why not. */
 static bool try_address(struct dialling *d)
 {
-    const struct address *address = candidates_address(&d->candidates);
+    const struct address *address = address_iterator_address(&d->iterator);
 
     d->last = *address;
     if (leads_back(d, address)) {
@@ -364,14 +364,14 @@ static void go_on(struct dialling *d)
 {
     stop_timers(d);
     for (;;) {
-        switch (candidates_next(&d->candidates)) {
-        case CANDIDATE_FOUND:
+        switch (address_iterator_next(&d->iterator)) {
+        case NEXT_ADDRESS_FOUND:
             if (try_address(d))
                 return;
             break;
-        case CANDIDATE_AWAITED:
+        case NEXT_ADDRESS_AWAITED:
             return;
-        case CANDIDATE_NONE: /* and each has said why, of one target at least */
+        case NEXT_ADDRESS_NONE: /* and each has said why, of one target at least */
             assert(d->failure != FAILURE_NONE);
             transport_aim(d->transport, &d->last);
             transport_fail(d->transport, d->failure, d->why);
@@ -390,12 +390,13 @@ static void on_more(void *owner)
  * says why. */
 static enum io introduce(struct dialling *d)
 {
-    enum io io = preamble_send(&d->preamble, d->connecting.fd, target_of(d)->proxy,
-                               d->request.header, d->request.marks);
+    enum io io = header_writer_send(&d->header_writer, d->connecting.fd, target_of(d)->proxy,
+                                    d->request.header, d->request.marks);
 
     if (io == IO_FAILED)
-        remember_error(d, d->preamble.error);
-    if (io == IO_AGAIN && d->preamble.is_starved) { /* the socket is writable all the time */
+        remember_error(d, d->header_writer.error);
+    if (io == IO_AGAIN &&
+        d->header_writer.waits_for_kernel_memory) { /* the socket is writable all the time */
         ev_io_stop(loop_of(d), &d->connecting);
         try_again_soon(d);
     }
@@ -471,10 +472,10 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     lose_attempt(d);
 }
 
-static void start_candidates(struct dialling *d)
+static void start_address_iterator(struct dialling *d)
 {
-    const struct candidates_terms terms = {
-        .settings = &d->dialer->candidates,
+    const struct address_iterator_terms terms = {
+        .settings = &d->dialer->iterator,
         .targets = d->request.targets,
         .target_count = d->request.target_count,
         .original = &d->request.origin.destination,
@@ -483,7 +484,7 @@ static void start_candidates(struct dialling *d)
         .owner = d,
     };
 
-    candidates_start(&d->candidates, &terms);
+    address_iterator_start(&d->iterator, &terms);
 }
 
 struct transport *dial(struct dialer *dialer, const struct dial_request *request,
@@ -501,7 +502,7 @@ struct transport *dial(struct dialer *dialer, const struct dial_request *request
     d->dialer = dialer;
     d->transport = transport;
     d->request = *request;
-    start_candidates(d);
+    start_address_iterator(d);
     transport_keep_alive(transport);
     transport_hand_over(transport, on_cancel, d, &request->origin.destination);
     ev_io_init(&d->connecting, on_connect, -1, EV_WRITE);

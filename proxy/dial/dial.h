@@ -21,7 +21,7 @@
 #include "transport/transport.h"
 
 struct dialer;
-struct names;
+struct dns_cache;
 struct proxy_header;
 struct proxy_marks;
 
@@ -36,7 +36,7 @@ struct dial_settings {
     struct handshakes    *handshakes; /* for tls:// targets; NULL: there is none */
 };
 
-struct dialer *dialer_new(struct reactor *, struct names *, const struct dial_settings *);
+struct dialer *dialer_new(struct reactor *, struct dns_cache *, const struct dial_settings *);
 void           dialer_free(struct dialer *);
 
 struct dial_request {

@@ -19,11 +19,11 @@
 #include "base/address.h"
 #include "dns/servers.h"
 
-#define RECEIVES_MOST 64 /* in one turn: datagrams, or pieces of answers over TCP */
+#define RECEIVES_MAX 64 /* in one turn: datagrams, or pieces of answers over TCP */
 
 void dns_datagrams_begin(struct dns_datagrams *datagrams)
 {
-    datagrams->left = RECEIVES_MOST;
+    datagrams->left = RECEIVES_MAX;
 }
 
 #if ARES_VERSION >= 0x012200

@@ -32,7 +32,7 @@ static bool line_names(char *line, const char *host, struct address *address)
     return false;
 }
 
-size_t hosts_find(const char *path, const char *host, struct address *addresses, size_t most)
+size_t hosts_find(const char *path, const char *host, struct address *addresses, size_t max)
 {
     FILE *file = files_open_now(path != NULL ? path : SYSTEM_HOSTS);
     char *line = NULL;
@@ -41,7 +41,7 @@ size_t hosts_find(const char *path, const char *host, struct address *addresses,
 
     if (file == NULL)
         return 0;
-    while (count < most && getline(&line, &room, file) >= 0)
+    while (count < max && getline(&line, &room, file) >= 0)
         count += line_names(line, host, &addresses[count]);
     free(line);
     fclose(file);

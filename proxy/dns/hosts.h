@@ -11,6 +11,6 @@
 /* Every address of the name in that file (hosts(5)), with port 0, in the file's order: answers how
  * many, at most this many.  Reads the file each time, since it may change at any moment; one that
  * cannot be read says nothing.  path NULL: the system's. */
-size_t hosts_find(const char *path, const char *host, struct address *addresses, size_t most);
+size_t hosts_find(const char *path, const char *host, struct address *addresses, size_t max);
 
 #endif

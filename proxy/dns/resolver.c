@@ -39,7 +39,7 @@
 #define SYSTEM_RESOLV_CONF "/etc/resolv.conf"
 #define TRIES              2     /* of each server; c-ares gives the second twice the time */
 #define SHARES             3     /* so both together take three times the first */
-#define SOCKETS_MOST       32    /* that are looked at: UDP and TCP of each server, and some more */
+#define SOCKETS_MAX       32    /* that are looked at: UDP and TCP of each server, and some more */
 #define KNOWS_ZONES        0x011600 /* the version that takes servers with interfaces */
 #define ROUNDING_SECONDS   0.001 /* ares_timeout() has cut off fractions: waking early would spin */
 
@@ -141,10 +141,10 @@ static void channel_turn(struct channel *channel, ares_socket_t readable, ares_s
  * be gone. */
 static void channel_time_passed(struct channel *channel)
 {
-    ares_socket_t sockets[SOCKETS_MOST];
+    ares_socket_t sockets[SOCKETS_MAX];
     size_t        count = 0;
 
-    for (struct dns_socket *s = channel->sockets; s != NULL && count < SOCKETS_MOST; s = s->next)
+    for (struct dns_socket *s = channel->sockets; s != NULL && count < SOCKETS_MAX; s = s->next)
         sockets[count++] = s->watch.io.fd;
     for (size_t i = 0; i < count; i++)
         process(channel, sockets[i], ARES_SOCKET_BAD);

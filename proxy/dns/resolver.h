@@ -2,7 +2,7 @@
  * resolver.h — one question about a name, asked on the loop through c-ares.
  *
  * One family at a time, so that a silent question does not hold up the other; what is asked when,
- * and how long an answer counts, is for dns/names.h.  Numeric hosts, "localhost" and the hosts
+ * and how long an answer counts, is for dns/dns_cache.h.  Numeric hosts, "localhost" and the hosts
  * file are the caller's business, and so is the search list: here a name is complete.
  */
 #ifndef DNS_RESOLVER_H

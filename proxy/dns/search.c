@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BLANKS     " \t\r\n"
-#define NDOTS_MOST 15 /* as in the C library */
+#define NDOTS_MAX 15 /* as in the C library */
 
 void search_clear(struct search *search)
 {
@@ -39,12 +39,12 @@ static void add_domain(struct search *search, const char *word, size_t length)
     search->count++;
 }
 
-static void set_domains(struct search *search, const char *text, size_t most)
+static void set_domains(struct search *search, const char *text, size_t max)
 {
     size_t length;
 
     search->count = 0;
-    for (const char *word; search->count < most && (word = next_word(text, &length)) != NULL;
+    for (const char *word; search->count < max && (word = next_word(text, &length)) != NULL;
          text = word + length)
         add_domain(search, word, length);
 }
@@ -56,7 +56,7 @@ static void set_options(struct search *search, const char *text)
 
     for (const char *word; (word = next_word(text, &length)) != NULL; text = word + length)
         if (sscanf(word, "ndots:%5u", &ndots) == 1)
-            search->ndots = ndots < NDOTS_MOST ? ndots : NDOTS_MOST;
+            search->ndots = ndots < NDOTS_MAX ? ndots : NDOTS_MAX;
 }
 
 void search_read_line(struct search *search, const char *line)

@@ -16,7 +16,7 @@
 #include "socket/socket.h"
 
 #define FIRST_DESCRIPTOR 3   /* SD_LISTEN_FDS_START of sd_listen_fds(3) */
-#define MOST_SOCKETS     300 /* more than there may be listeners, and an admin endpoint */
+#define MAX_SOCKETS     300 /* more than there may be listeners, and an admin endpoint */
 #define NAME_ROOM        64
 
 struct inherited {
@@ -27,7 +27,7 @@ struct inherited {
 };
 
 static struct {
-    struct inherited sockets[MOST_SOCKETS];
+    struct inherited sockets[MAX_SOCKETS];
     size_t           count;
 } all;
 
@@ -101,8 +101,8 @@ bool inherit_open(struct fault *fault)
     if (!read_number("LISTEN_PID", &process) || process != getpid() ||
         !read_number("LISTEN_FDS", &count))
         return true;
-    if (count > MOST_SOCKETS)
-        return fault_set(fault, "LISTEN_FDS: %ld sockets are more than %d", count, MOST_SOCKETS);
+    if (count > MAX_SOCKETS)
+        return fault_set(fault, "LISTEN_FDS: %ld sockets are more than %d", count, MAX_SOCKETS);
     for (size_t i = 0; i < (size_t)count; i++) {
         struct inherited *taken = &all.sockets[i];
 

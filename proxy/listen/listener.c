@@ -33,7 +33,7 @@
 #define ACCEPTS_PER_WAKE   64   /* then other sessions get their turn */
 #define LIMIT_RETRY        0.02 /* seconds; a client of another worker may have left */
 #define EXHAUSTED_RETRY    0.1
-#define FAILURES_MOST      64   /* in a row; more are no longer about single connections */
+#define FAILURES_MAX      64   /* in a row; more are no longer about single connections */
 #define EXHAUSTED_LOG_EVERY 1.0
 
 struct listener {
@@ -231,7 +231,7 @@ static bool accept_failed(struct listener *listener, int error)
     if (error == EINTR)
         return true;
     cell_add(&all->mirror->slot->counts[counter_of(error)], 1);
-    if (counter_of(error) == COUNT_ACCEPT_OTHER && ++listener->failures < FAILURES_MOST)
+    if (counter_of(error) == COUNT_ACCEPT_OTHER && ++listener->failures < FAILURES_MAX)
         return true;
     if (log_limit_passes(&all->exhausted, clock_now(), EXHAUSTED_LOG_EVERY, &suppressed))
         log_error("listener", "accept_failed", "listener=%s why=%s suppressed=%" PRIu64,

@@ -26,7 +26,7 @@
 #include "base/sanitized.h"
 #include "config/config.h"
 
-#define MOST_ID 0xfffffffeUL /* the one behind it means "leave it as it is" (setresuid(2)) */
+#define MAX_ID 0xfffffffeUL /* the one behind it means "leave it as it is" (setresuid(2)) */
 
 struct identity {
     bool        wished; /* --user was said */
@@ -45,7 +45,7 @@ static bool is_number(const char *text, unsigned long *number)
 
     errno = 0;
     *number = strtoul(text, &end, 10);
-    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= MOST_ID;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *number <= MAX_ID;
 }
 
 static bool find_user(const struct config *config, struct identity *identity, struct fault *fault)

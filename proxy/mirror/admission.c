@@ -7,9 +7,9 @@
 #include "base/address.h"
 #include "base/network.h"
 #include "config/config.h"
-#include "mirror/introduction.h"
 #include "mirror/mirror.h"
-#include "mirror/notices.h"
+#include "mirror/proxy_source.h"
+#include "mirror/session_log.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 #include "shared/page.h"
@@ -52,9 +52,9 @@ void admission_decide(struct session *s, double now)
 
     s->is_admitted = true;
     transport_peer(s->client, &client);
-    notice_begun(s);
+    session_log_begun(s);
     for (size_t i = 0; i < s->shadow_count; i++) {
-        if (s->introduction != NULL && s->introduction->header.is_mirrored)
+        if (s->proxy_source != NULL && s->proxy_source->header.is_mirrored)
             shadow_filter(&s->shadows[i]);
         else
             shadow_choose(&s->shadows[i], &client, now);

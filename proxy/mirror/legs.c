@@ -13,10 +13,10 @@
 
 #include "config/config.h"
 #include "dial/dial.h"
-#include "mirror/introduction.h"
 #include "mirror/mirror.h"
-#include "mirror/notices.h"
+#include "mirror/proxy_source.h"
 #include "mirror/reason.h"
+#include "mirror/session_log.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 #include "shared/page.h"
@@ -47,9 +47,9 @@ static void lose_client(struct session *s, double now)
     session_remember(s, s->nothing_is_lost ? SESSION_CLIENT_RST_DELIVERED
                                            : reason_of_client(transport_failure(s->client)));
     if (s->reason == SESSION_TLS_CLIENT)
-        notice_client_failed(s, now);
+        session_log_client_failed(s, now);
     if (s->reason == SESSION_PROXY_HEADER)
-        notice_header_refused(s, transport_why(s->client), now);
+        session_log_header_refused(s, transport_why(s->client), now);
     stream_break(s->response);
     stream_detach(&s->to_client);
     s->response_is_over = true;
@@ -82,7 +82,7 @@ static void note_lost_primary(struct session *s, double now)
     session_remember(s, reason_of_primary(s->primary != NULL ? transport_failure(s->primary)
                                                              : FAILURE_NO_MEMORY));
     if (s->reason != SESSION_PRIMARY_FIN && s->lost_at == 0)
-        notice_primary_failed(s, now);
+        session_log_primary_failed(s, now);
     if (s->reason == SESSION_NO_PORT || s->reason == SESSION_NO_DESCRIPTOR)
         s->mirror->on_exhausted(s->mirror->owner);
 }
@@ -133,8 +133,8 @@ struct shadow_turn legs_turn(struct session *s, double now)
         .now = now,
         .first_byte_at = s->first_byte_at,
         .hints = hints_of(s),
-        .header = s->introduction != NULL ? &s->introduction->header : NULL,
-        .marks = s->introduction != NULL ? &s->introduction->marks : NULL,
+        .header = s->proxy_source != NULL ? &s->proxy_source->header : NULL,
+        .marks = s->proxy_source != NULL ? &s->proxy_source->marks : NULL,
         .ready = session_on_ready,
         .owner = s,
     };
@@ -155,16 +155,16 @@ void legs_settle_request(struct session *s, double now)
     while (stream_settle(s->request))
         legs_relay_shadows(s, now);
 
-    size_t spared = stream_spared(s->request);
-    if (spared == s->shadow_memory)
+    size_t shadow_only_bytes = stream_shadow_only_bytes(s->request);
+    if (shadow_only_bytes == s->shadow_memory)
         return;
     uint64_t all =
         part_change(&mirror->page->shadow_memory, &mirror->slot->counts[COUNT_SHADOW_MEMORY],
-                    s->shadow_memory, spared);
+                    s->shadow_memory, shadow_only_bytes);
 
-    ranks_change(&mirror->hungry, &s->hungry, s->shadow_memory, spared);
-    mirror->shadow_memory += spared - s->shadow_memory; /* modulo 2^64 */
-    s->shadow_memory = spared;
+    ranks_change(&mirror->hungry, &s->hungry, s->shadow_memory, shadow_only_bytes);
+    mirror->shadow_memory += shadow_only_bytes - s->shadow_memory; /* modulo 2^64 */
+    s->shadow_memory = shadow_only_bytes;
     if (all > mirror->config->shadow_memory)
         mirror->memory_is_short = true;
 }
@@ -201,7 +201,7 @@ static void fill_request(struct session *s, double now)
     bool     has_spoken = stream_total(s->request) > before;
 
     if (has_spoken)
-        notice_hello(s, before);
+        session_log_hello(s, before);
     if (has_spoken || (was_open && io == IO_END))
         s->asked_at = stream_total(s->response);
     if (io == IO_END)
@@ -238,14 +238,14 @@ static void session_dial(struct session *s, double now)
         .side = TLS_PRIMARY,
         .hints = hints_of(s),
         .origin = origin_of(s),
-        .header = s->introduction != NULL ? &s->introduction->header : NULL,
+        .header = s->proxy_source != NULL ? &s->proxy_source->header : NULL,
     };
 
     s->dialled_at = now;
     if (s->listener->endpoint.tls || s->listener->accept_proxy)
         note_time(s, LEG_CLIENT, TIMING_CONNECT, now - s->started);
-    if (s->introduction != NULL)
-        introduction_complete(s->introduction, s->mirror, s->listener, s->number, s->client);
+    if (s->proxy_source != NULL)
+        proxy_source_complete(s->proxy_source, s->mirror, s->listener, s->number, s->client);
     s->primary = dial(s->mirror->dialer, &request, session_on_ready, s);
     if (s->primary == NULL)
         lose_primary(s, now);
@@ -286,7 +286,7 @@ static void fill_response(struct session *s, double now)
     if (s->connect_seconds < 0 && transport_is_open(s->primary)) {
         s->connect_seconds = (float)(now - s->dialled_at);
         note_time(s, LEG_PRIMARY, TIMING_CONNECT, s->connect_seconds);
-        notice_primary_connected(s);
+        session_log_primary_connected(s);
     }
     if (s->first_byte_seconds < 0 && s->first_byte_at > 0 &&
         stream_total(s->response) > s->greeting_bytes) {

@@ -59,10 +59,10 @@ struct mirror {
     struct ranks    hungry;               /* sessions by their part of that */
     uint64_t        random;               /* state of the random numbers */
     bool            memory_is_short;      /* sessions_shed_memory() before the next turn */
-    uint64_t        epoch;                /* that sessions_follow_knobs() last saw in the page */
+    uint64_t        epoch;                /* that sessions_apply_runtime() last saw in the page */
 
     size_t          shadows_open;         /* of this worker */
-    size_t          shadows_most;         /* more would take the descriptors of sessions */
+    size_t          shadows_max;         /* more would take the descriptors of sessions */
     struct sources *sources;              /* NULL: --max-sessions-per-source is off */
     size_t          sources_table;        /* ours in it */
 

@@ -14,16 +14,16 @@
 
 #include "base/clock.h"
 #include "config/config.h"
-#include "mirror/account.h"
+#include "mirror/accounting.h"
 #include "mirror/admission.h"
-#include "mirror/introduction.h"
 #include "mirror/legs.h"
 #include "mirror/mirror.h"
-#include "mirror/notices.h"
+#include "mirror/proxy_source.h"
+#include "mirror/session_log.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 #include "mirror/timing.h"
-#include "proxyproto/proxied.h"
+#include "proxyproto/header_reader.h"
 #include "shared/page.h"
 #include "stream/pipes.h"
 #include "stream/stream.h"
@@ -77,9 +77,9 @@ static void session_turn(struct session *s, double now)
 
 /* --- the books --------------------------------------------------------------------------- */
 
-static struct account account_of(struct session *s)
+static struct accounting accounting_of(struct session *s)
 {
-    return (struct account){
+    return (struct accounting){
         .mirror = s->mirror,
         .number = s->number,
         .listener = s->listener,
@@ -102,10 +102,10 @@ void session_book(struct session *s)
     for (size_t i = 0; i < s->shadow_count; i++)
         shadow_listen(&s->shadows[i]);
 
-    struct account account = account_of(s);
+    struct accounting accounting = accounting_of(s);
 
     list_remove(&s->moved);
-    account_book(&account, &s->booked);
+    accounting_update(&accounting, &s->counted);
 }
 
 /* Everything that moves makes this sum grow, so that a standstill is seen by comparing. */
@@ -190,7 +190,7 @@ static void session_free(struct session *s)
     transport_free(s->primary);
     stream_free(s->request);
     stream_free(s->response);
-    free(s->introduction);
+    free(s->proxy_source);
     free(s);
 }
 
@@ -202,8 +202,8 @@ static void session_close(struct session *s)
     legs_settle_request(s, s->ended_at);
     session_book(s);
 
-    struct account account = account_of(s);
-    account_close(&account);
+    struct accounting accounting = accounting_of(s);
+    accounting_close(&accounting);
     session_free(s);
     if (mirror->pipes != NULL && list_is_empty(&mirror->sessions))
         pipes_rest(mirror->pipes); /* a worker without sessions holds none */
@@ -267,14 +267,14 @@ static struct transport *open_client(struct session *s, int socket, const struct
 {
     const struct config *config = s->mirror->config;
 
-    if (s->listener->accept_proxy && introduction_is_believed(config, client)) {
-        const struct proxied_terms terms = {
+    if (s->listener->accept_proxy && proxy_source_is_trusted(config, client)) {
+        const struct header_reader_terms terms = {
             .reactor = s->mirror->reactor,
             .timeout = config->handshake_timeout,
-            .header = &s->introduction->header,
+            .header = &s->proxy_source->header,
             .tls = s->listener->endpoint.tls ? s->mirror->handshakes : NULL,
         };
-        return proxied_accepted(&terms, socket, client, session_on_ready, s);
+        return header_reader_accept(&terms, socket, client, session_on_ready, s);
     }
     if (s->listener->endpoint.tls && !s->listener->accept_proxy)
         return handshake_accept(s->mirror->handshakes, socket, client, session_on_ready, s);
@@ -282,12 +282,12 @@ static struct transport *open_client(struct session *s, int socket, const struct
 }
 
 /* False: no memory. */
-static bool make_introduction(struct session *s)
+static bool make_proxy_source(struct session *s)
 {
-    if (!introduction_is_wanted(s->mirror->config, s->listener))
+    if (!proxy_source_is_wanted(s->mirror->config, s->listener))
         return true;
-    s->introduction = calloc(1, sizeof *s->introduction);
-    return s->introduction != NULL;
+    s->proxy_source = calloc(1, sizeof *s->proxy_source);
+    return s->proxy_source != NULL;
 }
 
 /* NULL: no memory; the socket is closed in any case then. */
@@ -303,7 +303,7 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
     }
     s->mirror = mirror;
     s->listener = listener;
-    if (!make_introduction(s)) {
+    if (!make_proxy_source(s)) {
         socket_reset(socket);
         free(s);
         return NULL;
@@ -319,7 +319,7 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
 }
 
 /* A session that could not even begin is in the books, too. */
-static void count_stillborn(struct mirror *mirror)
+static void count_failed_start(struct mirror *mirror)
 {
     cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);
     cell_add(&mirror->slot->closed[SESSION_NO_MEMORY], 1);
@@ -334,7 +334,7 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     struct session *s = session_new(mirror, socket, client, listener);
 
     if (s == NULL) {
-        count_stillborn(mirror);
+        count_failed_start(mirror);
         return;
     }
     s->number = ++mirror->session_count;
@@ -352,9 +352,9 @@ void session_open(struct mirror *mirror, int socket, const struct address *clien
     for (size_t i = 0; i < s->shadow_count; i++)
         shadow_begin(&s->shadows[i], mirror, i, s->request);
 
-    if (listener->accept_proxy && !introduction_is_believed(mirror->config, client)) {
+    if (listener->accept_proxy && !proxy_source_is_trusted(mirror->config, client)) {
         admission_refuse(s, SESSION_PROXY_HEADER);
-        notice_header_refused(s, "--proxy-trust does not name the peer", s->started);
+        session_log_header_refused(s, "--proxy-trust does not name the peer", s->started);
     }
     session_advance(s);
 }

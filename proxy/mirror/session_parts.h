@@ -4,7 +4,7 @@
  *     session.c ──▶ admission.c   may this client come
  *               ──▶ legs.c        one turn: bytes between client, primary and shadows
  *               ──▶ timing.c      when it must be looked at although nothing happened
- *               ──▶ notices.c     what the log says of it before its end
+ *               ──▶ session_log.c     what the log says of it before its end
  *     sessions.c ─▶ session.c     all of a worker
  *
  * Every one of them borrows the session for the call; only session_advance() frees it.
@@ -18,12 +18,12 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "mirror/account.h"
+#include "mirror/accounting.h"
 #include "mirror/shadow.h"
 #include "shared/stats.h"
 #include "stream/stream.h"
 
-struct introduction;
+struct proxy_source;
 struct listen_config;
 struct mirror;
 struct transport;
@@ -40,7 +40,7 @@ struct session {
     struct link                 all;
     struct link                 moved;
     struct link                 hungry; /* by its shadow_memory */
-    struct introduction        *introduction; /* NULL: nobody tells or wants to know */
+    struct proxy_source        *proxy_source; /* NULL: nobody tells or wants to know */
     struct transport           *client;
     struct transport           *primary;  /* NULL: not dialled */
     struct stream              *request;
@@ -62,7 +62,7 @@ struct session {
     uint64_t                    number;
     uint64_t                    progress;
     size_t                      shadow_memory;
-    struct booked               booked;
+    struct counted               counted;
     uint32_t                    epoch;      /* of the knobs that it has followed */
     enum session_state          state : 8;
     enum session_reason         reason : 8; /* once it is known */

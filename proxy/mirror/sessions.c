@@ -5,9 +5,9 @@
 
 #include "base/clock.h"
 #include "config/config.h"
-#include "mirror/choice.h"
 #include "mirror/legs.h"
 #include "mirror/mirror.h"
+#include "mirror/policy.h"
 #include "mirror/session_parts.h"
 #include "mirror/shadow.h"
 #include "shared/page.h"
@@ -71,12 +71,12 @@ bool sessions_shed_memory(struct mirror *mirror)
     return mirror->memory_is_short;
 }
 
-static void follow_knobs(struct session *s)
+static void apply_runtime(struct session *s)
 {
     struct shadow_turn turn = legs_turn(s, clock_now());
 
     for (size_t i = 0; i < s->shadow_count; i++) {
-        if (choice_is_paused(s->mirror, i))
+        if (policy_is_paused(s->mirror, i))
             shadow_pause(&s->shadows[i], &turn);
     }
     session_advance(s);
@@ -84,7 +84,7 @@ static void follow_knobs(struct session *s)
 
 /* Those that have not followed yet are the last ones of the list: new sessions, which know the knobs
  * from their beginning, and those that have followed go to its front. */
-bool sessions_follow_knobs(struct mirror *mirror)
+bool sessions_apply_runtime(struct mirror *mirror)
 {
     mirror->epoch = atomic_load(&mirror->page->epoch);
     for (int n = 0; n < FOLLOWERS_PER_TURN; n++) {
@@ -96,7 +96,7 @@ bool sessions_follow_knobs(struct mirror *mirror)
         s->epoch = (uint32_t)mirror->epoch;
         list_remove(link);
         list_add(&mirror->sessions, link);
-        follow_knobs(s);
+        apply_runtime(s);
     }
     return true;
 }

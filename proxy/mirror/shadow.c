@@ -7,7 +7,7 @@
  *     took every byte, and reset                mirrored     rst_delivered
  *     its own limit, its own reset, ...         detached     lag, stall, rst, refused, ...
  *     client or primary broke off               detached     session_aborted
- *     never chosen, or nothing to send          no connection: mirror/choice.c says why, or no_data
+ *     never chosen, or nothing to send          no connection: mirror/policy.c says why, or no_data
  *
  * A shadow that resets when it has had everything may have seen the end coming (RabbitMQ does that), or
  * may have died: the client's next byte tells, or its end.
@@ -23,13 +23,13 @@
 
 #include "config/config.h"
 #include "dial/dial.h"
-#include "mirror/choice.h"
 #include "mirror/mirror.h"
-#include "mirror/notices.h"
+#include "mirror/policy.h"
 #include "mirror/reason.h"
+#include "mirror/session_log.h"
 #include "shared/page.h"
 
-#define DISCARD_MOST   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
+#define DISCARD_MAX   ((size_t)1 << 20) /* bytes of answer forgotten in one turn */
 #define WAKE_AT        65536             /* bytes of answer that are worth a turn, once it talks */
 #define AUTOTUNED_FROM ((size_t)1 << 20) /* smaller shadow buffers bound the kernel's, too */
 
@@ -79,7 +79,7 @@ static void detach(struct shadow *sh, enum shadow_result result)
 
 static enum io forget_answer(struct shadow *sh, size_t *moved)
 {
-    enum io io = transport_discard(sh->transport, DISCARD_MOST, moved);
+    enum io io = transport_discard(sh->transport, DISCARD_MAX, moved);
 
     sh->response_bytes += *moved;
     return io;
@@ -109,9 +109,9 @@ bool shadow_was_dialled(const struct shadow *sh)
 
 uint64_t shadow_share(const struct shadow *sh, uint64_t offered)
 {
-    uint64_t most = sh->config->max_bytes;
+    uint64_t max = sh->config->max_bytes;
 
-    return most > 0 && offered > most ? most : offered;
+    return max > 0 && offered > max ? max : offered;
 }
 
 /* Of the client's bytes: a PROXY header before them may be on its way, too. */
@@ -141,7 +141,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     if (shadow_was_dialled(sh))
         leave_place(sh);
     if (shadow_was_dialled(sh) && !sh->was_reached)
-        choice_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
+        policy_failed(sh->mirror, sh->index, sh->probe, reason, turn->now);
     cell_add(&cells_of(sh)->reasons[reason], 1);
     if (!reason_is_from_outside(reason))
         page_note_error(cells_of(sh), reason);
@@ -175,7 +175,7 @@ void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct
 
 void shadow_choose(struct shadow *sh, const struct address *client, double now)
 {
-    enum shadow_result result = choice_of_session(sh->mirror, sh->index, client, now);
+    enum shadow_result result = policy_for_session(sh->mirror, sh->index, client, now);
 
     if (result != RESULT_MIRRORED) {
         detach(sh, result);
@@ -211,11 +211,11 @@ static void shadow_dial(struct shadow *sh, const struct shadow_turn *turn)
         .marks = turn->marks,
     };
 
-    if (sh->mirror->shadows_open >= sh->mirror->shadows_most) {
+    if (sh->mirror->shadows_open >= sh->mirror->shadows_max) {
         shadow_cut(sh, SHADOW_NO_DESCRIPTOR, turn); /* the rest is for clients and primaries */
         return;
     }
-    enum shadow_result result = choice_of_dial(sh->mirror, sh->index, turn->now, &sh->probe);
+    enum shadow_result result = policy_for_dial(sh->mirror, sh->index, turn->now, &sh->probe);
     if (result != RESULT_MIRRORED) {
         detach(sh, result);
         return;
@@ -236,7 +236,7 @@ static void note_lag(struct shadow *sh, uint64_t lag)
     if (lag <= sh->max_lag)
         return;
     sh->max_lag = lag;
-    cell_raise(&cells_of(sh)->most_lag, lag);
+    cell_raise(&cells_of(sh)->max_lag, lag);
 }
 
 static void note_reached(struct shadow *sh)
@@ -245,7 +245,7 @@ static void note_reached(struct shadow *sh)
         (sh->cursor.position == 0 && cursor_lag(&sh->cursor) > 0))
         return;
     sh->was_reached = true;
-    choice_reached(sh->mirror, sh->index, sh->probe);
+    policy_reached(sh->mirror, sh->index, sh->probe);
 }
 
 /* Where client and primary were done with each other before one of them reset, a shadow is told an

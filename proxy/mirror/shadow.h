@@ -37,7 +37,7 @@ enum shadow_state {
     SHADOW_DETACHED,
 };
 
-/* Embedded in its session; read by account.c. */
+/* Embedded in its session; read by accounting.c. */
 struct shadow {
     struct mirror              *mirror;
     const struct shadow_config *config;
@@ -52,13 +52,13 @@ struct shadow {
     uint64_t                    response_bytes;
     uint64_t                    unacked_bytes;
     uint64_t                    max_lag;
-    /* What the counters already hold; see account.h. */
-    uint64_t booked_offered;
-    uint64_t booked_sent;
-    uint64_t booked_lost;
-    uint64_t booked_skipped;
-    uint64_t booked_response;
-    uint64_t probe; /* of its breaker; see choice.h */
+    /* What the counters already hold; see accounting.h. */
+    uint64_t counted_offered;
+    uint64_t counted_sent;
+    uint64_t counted_lost;
+    uint64_t counted_skipped;
+    uint64_t counted_response;
+    uint64_t probe; /* of its breaker; see policy.h */
 
     enum shadow_state  state : 8;
     enum shadow_result result : 8; /* final once DETACHED */

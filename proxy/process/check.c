@@ -10,12 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "admin/gate.h"
+#include "admin/authorization.h"
 #include "base/address.h"
 #include "base/fault.h"
 #include "config/config.h"
 #include "config/settings.h"
-#include "dial/ours.h"
+#include "dial/own_listeners.h"
 #include "dns/resolver.h"
 #include "listen/inherit.h"
 #include "listen/privileges.h"

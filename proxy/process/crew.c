@@ -26,7 +26,7 @@
 
 #define QUICK_DEATH_SECONDS 2.0
 #define QUICK_DEATHS        3   /* in a row; then restarts are delayed */
-#define HOPELESS_DEATHS     6   /* in a row, of every worker: the supervisor gives up */
+#define CRASH_LOOP_DEATHS     6   /* in a row, of every worker: the supervisor gives up */
 #define FIRST_RESTART_DELAY 0.5 /* seconds, doubled up to the last */
 #define LAST_RESTART_DELAY  30.0
 
@@ -41,7 +41,7 @@ enum crew_state {
 struct crew {
     struct crew_settings settings;
     enum crew_state      state;
-    int                  gate[2]; /* -1: it is open */
+    int                  start_barrier[2]; /* -1: it is open */
     bool                 is_released;
     bool                 is_draining; /* what waits is served, whoever dies */
     bool                 is_killed;
@@ -49,12 +49,12 @@ struct crew {
     struct place         places[];
 };
 
-static void close_gate(struct crew *crew)
+static void close_start_barrier(struct crew *crew)
 {
     for (int end = 0; end < 2; end++) {
-        if (crew->gate[end] >= 0)
-            close(crew->gate[end]);
-        crew->gate[end] = -1;
+        if (crew->start_barrier[end] >= 0)
+            close(crew->start_barrier[end]);
+        crew->start_barrier[end] = -1;
     }
 }
 
@@ -161,7 +161,7 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     if (place->crew->state == CREW_FINISHING)
         return;
-    if (place_start(place, place->crew->gate[0])) {
+    if (place_start(place, place->crew->start_barrier[0])) {
         place->failed_starts = 0;
         cell_add(&place->crew->settings.page->slots[0].counts[COUNT_WORKER_RESTARTS], 1);
         assign_sockets(place->crew);
@@ -173,12 +173,12 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* No worker lives, and each has died again and again.  As long as a former configuration has sessions
  * they are worth waiting for. */
-static bool is_beyond_help(const struct crew *crew)
+static bool is_crash_loop(const struct crew *crew)
 {
     if (!crew->settings.events.is_alone(crew->settings.events.owner))
         return false;
     for (size_t i = 0; i < crew->count; i++) {
-        if (crew->places[i].pid > 0 || crew->places[i].quick_deaths < HOPELESS_DEATHS)
+        if (crew->places[i].pid > 0 || crew->places[i].quick_deaths < CRASH_LOOP_DEATHS)
             return false;
     }
     return true;
@@ -211,7 +211,7 @@ static void restart_later(struct place *place)
     double       delay = 0;
 
     place->quick_deaths = quick ? place->quick_deaths + 1 : 1;
-    if (is_beyond_help(crew)) {
+    if (is_crash_loop(crew)) {
         log_error("supervisor", "gave_up", "why=%s", "every worker keeps dying");
         fail(crew, "every worker keeps dying");
         return;
@@ -239,7 +239,8 @@ static void take_over(struct place *place)
 
     if (!crew->is_draining || crew->is_killed || place->has_emptied || !has_queues(place))
         return;
-    if (place->quick_deaths++ >= QUICK_DEATHS || !place_start(place, place->crew->gate[0])) {
+    if (place->quick_deaths++ >= QUICK_DEATHS ||
+        !place_start(place, place->crew->start_barrier[0])) {
         note_emptied(place);
         return;
     }
@@ -304,7 +305,7 @@ struct crew *crew_new(const struct crew_settings *settings)
     struct crew *crew = xcalloc(1, sizeof *crew + count * sizeof crew->places[0]);
 
     crew->settings = *settings;
-    crew->gate[0] = crew->gate[1] = -1;
+    crew->start_barrier[0] = crew->start_barrier[1] = -1;
     crew->count = count;
     for (size_t i = 0; i < count; i++) {
         struct place *place = &crew->places[i];
@@ -320,10 +321,10 @@ struct crew *crew_new(const struct crew_settings *settings)
 
 static bool start_workers(struct crew *crew)
 {
-    if (pipe2(crew->gate, O_CLOEXEC) != 0)
+    if (pipe2(crew->start_barrier, O_CLOEXEC) != 0)
         return false;
     for (size_t i = 0; i < crew->count; i++) {
-        if (!place_start(&crew->places[i], crew->gate[0]))
+        if (!place_start(&crew->places[i], crew->start_barrier[0]))
             return false;
     }
     assign_sockets(crew);
@@ -344,7 +345,7 @@ void crew_open(struct crew *crew)
     assert(crew->state == CREW_READY);
     crew->state = CREW_SERVING;
     atomic_store(&crew->settings.roster->order, ORDER_SERVE);
-    close_gate(crew);
+    close_start_barrier(crew);
 }
 
 void crew_finish(struct crew *crew)
@@ -391,7 +392,7 @@ void crew_free(struct crew *crew)
 {
     if (crew == NULL)
         return;
-    close_gate(crew);
+    close_start_barrier(crew);
     for (size_t i = 0; i < crew->count; i++) {
         struct place *place = &crew->places[i];
 

@@ -8,19 +8,19 @@
 #include <string.h>
 
 #include "admin/admin.h"
-#include "admin/knobs.h"
+#include "admin/runtime_settings.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "listen/doors.h"
+#include "listen/listen_groups.h"
 #include "shared/page.h"
 #include "socket/origin.h"
 #include "tls/tls_contexts.h"
 
 #define KILL_GRACE_SECONDS 1.0 /* beyond --reload-timeout */
 
-_Static_assert(CONFIG_MOST_LISTENS <= PAGE_LISTENERS && CONFIG_MOST_SHADOWS <= PAGE_SHADOWS,
+_Static_assert(CONFIG_MAX_LISTENS <= PAGE_LISTENERS && CONFIG_MAX_SHADOWS <= PAGE_SHADOWS,
                "the page has room for every configuration");
 
 /* --- what can fail ----------------------------------------------------------------------- */
@@ -33,16 +33,16 @@ static bool find_roster(struct generation *g, struct fault *fault)
                      PAGE_GENERATIONS);
 }
 
-static size_t most_sockets(const struct generation *g)
+static size_t max_sockets(const struct generation *g)
 {
-    size_t most = g->config->workers;
+    size_t max = g->config->workers;
 
     for (size_t i = 0; i < g->config->listen_count; i++) {
-        size_t count = door_socket_count(g->own_doors[i]);
+        size_t count = listen_group_socket_count(g->own_groups[i]);
 
-        most = count > most ? count : most;
+        max = count > max ? count : max;
     }
-    return most;
+    return max;
 }
 
 static void list_sockets(struct generation *g, size_t places)
@@ -51,9 +51,9 @@ static void list_sockets(struct generation *g, size_t places)
 
     g->sockets = xcalloc(places * count, sizeof g->sockets[0]);
     for (size_t i = 0; i < places * count; i++)
-        g->sockets[i] = door_socket(g->own_doors[i % count], i / count);
+        g->sockets[i] = listen_group_socket(g->own_groups[i % count], i / count);
     for (size_t i = 0; i < count; i++) {
-        g->bound[i] = *door_address(g->own_doors[i]);
+        g->bound[i] = *listen_group_address(g->own_groups[i]);
         g->listeners[i] = (struct bound_listener){ g->config->listens[i].name, g->bound[i] };
     }
 }
@@ -82,17 +82,17 @@ static bool take_rows(struct generation *g, struct fault *fault)
 static bool prepare(struct generation *g, struct fault *fault)
 {
     const struct config *config = g->config;
-    struct doors        *doors = g->settings->doors;
+    struct listen_groups        *groups = g->settings->groups;
 
     if (!find_roster(g, fault) || !origin_check(config, fault) ||
         !token_read(&g->token, config->admin_token_file, fault) || !prepare_logs(g, fault))
         return false;
     g->tls = tls_contexts_new(config, fault);
-    if (g->tls == NULL || !doors_open(doors, config, g->own_doors, fault))
+    if (g->tls == NULL || !listen_groups_open(groups, config, g->own_groups, fault))
         return false;
     if (take_rows(g, fault))
         return true;
-    doors_give_up(doors);
+    listen_groups_give_up(groups);
     return false;
 }
 
@@ -149,7 +149,7 @@ static struct generation *make_empty(const struct generation_settings *settings,
     g->settings = settings;
     g->config = config;
     g->number = number;
-    g->own_doors = xcalloc(config->listen_count, sizeof(struct door *));
+    g->own_groups = xcalloc(config->listen_count, sizeof(struct listen_group *));
     g->listeners = xcalloc(config->listen_count, sizeof g->listeners[0]);
     g->bound = xcalloc(config->listen_count, sizeof g->bound[0]);
     g->rows = xcalloc(config->shadow_count + 1, sizeof g->rows[0]);
@@ -168,7 +168,7 @@ struct generation *generation_new(const struct generation_settings *settings, st
         generation_free(g);
         return NULL;
     }
-    size_t places = most_sockets(g);
+    size_t places = max_sockets(g);
     list_sockets(g, places);
     g->limits = limits_choose(config, left_descriptors(g, places));
     make_crew(g, places);
@@ -203,10 +203,10 @@ bool generation_start(struct generation *g, struct fault *fault)
     return crew_start(g->crew, fault);
 }
 
-static bool has_door(const struct generation *g, const struct door *door)
+static bool has_door(const struct generation *g, const struct listen_group *group)
 {
     for (size_t i = 0; i < g->config->listen_count; i++) {
-        if (g->own_doors[i] == door)
+        if (g->own_groups[i] == group)
             return true;
     }
     return false;
@@ -219,8 +219,8 @@ static void announce_shadow(const struct generation *g, size_t i)
     const struct page          *page = g->settings->page;
 
     log_info("supervisor", "shadow", "shadow=%s address=%s sample=%.3f paused=%s", shadow->name,
-             shadow->target.name, knobs_sample_of(page, g->rows[i]),
-             knobs_is_paused(page, g->rows[i]) ? "true" : NULL);
+             shadow->target.name, runtime_sample(page, g->rows[i]),
+             runtime_is_paused(page, g->rows[i]) ? "true" : NULL);
 }
 
 /* Those that nobody knows of yet. */
@@ -229,7 +229,7 @@ static void announce(const struct generation *g)
     char text[ADDRESS_TEXT];
 
     for (size_t i = 0; i < g->config->listen_count; i++) {
-        if (!door_is_new(g->own_doors[i]))
+        if (!listen_group_is_new(g->own_groups[i]))
             continue;
         address_print(&g->bound[i], text);
         log_info("supervisor", "listening", "listener=%s address=%s", g->config->listens[i].name,
@@ -243,26 +243,26 @@ static void announce(const struct generation *g)
 static void note_removed(struct generation *g, const struct generation *newer)
 {
     for (size_t i = 0; i < g->config->listen_count; i++)
-        atomic_store(&g->roster->is_removed[i], !has_door(newer, g->own_doors[i]));
+        atomic_store(&g->roster->is_removed[i], !has_door(newer, g->own_groups[i]));
 }
 
-static void offer_knobs(const struct generation *g)
+static void offer_runtime(const struct generation *g)
 {
     for (size_t i = 0; i < g->config->shadow_count; i++)
-        knobs_offer(g->settings->page, g->rows[i], &g->config->shadows[i], clock_now());
+        runtime_offer(g->settings->page, g->rows[i], &g->config->shadows[i], clock_now());
 }
 
 bool generation_open(struct generation *g, struct generation *former, struct fault *fault)
 {
     if (former != NULL)
         note_removed(former, g);
-    if (!doors_listen(g->config, g->own_doors, fault))
+    if (!listen_groups_listen(g->config, g->own_groups, fault))
         return false;
-    offer_knobs(g);
+    offer_runtime(g);
     log_change(g->logs);
     g->logs = NULL;
     announce(g);
-    doors_enter(g->settings->doors, g->own_doors, g->config->listen_count);
+    listen_groups_enter(g->settings->groups, g->own_groups, g->config->listen_count);
     g->state = GENERATION_SERVING;
     g->settings->page->generation = g->number;
     atomic_store(&g->settings->page->hellos, 0); /* its bits are of the former one's listeners */
@@ -299,13 +299,13 @@ void generation_leave(struct generation *g, size_t place)
 
     for (size_t i = 0; i < count; i++)
         g->sockets[place * count + i] = -1;
-    doors_leave(g->settings->doors, place);
+    listen_groups_leave(g->settings->groups, place);
 }
 
 void generation_give_up(struct generation *g)
 {
     g->state = GENERATION_FINISHING;
-    doors_give_up(g->settings->doors);
+    listen_groups_give_up(g->settings->groups);
     crew_give_up(g->crew);
 }
 
@@ -329,6 +329,6 @@ void generation_free(struct generation *g)
     free(g->sockets);
     free(g->bound);
     free(g->listeners);
-    free(g->own_doors);
+    free(g->own_groups);
     free(g);
 }

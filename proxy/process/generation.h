@@ -15,13 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "admin/gate.h"
+#include "admin/authorization.h"
 #include "process/crew.h"
 #include "process/limits.h"
 
 struct bound_listener;
-struct door;
-struct doors;
+struct listen_group;
+struct listen_groups;
 struct sources;
 
 enum generation_state {
@@ -36,7 +36,8 @@ struct generation {
     struct config        *config;
     unsigned              number;     /* from 1 */
     enum generation_state state;
-    struct door **own_doors; /* one per listener; only while it is the newest that serves */
+    struct listen_group *
+        *own_groups; /* one per listener; only while it is the newest that serves */
     struct bound_listener *listeners; /* likewise: where they are */
     struct address       *bound;      /* the same for workers */
     int                  *sockets;    /* place by place, one per listener */
@@ -54,7 +55,7 @@ struct generation {
 struct generation_settings {
     struct ev_loop    *loop;
     struct page       *page;
-    struct doors      *doors;
+    struct listen_groups      *groups;
     struct sources    *sources;     /* NULL: nobody counts them */
     size_t             descriptors; /* that a process may open */
     struct crew_events events;      /* of their crews; the owner they get is the generation */

@@ -6,7 +6,7 @@
 #include "base/address.h"
 #include "base/fault.h"
 #include "config/config.h"
-#include "dial/ours.h"
+#include "dial/own_listeners.h"
 
 static bool listener_address(const struct endpoint *endpoint, struct address *address)
 {
@@ -35,7 +35,7 @@ static bool check_target(const struct config *config, const char *flag,
         if (!listener_address(&config->listens[i].endpoint, &listener))
             continue;
         for (size_t j = 0; j < count; j++) {
-            if (address_is_ours(&known[j], &listener, 1))
+            if (address_is_own_listener(&known[j], &listener, 1))
                 return fault_set(
                     fault,
                     "%s %s is our own listener %s: a loop; give another address, or --allow-loop",

@@ -36,7 +36,8 @@ static size_t sources_table(const struct place *place)
 }
 
 /* In the child: nothing of the supervisor is used any more but what the start hands over. */
-_Noreturn static void become_worker(struct place *place, int gate, int lifeline, int answers)
+_Noreturn static void become_worker(struct place *place, int start_barrier, int lifeline,
+                                    int answers)
 {
     const struct crew_settings *settings = place->settings;
     struct worker_start         start = {
@@ -55,7 +56,7 @@ _Noreturn static void become_worker(struct place *place, int gate, int lifeline,
         .logs = *settings->logs,
         .sources = settings->sources,
         .sources_table = sources_table(place),
-        .gate = gate,
+        .start_barrier = start_barrier,
         .lifeline = lifeline,
         .answers = answers,
         .parents_loop = settings->loop,
@@ -93,7 +94,7 @@ static void take_back(struct place *place, const int lifeline[2], const int answ
     errno = error;
 }
 
-bool place_start(struct place *place, int gate)
+bool place_start(struct place *place, int start_barrier)
 {
     const struct crew_settings *settings = place->settings;
     struct page                *page = settings->page;
@@ -112,7 +113,7 @@ bool place_start(struct place *place, int gate)
     log_flush();
     place->pid = fork();
     if (place->pid == 0)
-        become_worker(place, gate, lifeline[0], answers[1]);
+        become_worker(place, start_barrier, lifeline[0], answers[1]);
     if (place->pid < 0) {
         take_back(place, lifeline, answers);
         return false;

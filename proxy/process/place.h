@@ -46,7 +46,7 @@ struct place {
 /* Without a process; answers and restart are the caller's to initialise. */
 void place_init(struct place *, const struct crew_settings *, size_t index);
 /* Starts a process; -1 is an open gate.  False: errno. */
-bool place_start(struct place *, int gate);
+bool place_start(struct place *, int start_barrier);
 /* Hears what it has to say.  False: nothing now. */
 bool place_hear(struct place *);
 void place_forget_answers(struct place *);

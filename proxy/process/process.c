@@ -141,9 +141,9 @@ static void close_one_by_one(int first, int last)
     DIR *list = opendir("/proc/self/fd");
 
     if (list == NULL) {
-        int most = (int)limits_raise_descriptors();
+        int max = (int)limits_raise_descriptors();
 
-        for (int number = first; number <= last && number < most; number++)
+        for (int number = first; number <= last && number < max; number++)
             close(number);
         return;
     }

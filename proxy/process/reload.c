@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admin/gate.h"
+#include "admin/authorization.h"
 #include "base/fault.h"
 #include "base/files.h"
 #include "base/log.h"

@@ -19,7 +19,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "listen/doors.h"
+#include "listen/listen_groups.h"
 #include "process/generation.h"
 #include "process/notify.h"
 #include "process/reader.h"
@@ -314,7 +314,7 @@ struct succession *succession_new(const struct succession_settings *settings)
     s->making = (struct generation_settings){
         .loop = settings->loop,
         .page = settings->page,
-        .doors = doors_new(),
+        .groups = listen_groups_new(),
         .descriptors = limits_raise_descriptors(),
         .events = { .on_ready = on_ready,
                     .on_failed = on_failed,
@@ -367,9 +367,9 @@ void succession_drain(struct succession *s)
         s->starting = NULL;
     ev_timer_stop(s->settings.loop, &s->patience);
     if (s->serving != NULL)
-        doors_give_up(s->making.doors); /* those that are served close place by place */
+        listen_groups_give_up(s->making.groups); /* those that are served close place by place */
     else
-        doors_close(s->making.doors);
+        listen_groups_close(s->making.groups);
     for (struct generation *g = s->newest; g != NULL; g = g->older)
         generation_drain(g);
 }
@@ -455,7 +455,7 @@ void succession_free(struct succession *s)
         s->newest = g->older;
         generation_free(g);
     }
-    doors_free(s->making.doors);
+    listen_groups_free(s->making.groups);
     sources_free(s->making.sources);
     free(s);
 }

@@ -21,11 +21,11 @@
 #include <unistd.h>
 
 #include "admin/admin.h"
-#include "admin/knobs.h"
+#include "admin/runtime_settings.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "base/line.h"
 #include "base/log.h"
+#include "base/log_record.h"
 #include "config/config.h"
 #include "config/load.h"
 #include "listen/bind.h"
@@ -47,7 +47,7 @@
 
 #define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
 #define TICK_SECONDS       1.0
-#define LEAST_SLOTS        256 /* for the workers of all generations: a reload may bring more */
+#define MIN_SLOTS        256 /* for the workers of all generations: a reload may bring more */
 
 struct supervisor {
     struct page       *page;
@@ -137,7 +137,7 @@ static bool make_page(struct supervisor *sup, const struct config *config, struc
 {
     size_t wished = config->workers * PAGE_GENERATIONS;
 
-    sup->page = page_new(wished > LEAST_SLOTS ? wished : LEAST_SLOTS);
+    sup->page = page_new(wished > MIN_SLOTS ? wished : MIN_SLOTS);
     if (sup->page == NULL)
         return fault_set(fault, "no memory for the shared page");
     atomic_store(&sup->page->slots[0].pid, getpid());
@@ -156,7 +156,7 @@ static void stop_with(struct supervisor *sup, int status)
 
 static void say_configuration(const struct supervisor *sup)
 {
-    struct line line;
+    struct log_record line;
 
     if (!log_is_on(LEVEL_INFO))
         return;
@@ -203,7 +203,7 @@ static void on_hurried(void *owner)
 /* The kill switch. */
 static void toggle_mirroring(struct supervisor *sup)
 {
-    knobs_mirroring(sup->page, !knobs_mirroring_is_on(sup->page), "USR2");
+    runtime_set_mirroring(sup->page, !runtime_mirroring_is_on(sup->page), "USR2");
 }
 
 static bool reload_on_request(void *owner)
@@ -259,24 +259,24 @@ static void on_signals(void *owner, int events)
 static void say_totals(const struct supervisor *sup)
 {
     const struct page *page = sup->page;
-    struct line        line;
+    struct log_record        line;
 
     if (!log_is_on(LEVEL_INFO))
         return;
     log_line_start(&line, LEVEL_INFO, "supervisor", "totals");
-    line_number(&line, "sessions", page_sum(page, COUNT_SESSIONS));
-    line_number(&line, "request_bytes", page_sum(page, COUNT_REQUEST_BYTES));
-    line_number(&line, "response_bytes", page_sum(page, COUNT_RESPONSE_BYTES));
-    line_list(&line, "shadows");
+    log_record_number(&line, "sessions", page_sum(page, COUNT_SESSIONS));
+    log_record_number(&line, "request_bytes", page_sum(page, COUNT_REQUEST_BYTES));
+    log_record_number(&line, "response_bytes", page_sum(page, COUNT_RESPONSE_BYTES));
+    log_record_list(&line, "shadows");
     for (size_t i = 0; i < page->row_count; i++) {
-        line_item(&line);
-        line_text(&line, "name", page->rows[i].name);
-        line_number(&line, "offered_bytes", page_sum_shadow(page, i, SHADOW_COUNT_OFFERED));
-        line_number(&line, "sent_bytes", page_sum_shadow(page, i, SHADOW_COUNT_SENT));
-        line_number(&line, "lost_bytes", page_sum_shadow(page, i, SHADOW_COUNT_LOST));
-        line_number(&line, "skipped_bytes", page_sum_shadow(page, i, SHADOW_COUNT_SKIPPED));
+        log_record_item(&line);
+        log_record_text(&line, "name", page->rows[i].name);
+        log_record_number(&line, "offered_bytes", page_sum_shadow(page, i, SHADOW_COUNT_OFFERED));
+        log_record_number(&line, "sent_bytes", page_sum_shadow(page, i, SHADOW_COUNT_SENT));
+        log_record_number(&line, "lost_bytes", page_sum_shadow(page, i, SHADOW_COUNT_LOST));
+        log_record_number(&line, "skipped_bytes", page_sum_shadow(page, i, SHADOW_COUNT_SKIPPED));
     }
-    line_list_end(&line);
+    log_record_list_end(&line);
     log_line_write(&line);
 }
 
@@ -287,7 +287,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    knobs_tick(sup->page, clock_now());
+    runtime_tick(sup->page, clock_now());
 }
 
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)

@@ -24,7 +24,7 @@
 #include "base/sanitized.h"
 #include "config/config.h"
 #include "dial/dial.h"
-#include "dns/names.h"
+#include "dns/dns_cache.h"
 #include "listen/listener.h"
 #include "mirror/mirror.h"
 #include "mirror/sessions.h"
@@ -40,15 +40,15 @@
 #define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
 #define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved; */
 #define DRAIN_POLL_SLOWER  1.1  /* each time, because it may take hours, */
-#define DRAIN_POLL_MOST    0.25 /* but never rarer than this */
+#define DRAIN_POLL_MAX    0.25 /* but never rarer than this */
 #define KEPT_DESCRIPTORS   16   /* standard streams, logs, gate, lifeline, answers */
 
 struct worker {
     const struct worker_start *start;
     struct mirror              mirror;
-    struct names              *names;
+    struct dns_cache              *dns_cache;
     struct listeners          *listeners;
-    struct watch               gate;
+    struct watch               start_barrier;
     struct watch               lifeline;
     double                     deadline; /* of our own; 0: none */
     bool                       is_serving;
@@ -78,7 +78,7 @@ static void keep_only_own_descriptors(const struct worker_start *start)
     for (int standard = 0; standard <= STDERR_FILENO; standard++)
         kept[count++] = standard;
     count += (size_t)log_descriptors(&kept[count]);
-    kept[count++] = start->gate;
+    kept[count++] = start->start_barrier;
     kept[count++] = start->lifeline;
     kept[count++] = start->answers;
     for (size_t i = 0; i < listeners; i++)
@@ -96,7 +96,7 @@ static void worker_dismantle(struct worker *w)
     listeners_free(w->listeners);
     dialer_free(w->mirror.dialer);
     handshakes_free(w->mirror.handshakes);
-    names_free(w->names);
+    dns_cache_free(w->dns_cache);
     reactor_free(w->mirror.reactor);
     pipes_free(w->mirror.pipes);
     pool_close(&w->mirror.chunks);
@@ -171,7 +171,7 @@ static void on_drain_poll(struct ev_loop *loop, ev_timer *timer, int events)
     answer_when_closed(w);
     if (late || is_idle(w))
         ev_break(loop, EVBREAK_ALL);
-    else if (timer->repeat < DRAIN_POLL_MOST)
+    else if (timer->repeat < DRAIN_POLL_MAX)
         timer->repeat *= DRAIN_POLL_SLOWER;
 }
 
@@ -184,12 +184,12 @@ static void set_own_deadline(struct worker *w)
     w->deadline = timeout > 0 ? clock_now() + timeout : 0;
 }
 
-static void close_gate(struct worker *w)
+static void close_start_barrier(struct worker *w)
 {
-    watch_stop(&w->gate);
-    if (w->gate.io.fd >= 0)
-        close(w->gate.io.fd);
-    w->gate.io.fd = -1;
+    watch_stop(&w->start_barrier);
+    if (w->start_barrier.io.fd >= 0)
+        close(w->start_barrier.io.fd);
+    w->start_barrier.io.fd = -1;
 }
 
 static void on_lifeline(void *owner, int events)
@@ -199,7 +199,7 @@ static void on_lifeline(void *owner, int events)
     (void)events;
     watch_stop(&w->lifeline);
     close(w->lifeline.io.fd);
-    close_gate(w);
+    close_start_barrier(w);
     atomic_store(&w->start->slot->state, WORKER_DRAINING);
     switch ((enum order)atomic_load(&w->start->roster->order)) {
     case ORDER_RETIRE:
@@ -230,12 +230,12 @@ static void serve(struct worker *w)
     listeners_watch(w->listeners);
 }
 
-static void on_gate(void *owner, int events)
+static void on_start_barrier(void *owner, int events)
 {
     struct worker *w = owner;
 
     (void)events;
-    close_gate(w);
+    close_start_barrier(w);
     if (atomic_load(&w->start->roster->order) == ORDER_SERVE)
         serve(w);
 }
@@ -257,12 +257,12 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 }
 
 /* What is not done in this turn is done in the next, which comes at once. */
-static void follow_knobs(struct worker *w)
+static void apply_runtime(struct worker *w)
 {
     bool more = w->is_following;
 
     if (more || atomic_load(&w->start->page->epoch) != w->mirror.epoch)
-        more = sessions_follow_knobs(&w->mirror);
+        more = sessions_apply_runtime(&w->mirror);
     w->is_following = more;
     if (more)
         ev_timer_start(w->mirror.loop, &w->again);
@@ -287,7 +287,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     w->is_booking = w->is_booking && sessions_book(&w->mirror);
     if (w->is_booking)
         ev_timer_start(w->mirror.loop, &w->again);
-    follow_knobs(w);
+    apply_runtime(w);
     log_flush();
 }
 
@@ -298,12 +298,12 @@ static struct handshakes *make_handshakes(const struct worker *w)
     const struct worker_start *start = w->start;
     size_t                     clients = start->limits->sessions / start->config->workers;
     size_t                     wished = start->config->max_handshakes / start->config->workers;
-    size_t                     most = wished < clients ? wished : clients;
+    size_t                     max = wished < clients ? wished : clients;
     struct handshake_settings  settings = {
         .reactor = w->mirror.reactor,
         .contexts = start->tls,
         .slot = start->slot,
-        .most = most > 0 ? most : 1,
+        .max = max > 0 ? max : 1,
         .timeout = start->config->handshake_timeout,
     };
 
@@ -324,7 +324,7 @@ static struct dialer *make_dialer(const struct worker *w)
         .handshakes = w->mirror.handshakes,
     };
 
-    return dialer_new(w->mirror.reactor, w->names, &settings);
+    return dialer_new(w->mirror.reactor, w->dns_cache, &settings);
 }
 
 /* The loop, and what moves bytes on it. */
@@ -342,8 +342,8 @@ static void make_flow(struct worker *w)
     if (mirror->reactor == NULL)
         die(1, "%s", fault.text);
     mirror->handshakes = make_handshakes(w);
-    w->names = names_new(mirror->loop, config, start->slot, &start->page->known, &fault);
-    if (w->names == NULL)
+    w->dns_cache = dns_cache_new(mirror->loop, config, start->slot, &start->page->known, &fault);
+    if (w->dns_cache == NULL)
         die(1, "%s", fault.text);
     mirror->dialer = make_dialer(w);
     if (start->limits->pipes_per_worker > 0)
@@ -364,7 +364,7 @@ static void make_mirror(struct worker *w)
     mirror->rows = start->rows;
     mirror->shadow_limits = xcalloc(config->shadow_count + 1, sizeof mirror->shadow_limits[0]);
     mirror->session_prefix = w->session_prefix;
-    mirror->shadows_most = start->limits->shadows_per_worker;
+    mirror->shadows_max = start->limits->shadows_per_worker;
     mirror->sources = start->sources;
     mirror->sources_table = start->sources_table;
     list_start(&mirror->sessions);
@@ -394,14 +394,14 @@ static void start_watching(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
-    watch_init(&w->gate, loop, w->start->gate, on_gate, w, "gate");
+    watch_init(&w->start_barrier, loop, w->start->start_barrier, on_start_barrier, w, "gate");
     watch_init(&w->lifeline, loop, w->start->lifeline, on_lifeline, w, "lifeline");
     ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
     ev_timer_init(&w->again, on_again, 0, 0);
     ev_prepare_init(&w->turn_end, on_turn_end);
     w->tick.data = w->turn_end.data = w;
-    if (w->start->gate >= 0)
-        watch_start(&w->gate, EV_READ);
+    if (w->start->start_barrier >= 0)
+        watch_start(&w->start_barrier, EV_READ);
     else
         serve(w);
     watch_start(&w->lifeline, EV_READ);

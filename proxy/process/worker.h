@@ -37,7 +37,7 @@ struct worker_start {
     struct log_change    *logs;           /* taken; NULL: as they are */
     struct sources       *sources;        /* NULL: nobody counts them */
     size_t                sources_table;  /* of this worker there */
-    int                   gate;           /* end-of-file: take clients; -1: at once */
+    int                   start_barrier;           /* end-of-file: take clients; -1: at once */
     int                   lifeline;       /* end-of-file: finish, as the roster says */
     int                   answers;        /* takes ANSWER_..., or a sentence that says why it dies;
                                              closed: takes no client any more */

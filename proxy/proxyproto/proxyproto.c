@@ -18,7 +18,7 @@
 
 #include "proxyproto/proxyproto_format.h"
 
-#define LINE_MOST 107 /* bytes of a version 1 header, with its CRLF */
+#define LINE_MAX 107 /* bytes of a version 1 header, with its CRLF */
 
 #define TYPE_CRC32C 0x03
 
@@ -84,11 +84,11 @@ static bool read_endpoint(struct address *address, int family, const char *host,
 }
 
 /* Cuts at each blank; two in a row make an empty word. */
-static size_t cut_words(char *text, char *words[], size_t most)
+static size_t cut_words(char *text, char *words[], size_t max)
 {
     size_t count = 0;
 
-    for (char *rest = text; rest != NULL && count < most;) {
+    for (char *rest = text; rest != NULL && count < max;) {
         words[count++] = rest;
         rest = strchr(rest, ' ');
         if (rest != NULL)
@@ -116,10 +116,10 @@ static bool read_words(char *text, struct proxy_header *header)
 /* Where the line's CRLF begins; incomplete or refused: not yet, or in no way. */
 static enum proxy_reading find_line_end(const uint8_t *bytes, size_t length, size_t *end)
 {
-    size_t most = length < LINE_MOST ? length : LINE_MOST;
+    size_t max = length < LINE_MAX ? length : LINE_MAX;
 
-    for (size_t i = 0; i < most; i++) {
-        if (bytes[i] == '\n' || (bytes[i] == '\r' && i + 1 == LINE_MOST))
+    for (size_t i = 0; i < max; i++) {
+        if (bytes[i] == '\n' || (bytes[i] == '\r' && i + 1 == LINE_MAX))
             return PROXY_REFUSED;
         if (bytes[i] != '\r')
             continue;
@@ -128,14 +128,14 @@ static enum proxy_reading find_line_end(const uint8_t *bytes, size_t length, siz
             return PROXY_INCOMPLETE;
         return bytes[i + 1] == '\n' ? PROXY_COMPLETE : PROXY_REFUSED;
     }
-    return length < LINE_MOST ? PROXY_INCOMPLETE : PROXY_REFUSED;
+    return length < LINE_MAX ? PROXY_INCOMPLETE : PROXY_REFUSED;
 }
 
 static enum proxy_reading read_line(const uint8_t *bytes, size_t length,
                                     struct proxy_header *header, size_t *used, const char **why)
 {
     const size_t start = sizeof first_word - 1;
-    char         text[LINE_MOST];
+    char         text[LINE_MAX];
     size_t       end;
 
     switch (find_line_end(bytes, length, &end)) {
@@ -271,7 +271,7 @@ static const char *fixed_part_is_wrong(const uint8_t *bytes, size_t length)
         return "the command is unknown";
     if (length > 13 && (bytes[12] & 0xf) == COMMAND_PROXY && !is_known_family(bytes[13]))
         return "the address family is unknown";
-    if (length >= BINARY_FIXED && number_at(bytes + 14) > PROXY_HEADER_MOST - BINARY_FIXED)
+    if (length >= BINARY_FIXED && number_at(bytes + 14) > PROXY_HEADER_MAX - BINARY_FIXED)
         return "the header is longer than 4096 bytes";
     return NULL;
 }

@@ -21,7 +21,7 @@
 struct tls_facts;
 
 /* A longer header is refused; the document asks for room for 536 bytes. */
-#define PROXY_HEADER_MOST 4096
+#define PROXY_HEADER_MAX 4096
 /* Room for every header that proxy_header_write() makes. */
 #define PROXY_HEADER_WRITTEN 1536
 

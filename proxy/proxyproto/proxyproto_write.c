@@ -24,9 +24,9 @@
 #define TYPE_SSL_CN      0x22
 #define TYPE_SSL_CIPHER  0x23
 #define TYPE_LISTENER    0xe1
-#define MARK_MOST        128 /* the document's limit for unique ids */
-#define NAME_MOST        255 /* of a host and of a protocol, by TLS */
-#define WORD_MOST        64  /* OpenSSL's words for versions and ciphers */
+#define MARK_MAX        128 /* the document's limit for unique ids */
+#define NAME_MAX        255 /* of a host and of a protocol, by TLS */
+#define WORD_MAX        64  /* OpenSSL's words for versions and ciphers */
 
 #define CLIENT_SSL       0x01
 #define CLIENT_CERT_CONN 0x02
@@ -133,11 +133,11 @@ static uint8_t *put_addresses(uint8_t *end, enum family family, const struct pro
 }
 
 /* Nothing of a text that is not known. */
-static uint8_t *put_value(uint8_t *end, uint8_t type, const char *text, size_t most)
+static uint8_t *put_value(uint8_t *end, uint8_t type, const char *text, size_t max)
 {
     if (text == NULL)
         return end;
-    size_t length = strnlen(text, most);
+    size_t length = strnlen(text, max);
     end = put(end, &type, 1);
     end = put_number(end, length);
     return put(end, text, length);
@@ -159,19 +159,19 @@ static uint8_t *put_tls(uint8_t *end, const struct tls_facts *tls)
     uint8_t      *length = put(end, &type, 1);
 
     end = put(length + 2, fixed, sizeof fixed);
-    end = put_value(end, TYPE_SSL_VERSION, tls->version, WORD_MOST);
-    end = put_value(end, TYPE_SSL_CN, tls->common_name, NAME_MOST);
-    end = put_value(end, TYPE_SSL_CIPHER, tls->cipher, WORD_MOST);
+    end = put_value(end, TYPE_SSL_VERSION, tls->version, WORD_MAX);
+    end = put_value(end, TYPE_SSL_CN, tls->common_name, NAME_MAX);
+    end = put_value(end, TYPE_SSL_CIPHER, tls->cipher, WORD_MAX);
     put_number(length, (size_t)(end - (length + 2)));
-    end = put_value(end, TYPE_AUTHORITY, tls->server_name, NAME_MOST);
-    return put_value(end, TYPE_ALPN, tls->protocol, NAME_MOST);
+    end = put_value(end, TYPE_AUTHORITY, tls->server_name, NAME_MAX);
+    return put_value(end, TYPE_ALPN, tls->protocol, NAME_MAX);
 }
 
 static uint8_t *put_marks(uint8_t *end, const struct proxy_marks *marks)
 {
-    end = put_value(end, TYPE_MIRRORED, proxy_mirrored, MARK_MOST);
-    end = put_value(end, TYPE_UNIQUE_ID, marks->session, MARK_MOST);
-    end = put_value(end, TYPE_LISTENER, marks->listener, MARK_MOST);
+    end = put_value(end, TYPE_MIRRORED, proxy_mirrored, MARK_MAX);
+    end = put_value(end, TYPE_UNIQUE_ID, marks->session, MARK_MAX);
+    end = put_value(end, TYPE_LISTENER, marks->listener, MARK_MAX);
     return marks->tls != NULL ? put_tls(end, marks->tls) : end;
 }
 

@@ -11,9 +11,9 @@
 
 #include <math.h>
 
-#define MOST_FAILURES 0xffff
-#define MOST_OPENINGS 20 /* doubled so often, any time is beyond the most */
-#define LEAST_SHARE   0.75 /* of the back-off that is always kept; the rest is jitter */
+#define MAX_FAILURES 0xffff
+#define MAX_OPENINGS 20 /* doubled so often, any time is beyond the most */
+#define MIN_SHARE   0.75 /* of the back-off that is always kept; the rest is jitter */
 
 struct state {
     enum breaker_state state;
@@ -27,7 +27,7 @@ static struct state unpack(uint64_t word)
     return (struct state){
         .state = (enum breaker_state)(word & 3),
         .openings = word >> 2 & 0x3f,
-        .failures = word >> 8 & MOST_FAILURES,
+        .failures = word >> 8 & MAX_FAILURES,
         .until = word >> 24,
     };
 }
@@ -86,16 +86,16 @@ static bool is_probe(struct state state, uint64_t probe)
 /* Between three quarters of it and all of it, so that many doppels do not probe at the same time. */
 static double back_off(const struct breaker_terms *terms, uint64_t openings, uint64_t random)
 {
-    double longest = fmax(terms->seconds, BREAKER_MOST_SECONDS);
+    double longest = fmax(terms->seconds, BREAKER_MAX_SECONDS);
     double seconds = fmin(ldexp(terms->seconds, (int)openings - 1), longest);
 
-    return seconds * (LEAST_SHARE + (1 - LEAST_SHARE) * ldexp((double)(random >> 11), -53));
+    return seconds * (MIN_SHARE + (1 - MIN_SHARE) * ldexp((double)(random >> 11), -53));
 }
 
 static struct state opened(struct state state, const struct breaker_terms *terms,
                            const struct breaker_failure *failure)
 {
-    uint64_t openings = state.openings < MOST_OPENINGS ? state.openings + 1 : state.openings;
+    uint64_t openings = state.openings < MAX_OPENINGS ? state.openings + 1 : state.openings;
 
     return (struct state){
         .state = BREAKER_OPEN,
@@ -115,7 +115,7 @@ bool breaker_failed(struct breaker *breaker, const struct breaker_terms *terms, 
 
         if (!was_closed && !is_probe(next, probe))
             return false; /* begun before it opened: nothing new */
-        if (was_closed && next.failures < MOST_FAILURES)
+        if (was_closed && next.failures < MAX_FAILURES)
             next.failures++;
         if (!was_closed || next.failures >= terms->failures) {
             next = opened(next, terms, failure);

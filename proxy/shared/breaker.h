@@ -20,7 +20,7 @@
 
 /* No back-off lasts longer, except by the operator's own word: what a shadow that is well again may
  * wait at most. */
-#define BREAKER_MOST_SECONDS 300.0
+#define BREAKER_MAX_SECONDS 300.0
 
 enum breaker_state {
     BREAKER_CLOSED,

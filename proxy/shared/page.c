@@ -121,9 +121,9 @@ static uint64_t missing(uint64_t whole, uint64_t parts)
 }
 
 /* No more than there are: a worker may have died between two cells of one event. */
-static uint64_t settle_some(_Atomic uint64_t *result, uint64_t wished, uint64_t most)
+static uint64_t settle_some(_Atomic uint64_t *result, uint64_t wished, uint64_t max)
 {
-    uint64_t some = wished < most ? wished : most;
+    uint64_t some = wished < max ? wished : max;
 
     cell_add(result, some);
     return some;
@@ -194,7 +194,7 @@ static void move_shadow(struct shadow_cells *to, struct shadow_cells *from)
     move_cells(to->reasons, from->reasons, NULL, SHADOW_REASON_COUNT);
     for (size_t i = 0; i < TIMING_COUNT; i++)
         histogram_move(&to->times[i], &from->times[i]);
-    cell_raise(&to->most_lag, atomic_exchange(&from->most_lag, 0));
+    cell_raise(&to->max_lag, atomic_exchange(&from->max_lag, 0));
     cell_raise(&to->last_error, atomic_exchange(&from->last_error, 0));
 }
 
@@ -206,12 +206,12 @@ static void move_times(struct slot *to, struct slot *from)
     }
 }
 
-bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t most)
+bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t max)
 {
     uint64_t now = atomic_load_explicit(shared, memory_order_relaxed);
 
     do {
-        if (now >= most)
+        if (now >= max)
             return false;
     } while (!atomic_compare_exchange_weak(shared, &now, now + 1));
     cell_add(own, 1);
@@ -285,15 +285,15 @@ double page_last_error(const struct page *page, size_t shadow, enum shadow_reaso
     return (double)(newest >> REASON_BITS) / 1000;
 }
 
-uint64_t page_most_lag(const struct page *page, size_t shadow)
+uint64_t page_max_lag(const struct page *page, size_t shadow)
 {
-    uint64_t most = 0;
+    uint64_t max = 0;
 
     for (size_t i = 0; i < page->slots_used; i++) {
-        uint64_t lag = cell_get(&page->slots[i].shadows[shadow].most_lag);
-        most = lag > most ? lag : most;
+        uint64_t lag = cell_get(&page->slots[i].shadows[shadow].max_lag);
+        max = lag > max ? lag : max;
     }
-    return most;
+    return max;
 }
 
 uint64_t page_sum(const struct page *page, enum counter counter)

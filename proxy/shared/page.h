@@ -26,7 +26,7 @@
 #include "shared/breaker.h"
 #include "shared/bucket.h"
 #include "shared/histogram.h"
-#include "shared/known.h"
+#include "shared/shared_dns.h"
 #include "shared/stats.h"
 
 #define PAGE_SHADOWS    256 /* shadow names, never reused */
@@ -49,7 +49,7 @@ struct shadow_cells {
     _Atomic uint64_t decided[SHADOW_RESULT_COUNT]; /* of those still open, but not in doubt */
     _Atomic uint64_t reasons[SHADOW_REASON_COUNT];
     struct histogram times[TIMING_COUNT];
-    _Atomic uint64_t most_lag;   /* bytes, of one session */
+    _Atomic uint64_t max_lag;   /* bytes, of one session */
     _Atomic uint64_t last_error; /* page_note_error() */
 };
 
@@ -62,7 +62,7 @@ struct file_values {
 };
 
 /* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
- * the knobs (admin/knobs.h), workers read them. */
+ * the knobs (admin/runtime_settings.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
     _Atomic bool       is_paused;
@@ -124,7 +124,7 @@ struct page {
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */
-    struct known     known;              /* names' addresses, for workers to come */
+    struct shared_dns     known;              /* names' addresses, for workers to come */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */
@@ -158,7 +158,7 @@ void page_retire_slot(struct page *, struct slot *);
 /* A number that all workers share, and this worker's part of it, which is given back when it dies.  The
  * shared one is never less than all parts together, wherever a worker is killed: it would fall below
  * zero when the others give theirs back.  False: it would exceed most, and nothing has changed. */
-bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t most);
+bool part_take(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t max);
 /* The same for a part of any size, which nothing limits; answers what is shared now. */
 uint64_t part_change(_Atomic uint64_t *shared, _Atomic uint64_t *own, uint64_t before,
                      uint64_t now);
@@ -169,7 +169,7 @@ void page_note_error(struct shadow_cells *, enum shadow_reason);
 /* The newest of all workers, seconds since 1970; 0: there was none. */
 double page_last_error(const struct page *, size_t shadow, enum shadow_reason *);
 /* The most that one session has lagged behind. */
-uint64_t page_most_lag(const struct page *, size_t shadow);
+uint64_t page_max_lag(const struct page *, size_t shadow);
 
 uint64_t page_sum(const struct page *, enum counter);
 uint64_t page_sum_closed(const struct page *, enum session_reason);

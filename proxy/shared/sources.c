@@ -122,14 +122,14 @@ static void note_use(struct sources *sources, size_t table)
 }
 
 enum source_entry sources_enter(struct sources *sources, size_t table,
-                                const struct address *address, size_t most)
+                                const struct address *address, size_t max)
 {
     uint64_t hash = hash_of(address);
 
     if (hash == 0)
         return SOURCE_UNCOUNTED;
     note_use(sources, table);
-    if (sessions_of(sources, hash) >= most)
+    if (sessions_of(sources, hash) >= max)
         return SOURCE_REFUSED;
     _Atomic uint64_t *cell = find_cell(bucket_of(&sources->tables[table], hash), tag_of(hash));
     if (cell == NULL)

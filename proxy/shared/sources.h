@@ -32,8 +32,7 @@ enum source_entry {
 };
 
 /* One more session of this address in this table. */
-enum source_entry sources_enter(struct sources *, size_t table, const struct address *,
-                                size_t most);
+enum source_entry sources_enter(struct sources *, size_t table, const struct address *, size_t max);
 /* Only for one that was counted: any other would take somebody else's count away. */
 void sources_leave(struct sources *, size_t table, const struct address *);
 /* The worker with this table is gone. */

@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "socket/socket.h"
 
-#define MOST_SECONDS       5.0
-#define MOST_SOCKETS       64  /* at a time; they are in nobody's descriptor budget */
+#define MAX_SECONDS       5.0
+#define MAX_SOCKETS       64  /* at a time; they are in nobody's descriptor budget */
 #define FIRST_POLL_SECONDS 0.01 /* doubled up to the last */
 #define LAST_POLL_SECONDS  0.1
 
@@ -71,11 +71,11 @@ void closings_add(struct closings *all, int socket)
         socket_reset(socket);
         return;
     }
-    if (all->count >= MOST_SOCKETS)
+    if (all->count >= MAX_SOCKETS)
         finish(LIST_MEMBER(all->all.previous, struct closing, link)); /* the oldest */
     closing->all = all;
     closing->socket = socket;
-    closing->deadline = clock_now() + MOST_SECONDS;
+    closing->deadline = clock_now() + MAX_SECONDS;
     list_add(&all->all, &closing->link);
     all->count++;
     ev_timer_init(&closing->timer, on_poll, 0, FIRST_POLL_SECONDS);

@@ -115,9 +115,9 @@ void socket_keep_alive(int socket, int family)
 
 void socket_wake_at(int socket, int bytes)
 {
-    const struct socket_option least = { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, bytes };
+    const struct socket_option min = { "SO_RCVLOWAT", SOL_SOCKET, SO_RCVLOWAT, bytes };
 
-    tune(socket, &least);
+    tune(socket, &min);
 }
 
 void socket_reset(int socket)

@@ -17,23 +17,23 @@
 #include "base/fault.h"
 #include "shared/page.h"
 
-#define IDLE_MOST 32 /* kept for the next stream */
+#define IDLE_MAX 32 /* kept for the next stream */
 
 struct pipes {
     struct slot *slot;
     struct pipe *idle;
     size_t       idle_count;
     size_t       count; /* open ones */
-    size_t       most;
+    size_t       max;
     bool         eager;
 };
 
-struct pipes *pipes_new(struct slot *slot, size_t most, bool eager)
+struct pipes *pipes_new(struct slot *slot, size_t max, bool eager)
 {
     struct pipes *pipes = xcalloc(1, sizeof *pipes);
 
     pipes->slot = slot;
-    pipes->most = most;
+    pipes->max = max;
     pipes->eager = eager;
     return pipes;
 }
@@ -101,7 +101,7 @@ struct pipe *pipes_take(struct pipes *pipes)
         pipe->next = NULL;
         return pipe;
     }
-    if (pipes->count < pipes->most)
+    if (pipes->count < pipes->max)
         pipe = pipe_open(pipes, &why);
     if (pipe == NULL)
         pipes_count_fallback(pipes, why);
@@ -110,7 +110,7 @@ struct pipe *pipes_take(struct pipes *pipes)
 
 bool pipes_are_scarce(const struct pipes *pipes)
 {
-    return pipes->count - pipes->idle_count >= pipes->most / 2;
+    return pipes->count - pipes->idle_count >= pipes->max / 2;
 }
 
 static bool is_empty(const struct pipe *pipe)
@@ -122,7 +122,7 @@ static bool is_empty(const struct pipe *pipe)
 
 void pipes_return(struct pipes *pipes, struct pipe *pipe)
 {
-    if (pipes->idle_count == IDLE_MOST || !is_empty(pipe)) {
+    if (pipes->idle_count == IDLE_MAX || !is_empty(pipe)) {
         pipe_close(pipes, pipe);
         return;
     }

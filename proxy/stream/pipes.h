@@ -31,7 +31,7 @@ struct pipe {
 
 /* most: pipes at a time.  eager: streams are to use pipes from the first byte, not only for bulk.
  * Failures are counted in the slot.  Ends the process when there is no memory. */
-struct pipes *pipes_new(struct slot *, size_t most, bool eager);
+struct pipes *pipes_new(struct slot *, size_t max, bool eager);
 /* Every pipe must have been returned; NULL is fine. */
 void          pipes_free(struct pipes *);
 bool          pipes_are_eager(const struct pipes *);

@@ -32,7 +32,7 @@ struct stream *stream_new(struct pool *chunks, struct pipes *pipes)
     if (stream != NULL) {
         ring_start(&stream->ring, chunks);
         stream->pipes = pipes;
-        stream->appetite = 1;
+        stream->read_size_hint = 1;
     }
     return stream;
 }
@@ -51,13 +51,13 @@ void stream_attach(struct stream *stream, struct cursor *cursor, size_t limit,
                    enum overflow overflow)
 {
     assert(limit > 0); /* a cursor that may not lag at all would stop the source */
-    assert(limit <= CURSOR_LIMIT_MOST);
+    assert(limit <= CURSOR_LIMIT_MAX);
     *cursor = (struct cursor){
         .stream = stream,
         .next = stream->cursors,
         .position = stream->end,
         .last = UINT64_MAX,
-        .limit = limit & CURSOR_LIMIT_MOST,
+        .limit = limit & CURSOR_LIMIT_MAX,
         .overflow = overflow,
         .takes_pipes = true,
     };
@@ -101,7 +101,7 @@ size_t cursor_lag(const struct cursor *cursor)
  * keeps pace must not be cut for one big read. */
 size_t stream_room(const struct stream *stream)
 {
-    size_t room = (stream->is_piped ? FILL_CHUNKS : stream->appetite) * (size_t)CHUNK_SIZE;
+    size_t room = (stream->is_piped ? FILL_CHUNKS : stream->read_size_hint) * (size_t)CHUNK_SIZE;
 
     if (stream->leader != NULL && stream->leader->piped > 0)
         return 0;
@@ -130,12 +130,12 @@ void stream_break(struct stream *stream)
 }
 
 /* A fill that took everything is offered twice as much next time, one that took little, half. */
-static void learn_appetite(struct stream *stream, size_t offered, size_t taken)
+static void learn_read_size(struct stream *stream, size_t offered, size_t taken)
 {
-    if (taken == offered && stream->appetite < FILL_CHUNKS)
-        stream->appetite *= 2;
-    else if (taken < offered / 4 && stream->appetite > 1)
-        stream->appetite /= 2;
+    if (taken == offered && stream->read_size_hint < FILL_CHUNKS)
+        stream->read_size_hint *= 2;
+    else if (taken < offered / 4 && stream->read_size_hint > 1)
+        stream->read_size_hint /= 2;
 }
 
 static enum io fill_memory(struct stream *stream, struct transport *from, size_t room,
@@ -156,7 +156,7 @@ static enum io fill_memory(struct stream *stream, struct transport *from, size_t
     ring_commit(&stream->ring, stream->end, stream->end + *moved, limit);
     stream->end += *moved;
     if (io == IO_OK)
-        learn_appetite(stream, room, *moved);
+        learn_read_size(stream, room, *moved);
     return io;
 }
 
@@ -243,16 +243,16 @@ uint64_t stream_total(const struct stream *stream)
     return stream->end;
 }
 
-size_t stream_peek(struct stream *stream, uint64_t from, void *room, size_t most)
+size_t stream_peek(struct stream *stream, uint64_t from, void *room, size_t max)
 {
     struct iovec piece;
 
     if (from < stream->begin || from >= stream->end)
         return 0;
     if (stream->ring.begin > from || stream->ring.end <= from)
-        return stream_peek_pipe(stream, from, room, most);
+        return stream_peek_pipe(stream, from, room, max);
     ring_pieces(&stream->ring, from, stream->ring.end, &piece, 1);
-    size_t length = min_size(most, piece.iov_len);
+    size_t length = min_size(max, piece.iov_len);
     memcpy(room, piece.iov_base, length);
     return length;
 }
@@ -262,9 +262,9 @@ size_t stream_buffered(const struct stream *stream)
     return stream->end - stream->begin;
 }
 
-size_t stream_spared(const struct stream *stream)
+size_t stream_shadow_only_bytes(const struct stream *stream)
 {
-    return stream->spared;
+    return stream->shadow_only_bytes;
 }
 
 bool stream_settle(struct stream *stream)
@@ -286,7 +286,8 @@ bool stream_settle(struct stream *stream)
     uint64_t in_ring = stream_ring_needed(stream, false);
     uint64_t in_ring_by_blocking = stream_ring_needed(stream, true);
     ring_forget(&stream->ring, in_ring);
-    stream->spared = ring_memory(&stream->ring, in_ring) -
-                     ring_memory(&stream->ring, in_ring_by_blocking) + stream_piped_memory(stream);
+    stream->shadow_only_bytes = ring_memory(&stream->ring, in_ring) -
+                                ring_memory(&stream->ring, in_ring_by_blocking) +
+                                stream_piped_memory(stream);
     return detached;
 }

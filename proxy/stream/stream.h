@@ -44,7 +44,7 @@ enum ending {
 };
 
 #define CURSOR_LIMIT_BITS 48
-#define CURSOR_LIMIT_MOST (((uint64_t)1 << CURSOR_LIMIT_BITS) - 1)
+#define CURSOR_LIMIT_MAX (((uint64_t)1 << CURSOR_LIMIT_BITS) - 1)
 
 /* Embedded by its owner; attached between stream_attach() and stream_detach(). */
 struct cursor {
@@ -94,11 +94,11 @@ size_t   stream_room(const struct stream *);
 bool     stream_wants_more(const struct stream *);  /* room, and not ended */
 uint64_t stream_total(const struct stream *);       /* bytes that ever entered */
 /* Copies bytes from this offset on, as far as they are kept and lie together; answers how many. */
-size_t   stream_peek(struct stream *, uint64_t from, void *room, size_t most);
+size_t   stream_peek(struct stream *, uint64_t from, void *room, size_t max);
 size_t   stream_buffered(const struct stream *);    /* bytes kept */
 /* Memory that only cursors that may be detached still need, as of the last stream_settle(); a pipe
  * with bytes in it counts as a whole one. */
-size_t   stream_spared(const struct stream *);
+size_t   stream_shadow_only_bytes(const struct stream *);
 size_t   cursor_lag(const struct cursor *);         /* what it holds; 0 once detached */
 bool     cursor_is_at_last(const struct cursor *);  /* it has had its share: see cursor_stop_at() */
 

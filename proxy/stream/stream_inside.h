@@ -22,11 +22,11 @@ struct stream {
     struct cursor *leader;   /* what is spliced goes to its pipe; NULL: nothing can be */
     uint64_t       begin;    /* offsets [begin, end) are kept */
     uint64_t       end;
-    size_t         spared;   /* see stream_spared() */
+    size_t         shadow_only_bytes;   /* see stream_shadow_only_bytes() */
     struct ring    ring;
     struct pipes  *pipes;    /* NULL: memory alone */
     int16_t bulk;        /* large reads in a row; below 0: so many until pipes are tried again */
-    uint8_t        appetite; /* chunks the next fill offers, into memory */
+    uint8_t        read_size_hint; /* chunks the next fill offers, into memory */
     bool           is_piped; /* the next fill goes into pipes */
     enum ending    ending;
 };
@@ -52,6 +52,6 @@ uint64_t stream_ring_needed(const struct stream *, bool only_blocking);
 /* What the pipes of cursors that may be detached stand for. */
 size_t  stream_piped_memory(const struct stream *);
 /* As stream_peek(), when the bytes are in a pipe: those with which the pipe of a cursor begins. */
-size_t  stream_peek_pipe(struct stream *, uint64_t from, void *room, size_t most);
+size_t  stream_peek_pipe(struct stream *, uint64_t from, void *room, size_t max);
 
 #endif

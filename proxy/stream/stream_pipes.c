@@ -26,10 +26,10 @@
 #define BULK        16384 /* a read of at least so many bytes is worth a pipe */
 #define BULK_READS  4     /* in a row, then pipes are used */
 #define RETRY_READS 256   /* large ones, until pipes that failed are tried again */
-#define MOST_PIPES  32    /* of one cursor, if its limit is for so many */
-#define PIPE_MOST   ((size_t)512 << 10) /* bytes in one: they may have to be read in one turn */
-#define DRAIN_MOST  ((size_t)256 << 10) /* then no further pipe is begun in this turn */
-#define MOST_PIECES (PIPE_MOST / CHUNK_SIZE + 2)
+#define MAX_PIPES  32    /* of one cursor, if its limit is for so many */
+#define PIPE_MAX   ((size_t)512 << 10) /* bytes in one: they may have to be read in one turn */
+#define DRAIN_MAX  ((size_t)256 << 10) /* then no further pipe is begun in this turn */
+#define MAX_PIECES (PIPE_MAX / CHUNK_SIZE + 2)
 
 uint64_t cursor_piped_from(const struct cursor *cursor)
 {
@@ -80,11 +80,11 @@ static bool ring_touches(const struct ring *ring, uint64_t from, uint64_t to)
 static bool read_pipes(struct cursor *cursor, uint64_t from, uint64_t to)
 {
     const struct ring *ring = &cursor->stream->ring;
-    struct iovec       pieces[MOST_PIECES];
+    struct iovec       pieces[MAX_PIECES];
 
     for (struct pipe *pipe = cursor->pipes; from < to; pipe = pipe->next) {
         size_t bytes = pipe->bytes;
-        int    count = ring_pieces(ring, from, from + bytes, pieces, (int)MOST_PIECES);
+        int    count = ring_pieces(ring, from, from + bytes, pieces, (int)MAX_PIECES);
 
         if (!pipe_read(pipe, pieces, count))
             return false;
@@ -234,13 +234,13 @@ static bool append_copy(struct cursor *cursor, struct pipe *from, size_t bytes)
 }
 
 /* Whatever little is in a pipe may keep as much memory as a whole one. */
-static size_t most_pipes(const struct cursor *cursor)
+static size_t max_pipes(const struct cursor *cursor)
 {
-    size_t most = cursor->limit / PIPE_SIZE;
+    size_t max = cursor->limit / PIPE_SIZE;
 
-    if (most == 0)
+    if (max == 0)
         return 1;
-    return most < MOST_PIPES ? most : MOST_PIPES;
+    return max < MAX_PIPES ? max : MAX_PIPES;
 }
 
 /* False: the cursor has not got them, and has no pipe. */
@@ -249,9 +249,9 @@ static bool share(struct cursor *cursor, struct pipe *from, size_t bytes)
     struct pipe *last;
     size_t       count = pipe_count(cursor, &last);
 
-    if (last != NULL && last->bytes + bytes <= PIPE_MOST && pipe_copy(from, last, bytes) == bytes)
+    if (last != NULL && last->bytes + bytes <= PIPE_MAX && pipe_copy(from, last, bytes) == bytes)
         return true;
-    if (count > 0 && (count >= most_pipes(cursor) || pipes_are_scarce(cursor->stream->pipes)) &&
+    if (count > 0 && (count >= max_pipes(cursor) || pipes_are_scarce(cursor->stream->pipes)) &&
         !leave_first(cursor)) {
         stream_detach(cursor);
         return true;
@@ -339,10 +339,10 @@ static bool drain_first(struct cursor *cursor, struct transport *to, enum io *io
 {
     struct pipe *pipe = cursor->pipes;
     uint64_t     share = cursor->last - cursor->position;
-    size_t       most = pipe->bytes < share ? pipe->bytes : share;
+    size_t       max = pipe->bytes < share ? pipe->bytes : share;
     size_t       moved;
 
-    *io = transport_splice_out(to, pipe->out, most, &moved);
+    *io = transport_splice_out(to, pipe->out, max, &moved);
     pipe->bytes -= moved;
     cursor->piped -= moved;
     cursor->position += moved;
@@ -355,7 +355,7 @@ static bool drain_first(struct cursor *cursor, struct transport *to, enum io *io
 enum io cursor_drain_pipes(struct cursor *cursor, struct transport *to)
 {
     uint64_t share = cursor->last - cursor->position;
-    uint64_t until = cursor->position + (share < DRAIN_MOST ? share : DRAIN_MOST);
+    uint64_t until = cursor->position + (share < DRAIN_MAX ? share : DRAIN_MAX);
     enum io  first;
     enum io  io;
     bool     more = drain_first(cursor, to, &first);
@@ -376,7 +376,7 @@ size_t stream_piped_memory(const struct stream *stream)
     return memory;
 }
 
-size_t stream_peek_pipe(struct stream *stream, uint64_t from, void *room, size_t most)
+size_t stream_peek_pipe(struct stream *stream, uint64_t from, void *room, size_t max)
 {
     struct cursor *first = stream->cursors;
 
@@ -386,7 +386,7 @@ size_t stream_peek_pipe(struct stream *stream, uint64_t from, void *room, size_t
     if (copy == NULL)
         return 0;
 
-    size_t       bytes = copy->bytes = pipe_copy(first->pipes, copy, most);
+    size_t       bytes = copy->bytes = pipe_copy(first->pipes, copy, max);
     struct iovec piece = { room, bytes };
     if (!pipe_read(copy, &piece, 1))
         bytes = 0;

@@ -32,12 +32,12 @@
 #include "tls/tls_inside.h"
 #include "tls/tls_socket.h"
 
-#define RECORD_MOST     16384         /* bytes in one record (RFC 8446, 5.1) */
+#define RECORD_MAX     16384         /* bytes in one record (RFC 8446, 5.1) */
 #define TURN_BYTES      (288 << 10) /* taken from the socket: 256 KiB of data, and what records add */
 #define TURN_MESSAGES   16          /* each costs as much as some records, and perhaps an answer */
-#define MESSAGES_MOST   512         /* more than bytes of data; honest peers need two or three */
+#define MESSAGES_MAX   512         /* more than bytes of data; honest peers need two or three */
 #define HANDSHAKE_BYTES (64 << 10)    /* in one turn: messages of 4 bytes are the worst of them */
-#define HANDSHAKE_MOST  (256 << 10)   /* altogether: certificates have 100 KiB at most */
+#define HANDSHAKE_MAX  (256 << 10)   /* altogether: certificates have 100 KiB at most */
 
 /* --- failures ---------------------------------------------------------------------------- */
 
@@ -124,7 +124,7 @@ static void begin_call(struct tls *tls)
 {
     ERR_clear_error();
     errno = 0;
-    tls->socket.is_starved = false;
+    tls->socket.waits_for_kernel_memory = false;
     tls->socket.is_delayed = false;
 }
 
@@ -239,7 +239,7 @@ enum io tls_handshake(struct tls *tls)
         succeed(tls);
     if (io == IO_END || tls->is_truncated) /* with close_notify, or without */
         return refuse(tls, "the peer closed the connection during the handshake");
-    if (io == IO_AGAIN && tls->handshake_bytes >= HANDSHAKE_MOST)
+    if (io == IO_AGAIN && tls->handshake_bytes >= HANDSHAKE_MAX)
         return refuse(tls, "the peer sent too much during the handshake");
     return io;
 }
@@ -294,7 +294,7 @@ static enum io read_nothing(struct tls *tls, int result)
  * on. */
 static enum io pass_message(struct tls *tls)
 {
-    if (++tls->messages > MESSAGES_MOST) {
+    if (++tls->messages > MESSAGES_MAX) {
         tls->read_end = IO_FAILED;
         return refuse(tls, "the peer sent too many messages without data");
     }
@@ -308,12 +308,12 @@ static void note_data(struct tls *tls, size_t moved)
 }
 
 /* At most what one record holds.  IO_OK may have moved nothing. */
-static enum io read_record(struct tls *tls, char *bytes, size_t most, size_t *moved)
+static enum io read_record(struct tls *tls, char *bytes, size_t max, size_t *moved)
 {
     *moved = 0;
     begin_call(tls);
     tls->read_waits_for_room = false;
-    int result = SSL_read_ex(tls->ssl, bytes, most, moved);
+    int result = SSL_read_ex(tls->ssl, bytes, max, moved);
     if (result == 1) {
         note_data(tls, *moved);
         return IO_OK;
@@ -362,14 +362,14 @@ enum io tls_read(struct tls *tls, const struct iovec *space, int count, size_t *
     return end_reading(tls, io, *moved);
 }
 
-enum io tls_discard(struct tls *tls, size_t most, size_t *moved)
+enum io tls_discard(struct tls *tls, size_t max, size_t *moved)
 {
-    static char scratch[RECORD_MOST];
+    static char scratch[RECORD_MAX];
     enum io     io = begin_reading(tls);
 
     *moved = 0;
-    while (*moved < most && io == IO_OK) {
-        struct iovec space = { scratch, most - *moved };
+    while (*moved < max && io == IO_OK) {
+        struct iovec space = { scratch, max - *moved };
 
         if (space.iov_len > sizeof scratch)
             space.iov_len = sizeof scratch;
@@ -387,8 +387,8 @@ static enum io write_record(struct tls *tls, const char *bytes, size_t length, s
     assert(length >= tls->unfinished);
     if (tls->unfinished > 0)
         length = tls->unfinished;
-    else if (length > RECORD_MOST)
-        length = RECORD_MOST;
+    else if (length > RECORD_MAX)
+        length = RECORD_MAX;
     begin_call(tls);
     int result = SSL_write_ex(tls->ssl, bytes, length, moved);
     if (result == 1) {
@@ -457,9 +457,9 @@ bool tls_is_drained(const struct tls *tls)
     return tls->is_drained;
 }
 
-bool tls_is_starved(const struct tls *tls)
+bool tls_waits_for_kernel_memory(const struct tls *tls)
 {
-    return tls->socket.is_starved;
+    return tls->socket.waits_for_kernel_memory;
 }
 
 bool tls_has_pending(const struct tls *tls)

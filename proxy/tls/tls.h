@@ -44,7 +44,7 @@ void        tls_free(struct tls *);
  * tells of the rest.  A peer that sends too much without any data fails. */
 enum io tls_handshake(struct tls *);
 enum io tls_read(struct tls *, const struct iovec *space, int count, size_t *moved);
-enum io tls_discard(struct tls *, size_t most, size_t *moved);
+enum io tls_discard(struct tls *, size_t max, size_t *moved);
 /* What was tried and answered IO_AGAIN must be tried again, with at least as many bytes. */
 enum io tls_write(struct tls *, const struct iovec *bytes, int count, size_t *moved);
 /* Sends close_notify.  IO_AGAIN: to be tried again, as a write.  Reading goes on. */
@@ -58,7 +58,7 @@ bool tls_write_waits_for_bytes(const struct tls *);
 bool tls_is_drained(const struct tls *);
 /* The last operation answered IO_AGAIN, or moved less than it could, because the kernel had no
  * memory (ENOBUFS): no event will say when it has. */
-bool tls_is_starved(const struct tls *);
+bool tls_waits_for_kernel_memory(const struct tls *);
 /* A read would find something although the socket has nothing. */
 bool tls_has_pending(const struct tls *);
 /* Some call has failed, perhaps one whose answer did not say so: no end is in good order any more. */

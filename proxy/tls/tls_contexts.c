@@ -321,9 +321,9 @@ static bool add_upstream(struct tls_contexts *contexts, const struct config *con
 static bool add_upstreams(struct tls_contexts *contexts, const struct config *config,
                           struct fault *fault)
 {
-    size_t most = config->primary_count + config->shadow_count;
+    size_t max = config->primary_count + config->shadow_count;
 
-    contexts->upstreams = xcalloc(most + 1, sizeof contexts->upstreams[0]);
+    contexts->upstreams = xcalloc(max + 1, sizeof contexts->upstreams[0]);
     for (size_t i = 0; i < config->primary_count; i++) {
         if (!add_upstream(contexts, config, "--primary", &config->primaries[i], fault))
             return false;

@@ -10,7 +10,7 @@
 
 #include "base/host.h"
 
-#define NAME_MOST 255 /* X.520 has 64 characters */
+#define NAME_MAX 255 /* X.520 has 64 characters */
 
 /* NULL: it has none, or one that is too long or has a NUL byte in it: half a name is another one. */
 static char *common_name_of(const X509 *certificate)
@@ -24,7 +24,7 @@ static char *common_name_of(const X509 *certificate)
         return NULL;
     const ASN1_STRING *entry = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
     int                length = ASN1_STRING_to_UTF8(&text, entry);
-    if (length > 0 && length <= NAME_MOST && memchr(text, '\0', (size_t)length) == NULL)
+    if (length > 0 && length <= NAME_MAX && memchr(text, '\0', (size_t)length) == NULL)
         name = strndup((const char *)text, (size_t)length);
     OPENSSL_free(text);
     return name;

@@ -24,7 +24,7 @@
 #include "socket/socket.h"
 
 #define AHEAD      4096 /* copying more costs what the call saves */
-#define READS_MOST 256  /* in one operation: OpenSSL needs two for a record */
+#define READS_MAX 256  /* in one operation: OpenSSL needs two for a record */
 
 static char scratch[AHEAD];
 
@@ -57,7 +57,7 @@ static int delay_reading(struct tls_socket *socket, BIO *bio)
 static bool may_pass(struct tls_socket *socket, int error)
 {
     if (error_is_shortage(error))
-        socket->is_starved = true;
+        socket->waits_for_kernel_memory = true;
     if (error == EAGAIN || error == EINTR || error_is_shortage(error))
         return true;
     if (socket->error == 0)
@@ -73,9 +73,9 @@ static int end_reading(struct tls_socket *socket)
     return socket->is_at_end ? 0 : -1;
 }
 
-static size_t take(struct tls_socket *socket, char *bytes, size_t most)
+static size_t take(struct tls_socket *socket, char *bytes, size_t max)
 {
-    size_t length = most < socket->ahead_length ? most : socket->ahead_length;
+    size_t length = max < socket->ahead_length ? max : socket->ahead_length;
 
     memcpy(bytes, socket->ahead, length);
     socket->ahead += length;
@@ -88,10 +88,10 @@ static size_t take(struct tls_socket *socket, char *bytes, size_t most)
 }
 
 /* Moves up to this many bytes, and puts what came with them ahead.  As recv(2). */
-static ssize_t receive(struct tls_socket *socket, char *bytes, size_t most)
+static ssize_t receive(struct tls_socket *socket, char *bytes, size_t max)
 {
-    struct iovec space[] = { { bytes, most }, { scratch, AHEAD } };
-    size_t       direct = most < AHEAD ? 0 : most;
+    struct iovec space[] = { { bytes, max }, { scratch, AHEAD } };
+    size_t       direct = max < AHEAD ? 0 : max;
     ssize_t n = direct == 0 ? recv(socket->fd, scratch, AHEAD, 0) : readv(socket->fd, space, 2);
 
     if (n <= 0)
@@ -102,11 +102,11 @@ static ssize_t receive(struct tls_socket *socket, char *bytes, size_t most)
         return n;
     socket->ahead = scratch;
     socket->ahead_length = length - direct;
-    return (ssize_t)(direct == 0 ? take(socket, bytes, most) : direct);
+    return (ssize_t)(direct == 0 ? take(socket, bytes, max) : direct);
 }
 
 /* BIO_meth_set_read_ex(3) */
-static int on_read(BIO *bio, char *bytes, size_t most, size_t *moved)
+static int on_read(BIO *bio, char *bytes, size_t max, size_t *moved)
 {
     struct tls_socket *socket = BIO_get_data(bio);
 
@@ -114,7 +114,7 @@ static int on_read(BIO *bio, char *bytes, size_t most, size_t *moved)
     if (!may_read(socket))
         return delay_reading(socket, bio);
     if (socket->ahead_length > 0) {
-        *moved = take(socket, bytes, most);
+        *moved = take(socket, bytes, max);
         note_bytes(socket, *moved);
         return 1;
     }
@@ -126,7 +126,7 @@ static int on_read(BIO *bio, char *bytes, size_t most, size_t *moved)
         socket->is_empty = false;
         return delay_reading(socket, bio);
     }
-    ssize_t n = receive(socket, bytes, most);
+    ssize_t n = receive(socket, bytes, max);
     if (n < 0)
         return may_pass(socket, errno) ? delay_reading(socket, bio) : -1;
     if (n == 0)
@@ -267,7 +267,7 @@ void tls_socket_release(struct tls_socket *socket)
 
 void tls_socket_begin(struct tls_socket *socket, size_t bytes)
 {
-    socket->reads_left = READS_MOST;
+    socket->reads_left = READS_MAX;
     socket->bytes_left = bytes;
     socket->is_cut = false;
 }

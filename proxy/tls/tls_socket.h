@@ -30,7 +30,7 @@ struct tls_socket {
     const char *ahead;      /* received, and not asked for yet: in the scratch, or kept */
     size_t      ahead_length;
     char       *kept;       /* NULL: it is in the scratch, which is everybody's */
-    bool        is_starved; /* a call found no memory in the kernel; the caller clears it */
+    bool waits_for_kernel_memory; /* a call found no memory in the kernel; the caller clears it */
     bool        is_delayed; /* a read was told to try again; the caller clears it */
     bool is_cut;     /* ... because the operation had taken enough: the socket may have more */
     bool        is_empty;   /* the last receive says so: the next one need not ask */

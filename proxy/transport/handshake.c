@@ -25,7 +25,7 @@
 #include "transport/turns.h"
 
 #define AT_ONCE         0.0  /* after the other sockets have had their turn */
-#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define ENOBUFS_RETRY_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define PATIENCE        1.0  /* seconds; of many handshakes one is over by then */
 #define BURST           64   /* handshakes: what fewer leave behind is not worth the search */
 
@@ -61,7 +61,7 @@ struct handshakes *handshakes_new(const struct handshake_settings *settings)
     struct handshakes *all = xcalloc(1, sizeof *all);
 
     all->settings = *settings;
-    all->turns = turns_new(settings->most);
+    all->turns = turns_new(settings->max);
     tls_contexts_count_truncations(settings->contexts, &settings->slot->counts[COUNT_TLS_EOF]);
     return all;
 }
@@ -244,9 +244,9 @@ static void retry_in(struct handshake *h, double seconds)
  * time; nor does one tell of bytes that were received and are left for the next turn. */
 static void go_on(struct handshake *h)
 {
-    if (tls_is_starved(h->tls)) {
+    if (tls_waits_for_kernel_memory(h->tls)) {
         ev_io_stop(loop_of(h), &h->io);
-        retry_in(h, STARVED_SECONDS);
+        retry_in(h, ENOBUFS_RETRY_SECONDS);
         return;
     }
     wait_for(h, tls_read_waits_for_room(h->tls) ? EV_WRITE : EV_READ);
@@ -310,7 +310,7 @@ static void prepare(struct handshake *h, int socket, int events, double timeout)
 {
     ev_io_init(&h->io, on_event, socket, events);
     ev_timer_init(&h->timer, on_timeout, 0, timeout);
-    ev_timer_init(&h->retry, on_retry, STARVED_SECONDS, 0);
+    ev_timer_init(&h->retry, on_retry, ENOBUFS_RETRY_SECONDS, 0);
     h->io.data = h->timer.data = h->retry.data = h;
     ev_timer_again(loop_of(h), &h->timer);
 }

@@ -25,7 +25,7 @@ struct handshake_settings {
     struct reactor      *reactor;
     struct tls_contexts *contexts;
     struct slot         *slot;    /* its counters */
-    size_t               most;    /* with clients, at the same time; further ones wait */
+    size_t               max;    /* with clients, at the same time; further ones wait */
     double               timeout; /* seconds, for clients: to wait, and for the handshake then */
 };
 

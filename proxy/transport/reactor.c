@@ -29,20 +29,20 @@
 #include "socket/watch.h"
 #include "transport/transport.h"
 
-#define STARVED_SECONDS 0.01 /* between two tries when the kernel has no memory */
+#define ENOBUFS_RETRY_SECONDS 0.01 /* between two tries when the kernel has no memory */
 #define RESETS_PER_WAKE 64 /* then other watchers get their turn */
-#define LASTING_SECONDS 0.1
-#define LASTING_PER_WAKE 256
+#define DEFERRED_SETUP_SECONDS 0.1
+#define DEFERRED_SETUPS_PER_WAKE 256
 
 struct reactor {
     struct ev_loop *loop;
     struct watch    resets;   /* of the epoll set of paused sockets */
     struct closings closings;
-    struct link     starved;  /* transports that the kernel had no memory for */
-    ev_timer        feeding;
+    struct link     enobufs_waiters;  /* transports that the kernel had no memory for */
+    ev_timer        enobufs_retry;
     struct link     more;     /* transports that hold bytes which their owner wants */
-    ev_timer        turning;
-    struct link     lasting;  /* transports that wait to be old enough, the oldest last */
+    ev_timer        pending_reads;
+    struct link     deferred_setup;  /* transports that wait to be old enough, the oldest last */
     struct link     young;    /* among them: those before it came after the latest alarm */
     ev_timer        aging;
 };
@@ -80,12 +80,12 @@ static void on_reset(void *owner, int events)
 
 /* --- no memory in the kernel ------------------------------------------------------------- */
 
-void reactor_starve(struct reactor *reactor, struct link *starved)
+void reactor_retry_enobufs(struct reactor *reactor, struct link *enobufs_waiters)
 {
-    list_remove(starved);
-    list_add(&reactor->starved, starved);
-    if (!ev_is_active(&reactor->feeding))
-        ev_timer_again(reactor->loop, &reactor->feeding);
+    list_remove(enobufs_waiters);
+    list_add(&reactor->enobufs_waiters, enobufs_waiters);
+    if (!ev_is_active(&reactor->enobufs_retry))
+        ev_timer_again(reactor->loop, &reactor->enobufs_retry);
 }
 
 static size_t count_links(const struct link *list)
@@ -110,13 +110,13 @@ static void wake_each(struct link *list, void (*wake)(struct link *))
     }
 }
 
-static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
+static void on_enobufs_retry(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct reactor *reactor = timer->data;
 
     (void)events;
-    wake_each(&reactor->starved, transport_was_fed);
-    if (reactor->starved.next == &reactor->starved)
+    wake_each(&reactor->enobufs_waiters, transport_retry_enobufs);
+    if (reactor->enobufs_waiters.next == &reactor->enobufs_waiters)
         ev_timer_stop(loop, timer);
 }
 
@@ -125,7 +125,7 @@ static void on_feeding(struct ev_loop *loop, ev_timer *timer, int events)
 void reactor_turn(struct reactor *reactor, struct link *more)
 {
     list_add(&reactor->more, more);
-    ev_timer_start(reactor->loop, &reactor->turning);
+    ev_timer_start(reactor->loop, &reactor->pending_reads);
 }
 
 static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
@@ -146,11 +146,11 @@ static void age_in(struct reactor *reactor, double seconds)
     ev_timer_start(reactor->loop, &reactor->aging);
 }
 
-void reactor_await(struct reactor *reactor, struct link *lasting)
+void reactor_await(struct reactor *reactor, struct link *deferred_setup)
 {
-    list_add(&reactor->lasting, lasting);
+    list_add(&reactor->deferred_setup, deferred_setup);
     if (!ev_is_active(&reactor->aging))
-        age_in(reactor, LASTING_SECONDS);
+        age_in(reactor, DEFERRED_SETUP_SECONDS);
 }
 
 static void on_aging(struct ev_loop *loop, ev_timer *timer, int events)
@@ -159,22 +159,24 @@ static void on_aging(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)events;
     if (!list_holds(&reactor->young))
-        list_add(&reactor->lasting, &reactor->young);
-    for (int n = 0; n < LASTING_PER_WAKE && reactor->lasting.previous != &reactor->young; n++) {
-        struct link *lasting = reactor->lasting.previous;
+        list_add(&reactor->deferred_setup, &reactor->young);
+    for (int n = 0;
+         n < DEFERRED_SETUPS_PER_WAKE && reactor->deferred_setup.previous != &reactor->young; n++) {
+        struct link *deferred_setup = reactor->deferred_setup.previous;
 
-        list_remove(lasting);
-        transport_has_lasted(lasting);
+        list_remove(deferred_setup);
+        transport_do_deferred_setup(deferred_setup);
     }
-    if (reactor->lasting.previous != &reactor->young) { /* the rest in the next turn, at once */
+    if (reactor->deferred_setup.previous !=
+        &reactor->young) { /* the rest in the next turn, at once */
         age_in(reactor, 0);
         return;
     }
     list_remove(&reactor->young);
-    if (list_is_empty(&reactor->lasting))
+    if (list_is_empty(&reactor->deferred_setup))
         ev_timer_stop(loop, timer);
     else
-        age_in(reactor, LASTING_SECONDS);
+        age_in(reactor, DEFERRED_SETUP_SECONDS);
 }
 
 /* --- the reactor ------------------------------------------------------------------------- */
@@ -191,13 +193,13 @@ struct reactor *reactor_new(struct ev_loop *loop, struct fault *fault)
     }
     reactor->loop = loop;
     closings_start(&reactor->closings, loop);
-    list_start(&reactor->starved);
-    ev_timer_init(&reactor->feeding, on_feeding, 0, STARVED_SECONDS);
-    reactor->feeding.data = reactor;
+    list_start(&reactor->enobufs_waiters);
+    ev_timer_init(&reactor->enobufs_retry, on_enobufs_retry, 0, ENOBUFS_RETRY_SECONDS);
+    reactor->enobufs_retry.data = reactor;
     list_start(&reactor->more);
-    ev_timer_init(&reactor->turning, on_turn, 0, 0);
-    reactor->turning.data = reactor;
-    list_start(&reactor->lasting);
+    ev_timer_init(&reactor->pending_reads, on_turn, 0, 0);
+    reactor->pending_reads.data = reactor;
+    list_start(&reactor->deferred_setup);
     ev_timer_init(&reactor->aging, on_aging, 0, 0);
     reactor->aging.data = reactor;
     watch_init(&reactor->resets, loop, set, on_reset, reactor, "resets");
@@ -210,8 +212,8 @@ void reactor_free(struct reactor *reactor)
     if (reactor == NULL)
         return;
     closings_cut(&reactor->closings);
-    ev_timer_stop(reactor->loop, &reactor->feeding);
-    ev_timer_stop(reactor->loop, &reactor->turning);
+    ev_timer_stop(reactor->loop, &reactor->enobufs_retry);
+    ev_timer_stop(reactor->loop, &reactor->pending_reads);
     ev_timer_stop(reactor->loop, &reactor->aging);
     watch_stop(&reactor->resets);
     close(reactor->resets.io.fd);

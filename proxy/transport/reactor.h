@@ -37,14 +37,14 @@ const char     *reactor_version(void);
 bool reactor_watch_for_reset(struct reactor *, int socket, struct transport *);
 /* The socket outlives its transport; closing a socket needs no such call. */
 void reactor_forget_reset(struct reactor *, int socket);
-/* Calls transport_was_fed() in a moment, unless the link leaves its list before. */
-void reactor_starve(struct reactor *, struct link *starved);
+/* Calls transport_retry_enobufs() in a moment, unless the link leaves its list before. */
+void reactor_retry_enobufs(struct reactor *, struct link *enobufs_waiters);
 /* Calls transport_has_more() once the sockets have been looked at, unless the link leaves its list
  * before. */
 void reactor_turn(struct reactor *, struct link *more);
-/* Calls transport_has_lasted() once, within a tenth of a second (of two when very many wait), unless the
+/* Calls transport_do_deferred_setup() once, within a tenth of a second (of two when very many wait), unless the
  * link leaves its list before. */
-void reactor_await(struct reactor *, struct link *lasting);
+void reactor_await(struct reactor *, struct link *deferred_setup);
 /* Takes the socket, and resets its peer once it has acknowledged everything (socket/closing.h). */
 void reactor_close(struct reactor *, int socket);
 

@@ -76,13 +76,13 @@ static bool lacks_reset_watch(const struct transport *t)
 /* Most connections, and most pauses, are over before it is worth a system call. */
 static void await_age(struct transport *t)
 {
-    if (!list_holds(&t->lasting) && (t->needs_keepalive || lacks_reset_watch(t)))
-        reactor_await(t->reactor, &t->lasting);
+    if (!list_holds(&t->deferred_setup) && (t->needs_keepalive || lacks_reset_watch(t)))
+        reactor_await(t->reactor, &t->deferred_setup);
 }
 
-void transport_has_lasted(struct link *lasting)
+void transport_do_deferred_setup(struct link *deferred_setup)
 {
-    struct transport *t = LIST_MEMBER(lasting, struct transport, lasting);
+    struct transport *t = LIST_MEMBER(deferred_setup, struct transport, deferred_setup);
 
     if (t->needs_keepalive)
         socket_keep_alive(t->io.fd, t->peer.family);
@@ -101,7 +101,7 @@ enum io transport_failed(struct transport *t, int error)
 
 void transport_note_tls(struct transport *t)
 {
-    if (tls_is_starved(t->tls))
+    if (tls_waits_for_kernel_memory(t->tls))
         transport_starve(t);
     if (!tls_has_failed(t->tls) || t->broken)
         return;
@@ -136,15 +136,15 @@ void transport_was_reset(struct transport *t)
 
 void transport_starve(struct transport *t)
 {
-    t->is_starved = true;
-    reactor_starve(t->reactor, &t->waking);
+    t->waits_for_kernel_memory = true;
+    reactor_retry_enobufs(t->reactor, &t->waking);
 }
 
-void transport_was_fed(struct link *starved)
+void transport_retry_enobufs(struct link *enobufs_waiters)
 {
-    struct transport *t = LIST_MEMBER(starved, struct transport, waking);
+    struct transport *t = LIST_MEMBER(enobufs_waiters, struct transport, waking);
 
-    t->is_starved = false;
+    t->waits_for_kernel_memory = false;
     t->readable = true;
     t->writable = true;
     tell_ready(t);
@@ -219,7 +219,7 @@ static void open_with(struct transport *t, int socket)
 {
     assert(t->state == TRANSPORT_OPENING);
     t->state = TRANSPORT_OPEN;
-    t->lasting = (struct link){ 0 };
+    t->deferred_setup = (struct link){ 0 };
     t->writable = true;
     ev_io_set(&t->io, socket, 0);
     if (t->ended)
@@ -333,7 +333,7 @@ void transport_close(struct transport *t)
         break;
     case TRANSPORT_OPEN:
         list_remove(&t->waking);
-        list_remove(&t->lasting);
+        list_remove(&t->deferred_setup);
         ev_io_stop(reactor_loop(t->reactor), &t->io);
         t->io.fd = -1;
         tls_close(t->tls);
@@ -391,13 +391,13 @@ void transport_want(struct transport *t, bool read, bool write)
         return;
     if (t->end_is_due)
         say_end(t);
-    read = read && !t->at_end && !t->is_starved;
-    write = (write || t->is_ending) && !t->broken && !t->is_starved;
+    read = read && !t->at_end && !t->waits_for_kernel_memory;
+    write = (write || t->is_ending) && !t->broken && !t->waits_for_kernel_memory;
 
     t->is_paused = !read;
     await_age(t);
     watch_for(t, (read ? event_for_reading(t) : 0) | (write ? event_for_writing(t) : 0));
-    if (t->tls == NULL || t->is_starved || !tls_has_pending(t->tls))
+    if (t->tls == NULL || t->waits_for_kernel_memory || !tls_has_pending(t->tls))
         return;
     if (read || (write && tls_write_waits_for_bytes(t->tls)))
         wake_soon(t);

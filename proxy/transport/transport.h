@@ -38,13 +38,13 @@ bool    transport_may_read(const struct transport *);
 enum io transport_read(struct transport *, const struct iovec *space, int count, size_t *moved);
 enum io transport_write(struct transport *, const struct iovec *bytes, int count, size_t *moved);
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
-enum io transport_discard(struct transport *, size_t most, size_t *moved);
+enum io transport_discard(struct transport *, size_t max, size_t *moved);
 
 /* Whether the next two are worth trying: not with TLS, and not once the kernel has refused. */
 bool    transport_can_splice(const struct transport *);
 /* As transport_read() and transport_write(), with a pipe instead of memory (splice(2)).  The pipe
  * must be empty, or hold that many bytes.  IO_AGAIN may mean that the kernel refuses, too. */
-enum io transport_splice_in(struct transport *, int pipe, size_t most, size_t *moved);
+enum io transport_splice_in(struct transport *, int pipe, size_t max, size_t *moved);
 enum io transport_splice_out(struct transport *, int pipe, size_t bytes, size_t *moved);
 
 /* No more bytes from us: FIN, and close_notify before it, at the latest by the next transport_want()
@@ -127,8 +127,8 @@ void transport_tell(struct transport *);
 
 /* For transport/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
 void transport_was_reset(struct transport *);
-void transport_was_fed(struct link *starved);
+void transport_retry_enobufs(struct link *enobufs_waiters);
 void transport_has_more(struct link *more);
-void transport_has_lasted(struct link *lasting);
+void transport_do_deferred_setup(struct link *deferred_setup);
 
 #endif

@@ -43,11 +43,11 @@ static enum io read_end(struct transport *t)
 }
 
 /* n is what the system call answered, most what it could have moved at best. */
-static enum io read_result(struct transport *t, ssize_t n, size_t most, size_t *moved)
+static enum io read_result(struct transport *t, ssize_t n, size_t max, size_t *moved)
 {
     if (n > 0) {
         *moved = (size_t)n;
-        t->readable = *moved == most || t->broken;
+        t->readable = *moved == max || t->broken;
         return IO_OK;
     }
     if (n == 0)
@@ -132,7 +132,7 @@ enum io transport_read(struct transport *t, const struct iovec *space, int count
     return read_result(t, receive(t->io.fd, space, count), total(space, count), moved);
 }
 
-enum io transport_discard(struct transport *t, size_t most, size_t *moved)
+enum io transport_discard(struct transport *t, size_t max, size_t *moved)
 {
     static char scratch[SCRATCH_SIZE];
     ssize_t     n;
@@ -142,14 +142,14 @@ enum io transport_discard(struct transport *t, size_t most, size_t *moved)
     if (io != IO_OK)
         return io;
     if (t->tls != NULL)
-        return tls_read_result(t, tls_discard(t->tls, most, moved));
+        return tls_read_result(t, tls_discard(t->tls, max, moved));
     if (t->peer.family == AF_UNIX) { /* MSG_TRUNC without a buffer is EFAULT there */
-        most = most < sizeof scratch ? most : sizeof scratch;
-        n = recv(t->io.fd, scratch, most, 0);
+        max = max < sizeof scratch ? max : sizeof scratch;
+        n = recv(t->io.fd, scratch, max, 0);
     } else {
-        n = recv(t->io.fd, NULL, most, MSG_TRUNC);
+        n = recv(t->io.fd, NULL, max, MSG_TRUNC);
     }
-    return read_result(t, n, most, moved);
+    return read_result(t, n, max, moved);
 }
 
 /* n is what the system call answered, all what it was given. */
@@ -231,16 +231,16 @@ static bool is_at_urgent_byte(struct transport *t, ssize_t n)
     return t->refuses_splice;
 }
 
-enum io transport_splice_in(struct transport *t, int pipe, size_t most, size_t *moved)
+enum io transport_splice_in(struct transport *t, int pipe, size_t max, size_t *moved)
 {
     *moved = 0;
     enum io io = may_take(t);
     if (io != IO_OK)
         return io;
-    ssize_t n = splice(t->io.fd, NULL, pipe, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    ssize_t n = splice(t->io.fd, NULL, pipe, NULL, max, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (is_refused(t, n) || is_at_urgent_byte(t, n))
         return IO_AGAIN;
-    return read_result(t, n, most, moved);
+    return read_result(t, n, max, moved);
 }
 
 /* Without SPLICE_F_MORE, which would hold the last bytes back for a while. */

@@ -31,7 +31,7 @@ struct transport {
             opening_cancel *cancel; /* while opening */
             void           *opening;
         };
-        struct link lasting; /* once open: in the reactor's list of those not old enough */
+        struct link deferred_setup; /* once open: in the reactor's list of those not old enough */
     };
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
@@ -50,7 +50,7 @@ struct transport {
     bool aborted : 1;
     bool broken : 1;          /* the peer reset */
     bool is_paused : 1;       /* nobody reads it */
-    bool is_starved : 1;      /* asks for nothing until the reactor wakes it */
+    bool waits_for_kernel_memory : 1;      /* asks for nothing until the reactor wakes it */
     bool in_resets : 1;       /* in the reset watch's set */
     bool needs_keepalive : 1; /* and does not have it yet */
     bool refuses_splice : 1;

@@ -27,7 +27,7 @@ struct turn_source {
 };
 
 struct turns {
-    size_t              most;
+    size_t              max;
     size_t              under_way;
     uint64_t            seed; /* nobody can choose addresses that meet in one bucket */
     struct link         ring; /* who is asked next is the last one */
@@ -35,11 +35,11 @@ struct turns {
     struct turn_source *buckets[BUCKETS];
 };
 
-struct turns *turns_new(size_t most)
+struct turns *turns_new(size_t max)
 {
     struct turns *turns = xcalloc(1, sizeof *turns);
 
-    turns->most = most;
+    turns->max = max;
     if (getrandom(&turns->seed, sizeof turns->seed, 0) != sizeof turns->seed)
         die(1, "cannot get random numbers");
     list_start(&turns->ring);
@@ -103,7 +103,7 @@ static void count_waiting(struct turns *turns, struct turn_source *source, size_
 
 static bool may_begin(const struct turns *turns, const struct turn_source *source)
 {
-    return source->under_way < turns->most - turns->under_way;
+    return source->under_way < turns->max - turns->under_way;
 }
 
 /* --- turns ------------------------------------------------------------------------------- */

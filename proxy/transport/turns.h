@@ -27,7 +27,7 @@ struct turn {
 };
 
 /* most: places, at least 1. */
-struct turns *turns_new(size_t most);
+struct turns *turns_new(size_t max);
 void          turns_free(struct turns *);
 
 /* It waits now.  now: CLOCK_MONOTONIC seconds.  False: no memory, and it does not. */

@@ -25,7 +25,7 @@ static enum proxy_reading read_beginning(const uint8_t *data, size_t length,
     memcpy(copy, data, length);
     reading = proxy_header_read(copy, length, header, used, &why);
     assert((reading == PROXY_REFUSED) == (why != NULL));
-    assert(reading != PROXY_COMPLETE || (*used <= length && *used <= PROXY_HEADER_MOST));
+    assert(reading != PROXY_COMPLETE || (*used <= length && *used <= PROXY_HEADER_MAX));
     free(copy);
     return reading;
 }
@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum proxy_reading before = PROXY_INCOMPLETE;
     size_t             used_before = 0;
 
-    for (size_t length = 0; length <= size && length <= PROXY_HEADER_MOST + 1;) {
+    for (size_t length = 0; length <= size && length <= PROXY_HEADER_MAX + 1;) {
         struct proxy_header header;
         size_t              used = 0;
         enum proxy_reading  reading = read_beginning(data, length, &header, &used);

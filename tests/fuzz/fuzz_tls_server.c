@@ -34,8 +34,8 @@
 #define MODE_FRAMED  2
 #define MODE_PIECES  4
 
-#define SAID_MOST   8192
-#define RECORD_MOST 16384
+#define SAID_MAX   8192
+#define RECORD_MAX 16384
 #define MARKS       4096
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -121,7 +121,7 @@ static size_t frame(uint8_t *said, const uint8_t *data, size_t size)
 /* The kind of the answer's first record: which alert, or which cipher suite. */
 static void mark_answer(int socket)
 {
-    uint8_t answer[RECORD_MOST];
+    uint8_t answer[RECORD_MAX];
     ssize_t length = recv(socket, answer, sizeof answer, MSG_DONTWAIT);
 
     if (length < 7)
@@ -170,12 +170,12 @@ static void shake_hands(struct tls *tls, const int sockets[2], enum io io)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint8_t said[SAID_MOST + 5];
+    uint8_t said[SAID_MAX + 5];
     int     sockets[2];
 
     if (plain == NULL)
         make_servers();
-    if (size == 0 || size > SAID_MOST)
+    if (size == 0 || size > SAID_MAX)
         return 0;
     uint8_t mode = *data++;
     size--;

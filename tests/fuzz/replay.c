@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FILE_MOST 65536
+#define FILE_MAX 65536
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int main(int argc, char *argv[])
 {
-    static uint8_t bytes[FILE_MOST];
+    static uint8_t bytes[FILE_MAX];
 
     for (int i = 1; i < argc; i++) {
         FILE *file = fopen(argv[i], "rb");

@@ -48,8 +48,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOST_RULES   16
-#define MOST_PIECES 64 /* of one readv or writev; more are cut off, which is a short call too */
+#define MAX_RULES   16
+#define MAX_PIECES 64 /* of one readv or writev; more are cut off, which is a short call too */
 #define NO_LIMIT     SIZE_MAX
 #define NO_SOCKET    (-1) /* the call has none yet */
 #define NOT_ON_FILES (-2) /* what "*" does not name */
@@ -58,13 +58,13 @@ struct control {
     uint32_t on;
     uint32_t round;
     uint64_t told; /* what n=told means */
-    uint64_t struck[MOST_RULES];
+    uint64_t struck[MAX_RULES];
 };
 
 struct rule {
     char     calls[512];    /* ",read,readv," */
     int      error;         /* 0: none */
-    size_t   most;          /* bytes moved; NO_LIMIT: as asked */
+    size_t   max;          /* bytes moved; NO_LIMIT: as asked */
     double   probability;
     uint64_t first, last;   /* ordinals of matching calls, from 1 */
     int      option;        /* of a socket; 0: any */
@@ -111,7 +111,7 @@ static const struct {
     { "EROFS", EROFS },
 };
 
-static struct rule     rules[MOST_RULES];
+static struct rule     rules[MAX_RULES];
 static int             rule_count;
 static struct control  own_control = { .on = 1 };
 static struct control *control = &own_control;
@@ -143,7 +143,7 @@ static void read_setting(struct rule *rule, char *setting)
         refuse("not key=value", setting);
     *value++ = '\0';
     if (strcmp(setting, "short") == 0) {
-        rule->most = strtoull(value, NULL, 10);
+        rule->max = strtoull(value, NULL, 10);
     } else if (strcmp(setting, "errno") == 0) {
         rule->error = error_number(value);
     } else if (strcmp(setting, "p") == 0) {
@@ -180,7 +180,7 @@ static void read_rule(char *text)
     char        *calls = strtok_r(text, ":", &rest);
 
     *rule = (struct rule){
-        .most = NO_LIMIT, .probability = 1, .first = 1, .last = UINT64_MAX, .in_workers = true
+        .max = NO_LIMIT, .probability = 1, .first = 1, .last = UINT64_MAX, .in_workers = true
     };
     snprintf(rule->calls, sizeof rule->calls, ",%s,", calls);
     for (char *s = strtok_r(NULL, ":", &rest); s != NULL; s = strtok_r(NULL, ":", &rest))
@@ -232,7 +232,7 @@ __attribute__((constructor)) static void start(void)
         return;
     char *text = strdup(spec);
     for (char *r = strtok_r(text, ";", &rest); r != NULL; r = strtok_r(NULL, ";", &rest)) {
-        if (rule_count == MOST_RULES)
+        if (rule_count == MAX_RULES)
             refuse("too many rules", r);
         read_rule(r);
     }
@@ -281,7 +281,7 @@ static bool fits(const struct rule *rule, int fd)
         return true;
     /* A datagram that is cut short is lost, which is another fault: short= is for streams. */
     const int type = socket_type(fd);
-    return type != 0 && (rule->most == NO_LIMIT || type == SOCK_STREAM);
+    return type != 0 && (rule->max == NO_LIMIT || type == SOCK_STREAM);
 }
 
 static void start_round(void)
@@ -357,16 +357,16 @@ static bool fails(const struct rule *rule)
 
 static size_t at_most(const struct rule *rule, size_t size)
 {
-    return rule != NULL && rule->most < size ? rule->most : size;
+    return rule != NULL && rule->max < size ? rule->max : size;
 }
 
 /* Copies as many pieces as the rule lets through; answers their number. */
 static int shorten(const struct rule *rule, const struct iovec *from, int count, struct iovec *to)
 {
-    size_t room = rule != NULL ? rule->most : NO_LIMIT;
+    size_t room = rule != NULL ? rule->max : NO_LIMIT;
     int    n = 0;
 
-    for (; n < count && n < MOST_PIECES && room > 0; n++) {
+    for (; n < count && n < MAX_PIECES && room > 0; n++) {
         to[n] = from[n];
         if (to[n].iov_len > room)
             to[n].iov_len = room;
@@ -431,7 +431,7 @@ ssize_t __recvfrom_chk(int fd, void *space, size_t size, size_t room, int flags,
 ssize_t readv(int fd, const struct iovec *space, int count)
 {
     REAL(ssize_t, "readv", int, const struct iovec *, int);
-    struct iovec       pieces[MOST_PIECES];
+    struct iovec       pieces[MAX_PIECES];
     const struct rule *rule = strike("readv", fd);
     return fails(rule) ? -1 : real(fd, pieces, shorten(rule, space, count, pieces));
 }
@@ -439,7 +439,7 @@ ssize_t readv(int fd, const struct iovec *space, int count)
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     REAL(ssize_t, "recvmsg", int, struct msghdr *, int);
-    struct iovec       pieces[MOST_PIECES];
+    struct iovec       pieces[MAX_PIECES];
     const struct rule *rule = strike("recvmsg", fd);
     struct msghdr      less = *message;
 
@@ -479,7 +479,7 @@ ssize_t sendto(int fd, const void *bytes, size_t size, int flags, const struct s
 ssize_t writev(int fd, const struct iovec *bytes, int count)
 {
     REAL(ssize_t, "writev", int, const struct iovec *, int);
-    struct iovec       pieces[MOST_PIECES];
+    struct iovec       pieces[MAX_PIECES];
     const struct rule *rule = strike("writev", fd);
     return fails(rule) ? -1 : real(fd, pieces, shorten(rule, bytes, count, pieces));
 }
@@ -487,7 +487,7 @@ ssize_t writev(int fd, const struct iovec *bytes, int count)
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     REAL(ssize_t, "sendmsg", int, const struct msghdr *, int);
-    struct iovec       pieces[MOST_PIECES];
+    struct iovec       pieces[MAX_PIECES];
     const struct rule *rule = strike("sendmsg", fd);
     struct msghdr      less = *message;
 

@@ -38,7 +38,7 @@
 #define CONSUMERS  5
 #define KIB        ((size_t)1024)
 #define EVERYTHING ((size_t)1 << 30) /* more than any test moves */
-#define MOST_ROOM  (16 * (size_t)CHUNK_SIZE)
+#define MAX_ROOM  (16 * (size_t)CHUNK_SIZE)
 
 static size_t requests;    /* calls of calloc() and pool_take() */
 static size_t heap_blocks; /* what calloc() gave and free() did not get back */
@@ -103,9 +103,9 @@ static uint64_t next_random(uint64_t *random)
     return z ^ (z >> 31);
 }
 
-static size_t below(uint64_t *random, size_t most)
+static size_t below(uint64_t *random, size_t max)
 {
-    return next_random(random) % most;
+    return next_random(random) % max;
 }
 
 static bool once_in(size_t often)
@@ -232,16 +232,16 @@ static bool is_refused(struct transport *t)
 }
 
 /* As many as there is room for: a pipe counts pieces, not bytes. */
-enum io transport_splice_in(struct transport *source, int pipe, size_t most, size_t *moved)
+enum io transport_splice_in(struct transport *source, int pipe, size_t max, size_t *moved)
 {
     *moved = 0;
     if (is_refused(source))
         return IO_AGAIN;
     source->calls++;
-    source->offered = most;
-    most = min_size(min_size(source->has, source->gives), most);
-    while (*moved < most) {
-        size_t length = min_size(CHUNK_SIZE, most - *moved);
+    source->offered = max;
+    max = min_size(min_size(source->has, source->gives), max);
+    while (*moved < max) {
+        size_t length = min_size(CHUNK_SIZE, max - *moved);
         ssize_t n = write(pipe, pattern + source->offset % PERIOD, length);
 
         if (n <= 0)
@@ -298,7 +298,7 @@ struct scene {
     uint64_t end;
     uint64_t empty_at;       /* where nothing was kept the last time */
     enum ending ending;
-    size_t spared;
+    size_t shadow_only_bytes;
 };
 
 static struct slot slot;
@@ -340,7 +340,7 @@ static size_t chunks_of(const struct scene *s, uint64_t from, uint64_t to)
 /* The most that may enter at once, as far as the cursors are concerned. */
 static size_t allowed(const struct scene *s)
 {
-    size_t most = EVERYTHING;
+    size_t max = EVERYTHING;
 
     for (size_t i = 0; i < s->count; i++) {
         const struct consumer *c = &s->consumers[i];
@@ -349,9 +349,9 @@ static size_t allowed(const struct scene *s)
             continue;
         size_t held_back = c->overflow == OVERFLOW_BLOCKS ? lag_of(s, c) : 0;
         assert_true(held_back <= c->limit);
-        most = min_size(most, c->limit - held_back);
+        max = min_size(max, c->limit - held_back);
     }
-    return most;
+    return max;
 }
 
 static bool waits_for_leader(const struct scene *s)
@@ -362,7 +362,7 @@ static bool waits_for_leader(const struct scene *s)
 /* What is kept is in memory, all of it, and nothing else is. */
 static void check_memory(const struct scene *s)
 {
-    assert_int_equal(stream_spared(s->stream), s->spared);
+    assert_int_equal(stream_shadow_only_bytes(s->stream), s->shadow_only_bytes);
     assert_int_equal(pool.lent, chunks_of(s, s->begin, s->end));
     assert_in_range(heap_blocks, 1, 2); /* the stream, and perhaps a larger ring */
 }
@@ -383,10 +383,10 @@ static void check_memory_and_pipes(const struct scene *s)
 static void check(const struct scene *s)
 {
     size_t room = stream_room(s->stream);
-    size_t least = waits_for_leader(s) ? 0 : min_size(allowed(s), CHUNK_SIZE);
+    size_t min = waits_for_leader(s) ? 0 : min_size(allowed(s), CHUNK_SIZE);
 
-    assert_in_range(room, least, waits_for_leader(s) ? 0 : min_size(allowed(s), MOST_ROOM));
-    assert_int_equal(stream_wants_more(s->stream), s->ending == NOT_ENDED && least > 0);
+    assert_in_range(room, min, waits_for_leader(s) ? 0 : min_size(allowed(s), MAX_ROOM));
+    assert_int_equal(stream_wants_more(s->stream), s->ending == NOT_ENDED && min > 0);
     assert_int_equal(stream_ending(s->stream), s->ending);
     assert_int_equal(stream_total(s->stream), s->end);
     assert_int_equal(stream_buffered(s->stream), s->end - s->begin);
@@ -467,7 +467,7 @@ static enum io expected_of_fill(struct scene *s, size_t room, size_t moved)
         return IO_FAILED;
     if (s->pipes == NULL)
         assert_int_equal(s->source.offered, room);
-    assert_true(s->source.offered <= min_size(allowed(s), MOST_ROOM));
+    assert_true(s->source.offered <= min_size(allowed(s), MAX_ROOM));
     return moved > 0 ? IO_OK : s->source.then;
 }
 
@@ -556,13 +556,14 @@ static bool settle(struct scene *s)
             blocking = c->position;
     }
     /* Spared is what would come back if every cursor that may be detached were. */
-    s->spared = (chunks_of(s, s->begin, s->end) - chunks_of(s, blocking, s->end)) * CHUNK_SIZE;
+    s->shadow_only_bytes =
+        (chunks_of(s, s->begin, s->end) - chunks_of(s, blocking, s->end)) * CHUNK_SIZE;
     if (s->leader != NULL && !s->leader->attached)
         s->leader = NULL;
     assert_int_equal(stream_settle(s->stream), cut);
     if (s->begin == s->end) {
         s->empty_at = s->end;
-        assert_int_equal(stream_spared(s->stream), 0);
+        assert_int_equal(stream_shadow_only_bytes(s->stream), 0);
         assert_int_equal(pool.lent, 0);
     }
     if (s->begin == s->end && s->pipes == NULL)
@@ -619,9 +620,9 @@ static int tell_seed_of_failure(void **state)
 
 static size_t some_limit(struct run *run)
 {
-    int most = run->lazy ? 27 : 21;
+    int max = run->lazy ? 27 : 21;
 
-    return (size_t)1 << (run->least_limit + (int)below(&run->random, most - run->least_limit));
+    return (size_t)1 << (run->least_limit + (int)below(&run->random, max - run->least_limit));
 }
 
 static void join_somehow(struct run *run)

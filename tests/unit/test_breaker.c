@@ -154,7 +154,7 @@ static void each_failed_probe_doubles_the_time_up_to_the_most(void **state)
         now = breaker_until(&breaker);
         assert_true(enter(&breaker, now, &probe));
         fails(&breaker, probe, now);
-        wanted = wanted * 2 < BREAKER_MOST_SECONDS ? wanted * 2 : BREAKER_MOST_SECONDS;
+        wanted = wanted * 2 < BREAKER_MAX_SECONDS ? wanted * 2 : BREAKER_MAX_SECONDS;
     }
 }
 

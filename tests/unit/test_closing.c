@@ -22,7 +22,7 @@
 
 #define TINY       4096  /* what a peer has room for, about */
 #define PLENTY     32768 /* what we have room for */
-#define MOST_TURNS 300   /* of 0.1 seconds at most: far more than anything takes */
+#define MAX_TURNS 300   /* of 0.1 seconds at most: far more than anything takes */
 #define PATIENCE   10000 /* milliseconds */
 #define ALL        64
 
@@ -106,7 +106,7 @@ static void wait_reset(const struct pair *pair)
 
 static void turn_until_left(size_t count)
 {
-    for (int i = 0; i < MOST_TURNS && closings.count > count; i++)
+    for (int i = 0; i < MAX_TURNS && closings.count > count; i++)
         ev_run(loop, EVRUN_ONCE);
     assert_int_equal(closings.count, count);
 }

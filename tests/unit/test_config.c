@@ -20,7 +20,7 @@
 #include "config/load.h"
 #include "config/options.h"
 
-#define MOST_WORDS 64
+#define MAX_WORDS 64
 
 /* What one call of config_load() gave. */
 struct loaded {
@@ -55,7 +55,7 @@ static void write_file(const char *text, size_t length)
 }
 
 /* Cuts at blanks; a word that needs one has it as ~. */
-static int cut_words(char *text, char *words[MOST_WORDS])
+static int cut_words(char *text, char *words[MAX_WORDS])
 {
     int count = 0;
 
@@ -63,7 +63,7 @@ static int cut_words(char *text, char *words[MOST_WORDS])
         for (char *c = word; *c != '\0'; c++)
             if (*c == '~')
                 *c = ' ';
-        assert_true(count < MOST_WORDS - 1);
+        assert_true(count < MAX_WORDS - 1);
         words[count++] = word;
     }
     words[count] = NULL;
@@ -75,8 +75,8 @@ static struct loaded load_with(const char *flags, const char *variables)
     struct loaded loaded = { .config = NULL };
     char *line = NULL;
     char *surroundings = strdup(variables);
-    char *argv[MOST_WORDS];
-    char *environment[MOST_WORDS];
+    char *argv[MAX_WORDS];
+    char *environment[MAX_WORDS];
 
     assert_true(asprintf(&line, "doppel %s", flags) > 0);
     const struct command command = { cut_words(line, argv), argv, environment };
@@ -1211,7 +1211,7 @@ static void test_names_in_the_table_are_unique(void **state)
         for (size_t k = 0; k < i && (other = option_at(k)) != NULL; k++) {
             if (one->name != NULL && other->name != NULL)
                 assert_string_not_equal(one->name, other->name);
-            assert_true(one->letter == '\0' || one->letter != other->letter);
+            assert_true(one->short_name == '\0' || one->short_name != other->short_name);
         }
         if (one->name != NULL) {
             assert_ptr_equal(option_find(PLACE_FLAG, one->name), one);
@@ -1236,12 +1236,12 @@ static void test_a_cpu_quota_is_rounded_up(void **state)
 static void assert_described(const char *flags, const char *expected)
 {
     struct loaded loaded = load(flags);
-    struct line line;
+    struct log_record line;
 
     assert_non_null(loaded.config);
-    line_start(&line, FORMAT_TEXT);
+    log_record_start(&line, FORMAT_TEXT);
     config_describe(loaded.config, &line);
-    line_end(&line);
+    log_record_end(&line);
     assert_memory_equal(line.bytes, expected, strlen(expected));
     assert_int_equal(line.length, strlen(expected));
     forget(&loaded);

@@ -154,7 +154,7 @@ static void test_who_cannot_wait_gets_only_files_that_answer(void **state)
     assert_int_equal(unlink(path), 0);
     put("x", 1);
     assert_opens_now(path, 0);
-    assert_int_equal(truncate(path, FILES_MOST_BYTES + 1), 0);
+    assert_int_equal(truncate(path, FILES_MAX_BYTES + 1), 0);
     assert_opens_now(path, EFBIG);
 }
 

@@ -16,7 +16,7 @@
 #include "config/config.h"
 
 #define A_MILLION 1048576 /* nobody needs more, whatever a container allows */
-#define MOST_EACH 65536   /* sessions of a worker */
+#define MAX_EACH 65536   /* sessions of a worker */
 
 static struct rlimit allowed; /* what the process may open now */
 static bool may_read;
@@ -75,7 +75,7 @@ static void check_division(const struct config *config, size_t descriptors)
     const struct limits limits = limits_choose(config, descriptors);
 
     assert_true(limits.sessions_per_worker >= 1);
-    assert_true(limits.sessions_per_worker <= MOST_EACH);
+    assert_true(limits.sessions_per_worker <= MAX_EACH);
     assert_true(limits.sessions >= 1);
     assert_true(limits.sessions <= limits.sessions_per_worker * config->workers);
     assert_true(used(&limits) + config->listen_count * config->workers < descriptors);

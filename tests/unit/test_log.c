@@ -114,7 +114,7 @@ static void assert_whole_lines(const char *text)
     while (*text != '\0') {
         const char *end = strchr(text, '\n');
         assert_non_null(end);
-        assert_in_range(end - text, 26, LINE_MAX_BYTES - 1);
+        assert_in_range(end - text, 26, LOG_RECORD_MAX_BYTES - 1);
         assert_memory_equal(text, "20", 2);
         assert_int_equal(text[10], 'T');
         assert_memory_equal(text + 23, "Z ", 2);
@@ -381,11 +381,11 @@ static const char *content_of(const char *path)
 
 static void write_access_line(const char *session)
 {
-    struct line line;
+    struct log_record line;
 
-    line_start(&line, access_log_format());
-    line_text(&line, "session", session);
-    line_end(&line);
+    log_record_start(&line, access_log_format());
+    log_record_text(&line, "session", session);
+    log_record_end(&line);
     access_log_write(&line);
 }
 

@@ -378,21 +378,21 @@ static void test_the_most_lag_and_the_newest_error_outlive_their_workers(void **
 
     (void)state;
     assert_true(page_last_error(page, 0, &reason) == 0);
-    cell_raise(&gone->shadows[0].most_lag, 5000);
-    cell_raise(&alive->shadows[0].most_lag, 300);
+    cell_raise(&gone->shadows[0].max_lag, 5000);
+    cell_raise(&alive->shadows[0].max_lag, 300);
     page_note_error(&gone->shadows[0], SHADOW_DNS);
     double first = page_last_error(page, 0, &reason);
     assert_int_equal(reason, SHADOW_DNS);
     assert_true(first >= page->started - 1 && first < page->started + 3600);
     page_retire_slot(page, gone);
-    assert_int_equal(page_most_lag(page, 0), 5000);
+    assert_int_equal(page_max_lag(page, 0), 5000);
     assert_true(page_last_error(page, 0, &reason) == first);
     do
         page_note_error(&alive->shadows[0], SHADOW_LAG);
     while (page_last_error(page, 0, &reason) == first); /* times are in milliseconds */
     assert_true(page_last_error(page, 0, &reason) > first);
     assert_int_equal(reason, SHADOW_LAG);
-    assert_int_equal(page_most_lag(page, 1), 0);
+    assert_int_equal(page_max_lag(page, 1), 0);
 }
 
 /* Answers the metrics page; the caller frees it. */

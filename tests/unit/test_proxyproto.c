@@ -165,7 +165,7 @@ static void test_a_good_header_is_taken_whole_and_not_one_byte_more(void **state
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         const struct sample *sample = &good[i];
         struct proxy_header  header;
-        char                 bytes[PROXY_HEADER_MOST];
+        char                 bytes[PROXY_HEADER_MAX];
         size_t               used;
 
         for (size_t length = 0; length < sample->length; length++)
@@ -207,13 +207,13 @@ static void test_a_bad_header_is_refused_and_more_bytes_do_not_help(void **state
 static void test_a_header_of_4096_bytes_is_the_longest(void **state)
 {
     (void)state;
-    char                bytes[PROXY_HEADER_MOST] = SIGNATURE "\x20\x11\x0f\xf0";
+    char                bytes[PROXY_HEADER_MAX] = SIGNATURE "\x20\x11\x0f\xf0";
     struct proxy_header header;
     size_t              used;
 
     assert_int_equal(read_some(bytes, sizeof bytes - 1, &header, &used), PROXY_INCOMPLETE);
     assert_int_equal(read_some(bytes, sizeof bytes, &header, &used), PROXY_COMPLETE);
-    assert_int_equal(used, PROXY_HEADER_MOST);
+    assert_int_equal(used, PROXY_HEADER_MAX);
 }
 
 static struct proxy_header header_of(const char *source, const char *destination)

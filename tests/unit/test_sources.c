@@ -48,11 +48,11 @@ static struct address numbered(size_t number)
     return address_of(host);
 }
 
-static bool enter(size_t table, const char *host, size_t most)
+static bool enter(size_t table, const char *host, size_t max)
 {
     const struct address address = address_of(host);
 
-    return sources_enter(sources, table, &address, most);
+    return sources_enter(sources, table, &address, max);
 }
 
 static void leave(size_t table, const char *host)

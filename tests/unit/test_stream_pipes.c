@@ -28,9 +28,9 @@ static void test_laggards_that_run_out_of_pipes_agree_with_their_model(void **st
 }
 
 /* A primary that takes all, and a source with more than enough. */
-static struct consumer *raise_upload(struct scene *s, size_t most_pipes)
+static struct consumer *raise_upload(struct scene *s, size_t max_pipes)
 {
-    raise_scene_with(s, pipes_new(&slot, most_pipes, true));
+    raise_scene_with(s, pipes_new(&slot, max_pipes, true));
     give(s, EVERYTHING);
     return join(s, 256 * KIB, OVERFLOW_BLOCKS);
 }
@@ -84,7 +84,7 @@ static void test_a_laggard_keeps_its_bytes_in_pipes_as_long_as_there_are_some(vo
         fill(&s);
         drain_all(&s, primary);
         settle(&s);
-        assert_true(stream_spared(s.stream) >= lag_of(&s, shadow));
+        assert_true(stream_shadow_only_bytes(s.stream) >= lag_of(&s, shadow));
     }
     assert_in_range(lag_of(&s, shadow), 32 * 64 * KIB, 33 * PIPE_SIZE);
     drain_all(&s, shadow);
@@ -126,10 +126,10 @@ static void test_Z13_a_pipe_with_one_byte_counts_as_a_whole_one(void **state)
     drain_all(&s, primary);
     drain(&s, shadow, lag_of(&s, shadow) - 1);
     settle(&s);
-    assert_int_equal(stream_spared(s.stream), PIPE_SIZE);
+    assert_int_equal(stream_shadow_only_bytes(s.stream), PIPE_SIZE);
     drain_all(&s, shadow);
     settle(&s);
-    assert_int_equal(stream_spared(s.stream), 0);
+    assert_int_equal(stream_shadow_only_bytes(s.stream), 0);
     clear_scene(&s);
 }
 
@@ -146,7 +146,8 @@ static void test_Z13_the_pipes_of_a_laggard_stay_within_its_limit(void **state)
         fill(&s);
         drain_all(&s, primary);
         settle(&s);
-        assert_true(stream_spared(s.stream) <= 512 * KIB + lag_of(&s, shadow) + CHUNK_SIZE);
+        assert_true(stream_shadow_only_bytes(s.stream) <=
+                    512 * KIB + lag_of(&s, shadow) + CHUNK_SIZE);
     }
     assert_int_equal(lag_of(&s, shadow), 30000);
     drain_all(&s, shadow);

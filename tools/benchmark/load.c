@@ -30,8 +30,8 @@
 #include "tools/benchmark/wire.h"
 
 #define GRACE_US       ((uint64_t)10 * 1000000) /* for answers that are due when a run is over */
-#define ERRORS_MOST    1000 /* then --each opens no more: nobody is there to answer */
-#define RECEIVE_MOST   ((size_t)1024 * 1024)
+#define ERRORS_MAX    1000 /* then --each opens no more: nobody is there to answer */
+#define RECEIVE_MAX   ((size_t)1024 * 1024)
 #define EVENTS_AT_ONCE 256
 #define UNLIMITED      UINT64_MAX
 
@@ -177,9 +177,9 @@ static enum moved go_on_sending(struct load *load, struct connection *connection
 
 static enum moved go_on_waiting(struct load *load, struct connection *connection)
 {
-    size_t most = connection->left < RECEIVE_MOST ? connection->left : RECEIVE_MOST;
+    size_t max = connection->left < RECEIVE_MAX ? connection->left : RECEIVE_MAX;
     size_t n;
-    enum moved moved = wire_receive(&connection->wire, most, &n);
+    enum moved moved = wire_receive(&connection->wire, max, &n);
 
     load->received += n;
     connection->left -= n;
@@ -192,7 +192,7 @@ static enum moved go_on_waiting(struct load *load, struct connection *connection
 static enum moved go_on_resting(struct connection *connection)
 {
     size_t n;
-    enum moved moved = wire_receive(&connection->wire, RECEIVE_MOST, &n);
+    enum moved moved = wire_receive(&connection->wire, RECEIVE_MAX, &n);
 
     if (moved != MOVED_SOME)
         return moved;
@@ -207,7 +207,7 @@ static enum moved go_on_ending(struct load *load, struct connection *connection)
     enum moved moved = wire_end(&connection->wire);
 
     if (moved == MOVED_SOME)
-        moved = wire_receive(&connection->wire, RECEIVE_MOST, &n);
+        moved = wire_receive(&connection->wire, RECEIVE_MAX, &n);
     if (moved != MOVED_END) {
         load->received += n;
         return moved;
@@ -260,7 +260,7 @@ static void advance(struct load *load, struct connection *connection)
 
     if (connection->phase != GONE)
         rearm(load, connection);
-    else if (load->each && load->is_working && load->errors < ERRORS_MOST)
+    else if (load->each && load->is_working && load->errors < ERRORS_MAX)
         open_connection(load, connection);
 }
 

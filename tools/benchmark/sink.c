@@ -25,7 +25,7 @@
 
 #include "tools/benchmark/ends.h"
 
-#define READ_MOST      (1024 * 1024) /* in one turn, so that connections take turns */
+#define READ_MAX      (1024 * 1024) /* in one turn, so that connections take turns */
 #define PACE_TICK_NS   (10 * 1000 * 1000)
 #define BACKLOG        4096
 #define DEAF_FILL      4             /* connections that fill a queue of one, and some to spare */
@@ -75,8 +75,8 @@ static void peer_free(struct sink *sink, struct peer *peer)
 /* Reads what has come and remembers which answers that makes due; false when the peer is lost. */
 static bool take_requests(struct sink *sink, struct peer *peer)
 {
-    size_t most = sink->pace_bytes > 0 ? sink->pace_bytes : READ_MOST;
-    ssize_t n = recv(peer->fd, NULL, most, MSG_TRUNC);
+    size_t max = sink->pace_bytes > 0 ? sink->pace_bytes : READ_MAX;
+    ssize_t n = recv(peer->fd, NULL, max, MSG_TRUNC);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;

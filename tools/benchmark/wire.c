@@ -18,11 +18,11 @@
 
 #include "tools/benchmark/ends.h"
 
-#define PIECE_MOST ((size_t)256 * 1024)
+#define PIECE_MAX ((size_t)256 * 1024)
 #define TLS_SUITE  "TLS_AES_128_GCM_SHA256"
 
-static const char out[PIECE_MOST];
-static char in[PIECE_MOST];
+static const char out[PIECE_MAX];
+static char in[PIECE_MAX];
 static SSL_CTX *tls_context; /* NULL: plain */
 
 void wire_use_tls(void)
@@ -116,38 +116,38 @@ enum moved wire_go_on_opening(struct wire *wire)
 static enum moved tls_send(struct wire *wire, size_t size, size_t *moved)
 {
     ERR_clear_error();
-    size_t most = wire->midway > 0 ? wire->midway : size;
-    int answer = SSL_write_ex(wire->tls, out, most, moved);
+    size_t max = wire->midway > 0 ? wire->midway : size;
+    int answer = SSL_write_ex(wire->tls, out, max, moved);
 
-    wire->midway = answer == 1 ? 0 : most;
+    wire->midway = answer == 1 ? 0 : max;
     return answer == 1 ? MOVED_SOME : tls_not_moved(wire, answer);
 }
 
 enum moved wire_send(struct wire *wire, size_t size, size_t *moved)
 {
-    size_t most = size < PIECE_MOST ? size : PIECE_MOST;
+    size_t max = size < PIECE_MAX ? size : PIECE_MAX;
 
     *moved = 0;
     wire->needs_write = true;
     if (wire->tls != NULL)
-        return tls_send(wire, most, moved);
-    ssize_t n = send(wire->fd, out, most, MSG_NOSIGNAL);
+        return tls_send(wire, max, moved);
+    ssize_t n = send(wire->fd, out, max, MSG_NOSIGNAL);
     if (n < 0)
         return not_moved(wire);
     *moved = (size_t)n;
     return MOVED_SOME;
 }
 
-enum moved wire_receive(struct wire *wire, size_t most, size_t *moved)
+enum moved wire_receive(struct wire *wire, size_t max, size_t *moved)
 {
     *moved = 0;
     wire->needs_write = false;
     if (wire->tls != NULL) {
         ERR_clear_error();
-        int answer = SSL_read_ex(wire->tls, in, most < PIECE_MOST ? most : PIECE_MOST, moved);
+        int answer = SSL_read_ex(wire->tls, in, max < PIECE_MAX ? max : PIECE_MAX, moved);
         return answer == 1 ? MOVED_SOME : tls_not_moved(wire, answer);
     }
-    ssize_t n = recv(wire->fd, NULL, most, MSG_TRUNC);
+    ssize_t n = recv(wire->fd, NULL, max, MSG_TRUNC);
     if (n < 0)
         return not_moved(wire);
     *moved = (size_t)n;

@@ -34,7 +34,7 @@ enum moved wire_go_on_opening(struct wire *);
 enum moved wire_send(struct wire *, size_t size, size_t *moved);
 
 /* Forgets at most most bytes that have come. */
-enum moved wire_receive(struct wire *, size_t most, size_t *moved);
+enum moved wire_receive(struct wire *, size_t max, size_t *moved);
 
 /* No more bytes from us; not midway.  MOVED_NOTHING: later, call it again. */
 enum moved wire_end(struct wire *);
