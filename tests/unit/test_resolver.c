@@ -561,7 +561,8 @@ static void test_a_flood_of_answers_is_read_in_turns(void **state)
 
     assert_int_equal(heard.result, LOOKUP_OK);
     assert_int_equal(heard.count, 1);
-    assert_in_range(ev_iteration(loop) - before, LIES / 64, LIES);
+    /* From 1.34 on c-ares takes one datagram in a turn where the socket functions are ours. */
+    assert_in_range(ev_iteration(loop) - before, LIES / 64, LIES + 10);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
