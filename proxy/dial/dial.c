@@ -433,42 +433,70 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     }
 }
 
-/* Writable, or failed: then SO_ERROR tells why, once (connect(2), EINPROGRESS). */
+/* Why it is not connected: SO_ERROR tells that once (connect(2), EINPROGRESS).  0: nobody knows yet. */
+static int take_error(int socket)
+{
+    int       error = 0;
+    socklen_t length = sizeof error;
+
+    return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+}
+
+static void remember_connect_error(struct dialling *d, int error)
+{
+    if (error == ETIMEDOUT)
+        remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
+    else
+        remember_error(d, error);
+}
+
+/* The socket is writable, or it has failed. */
 static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct dialling *d = watcher->data;
-    int              error = 0;
-    socklen_t        length = sizeof error;
 
     (void)loop;
     if (!(events & EV_ERROR) && socket_is_connected(watcher->fd)) {
         go_through(d);
         return;
     }
-    if (getsockopt(watcher->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-        error = errno;
+    int error = take_error(watcher->fd);
     if (error == 0 && (events & EV_ERROR))
         error = ENOMEM; /* epoll_ctl(2) failed: libev has stopped the watcher */
     if (error == 0)
         error = ENOTCONN; /* nobody knows why */
-    if (error == ETIMEDOUT)
-        remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
-    else
-        remember_error(d, error);
+    remember_connect_error(d, error);
     lose_attempt(d);
 }
 
+/* What the socket has come to by now, as introduce() says it; IO_AGAIN while it connects, too. */
+static enum io proceed(struct dialling *d)
+{
+    if (d->connecting.fd < 0)
+        return IO_AGAIN;
+    if (socket_is_connected(d->connecting.fd))
+        return introduce(d);
+    int error = take_error(d->connecting.fd);
+    if (error == 0)
+        return IO_AGAIN;
+    remember_connect_error(d, error);
+    return IO_FAILED;
+}
+
+/* After a pause of the whole process timers ring first: what has happened meanwhile counts. */
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct dialling *d = timer->data;
+    enum io          io = proceed(d);
 
     (void)loop;
     (void)events;
-    if (d->connecting.fd >= 0 && socket_is_connected(d->connecting.fd) && introduce(d) == IO_OK) {
-        succeed(d); /* after a pause of the whole process timers ring first */
+    if (io == IO_OK) {
+        succeed(d);
         return;
     }
-    remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
+    if (io == IO_AGAIN)
+        remember(d, FAILURE_CONNECT_TIMEOUT, "no answer in time");
     lose_attempt(d);
 }
 

@@ -730,6 +730,43 @@ def test_R23_a_primary_that_accepts_meanwhile_is_connected(doppel, server):
     assert client.exchange(pattern(KIB)) == pattern(KIB)
 
 
+def test_R23_a_primary_that_refuses_meanwhile_is_said_to_refuse(doppel, server):
+    primary = server(echo, state="black hole")
+    mirror = doppel(primary, "--connect-timeout", "2s")
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+    eventually(lambda: processes.is_dialling(primary.port), "the first SYN is out")
+
+    with stopped(mirror.workers(), 2.2):
+        primary.refuse()
+        eventually(lambda: not processes.is_dialling(primary.port), "the next SYN is refused", timeout=30)
+
+    assert client.drain() == "rst"
+    assert mirror.session(0)["reason"] == "primary_refused"
+
+
+@pytest.mark.release
+def test_R23_a_header_that_cannot_be_sent_after_a_pause_says_why(doppel, server, faults):
+    """Its connect timeout is over, too, but that is not what failed."""
+    fault = faults("send:errno=EPIPE", on=False)
+    primary = server(echo, state="black hole")
+    mirror = doppel(f"{primary.address}?proxy=v2", "--connect-timeout", "2s", env=fault.env)
+    mirror.expect(identity="none")
+    client = mirror.connect()
+    eventually(lambda: processes.is_dialling(primary.port), "the first SYN is out")
+
+    with stopped(mirror.workers(), 2.2):
+        fault.on()
+        primary.open()
+        primary.connection(0)
+
+    assert client.drain() == "rst"
+    assert fault.struck() == 1
+    said, = mirror.wait_log(" primary_failed ")
+    assert said.fields["why"] == "Broken pipe"
+    assert mirror.session(0)["reason"] == "primary_rst"
+
+
 def test_R23_a_shadow_that_reads_meanwhile_has_not_stalled(doppel, server):
     slow = server(hold, rcvbuf=4096)
     mirror = doppel(server(echo), "--sndbuf", "64k", shadows=[shadow(slow, stall_timeout="2s")])

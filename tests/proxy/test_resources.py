@@ -30,15 +30,6 @@ def ignored_signals(pid):
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
-def is_dialling(port):
-    """Whether a SYN to that port waits for its answer, in this thread's network namespace."""
-    syn_sent = "02"
-    wanted = f":{port:04X}"
-    with open("/proc/thread-self/net/tcp") as rows:
-        fields = [row.split() for row in rows]
-    return any(row[2].endswith(wanted) and row[3] == syn_sent for row in fields[1:])
-
-
 # R9: SIGPIPE.
 
 def test_R09_no_process_dies_of_a_broken_pipe(doppel, server):
@@ -151,7 +142,7 @@ def test_R14_a_connect_that_fails_later_is_counted_once(network, doppel, server)
     mirror.expect(identity="prefix")
     client = mirror.connect()
     client.send(b"for nobody")
-    eventually(lambda: is_dialling(primary.port), "the primary is dialled")
+    eventually(lambda: processes.is_dialling(primary.port), "the primary is dialled")
 
     network.lift()
 
@@ -169,7 +160,7 @@ def test_R14_a_shadow_that_refuses_later_is_counted_once(network, doppel, server
     mirror = doppel(primary, shadows=[shadow(copy, connect_timeout="20s")])
     client = mirror.connect()
     client.exchange(b"before")
-    eventually(lambda: is_dialling(copy.port), "the shadow is dialled")
+    eventually(lambda: processes.is_dialling(copy.port), "the shadow is dialled")
 
     network.lift()
     mirror.wait_metric("doppel_shadow_closed_total", 1, shadow="shadow0", reason="refused")

@@ -372,7 +372,8 @@ class Server:
     def refuse(self):
         """From now on a connect is refused; listen() takes it back (TCP only)."""
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(patient())
+        if self._thread is not None:    # a black hole has none
+            self._thread.join(patient())
 
     def fall_silent(self):
         """One that refuses becomes a black hole."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-CLOSE_WAIT = "08"
+SYN_SENT, CLOSE_WAIT = "02", "08"
 SYS_PIDFD_GETFD = 438   # the same on every architecture
 
 
@@ -109,6 +109,14 @@ def close_waiting(pids):
         except OSError:
             continue
     return found
+
+
+def is_dialling(port):
+    """Whether a SYN to that port waits for its answer, in this thread's network namespace."""
+    wanted = f":{port:04X}"
+    with open("/proc/thread-self/net/tcp") as rows:
+        fields = [row.split() for row in rows]
+    return any(row[2].endswith(wanted) and row[3] == SYN_SENT for row in fields[1:])
 
 
 def borrow_sockets(pid):
