@@ -515,7 +515,7 @@ static void print_value(const struct option *option, const char *value, FILE *to
 static bool print_option(const struct option *option, const struct target_config *target,
                          char separator, FILE *to)
 {
-    if (value_is_initial(option, target))
+    if (value_is_default(option, target))
         return false;
     char *value = value_text(option, target);
     fprintf(to, "%c%s=", separator, option->key);

@@ -311,7 +311,7 @@ static bool target_fits(const struct build *build, const char *flag,
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
         if (option->scope == SCOPE_TARGET && option->group == GROUP_TLS && !target->endpoint.tls &&
-            !value_is_initial(option, target))
+            !value_is_default(option, target))
             return fault_set(build->fault,
                              "%s: %s of \"%.200s\" is for tls:// targets only; leave it out, or "
                              "write tls:// in front",

@@ -157,7 +157,7 @@ static void warn_of_dependent(const struct config *config, struct config_warning
     for (size_t i = 0; i < sizeof dependent / sizeof dependent[0]; i++) {
         const struct option *option = option_find(PLACE_FLAG, dependent[i].name);
 
-        if (!dependent[i].has_effect(config) && !value_is_initial(option, config))
+        if (!dependent[i].has_effect(config) && !value_is_default(option, config))
             warn(warnings, dependent[i].name, dependent[i].why_not);
     }
 }
@@ -168,7 +168,7 @@ static void warn_without_shadows(const struct shadow_config *defaults,
     const struct option *option;
 
     for (size_t i = 0; (option = option_at(i)) != NULL; i++)
-        if (option->scope == SCOPE_SHADOW && !value_is_initial(option, defaults))
+        if (option->scope == SCOPE_SHADOW && !value_is_default(option, defaults))
             warn(warnings, option->name, "there is no shadow; see --shadow");
 }
 

@@ -47,7 +47,7 @@ enum option_kind {
     KIND_SOCKET,
     KIND_SHADOWS,
     KIND_FILE,      /* -c */
-    KIND_SHORTHAND, /* -v, -q, -4, -6: says another option, initial is its value */
+    KIND_SHORTHAND, /* -v, -q, -4, -6: sets another option to its preset */
     KIND_ACTION,
     KIND_QUESTION,  /* --health: an action with a value */
 };

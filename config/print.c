@@ -98,7 +98,7 @@ void config_print(const struct config *config, FILE *to)
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (option->scope != SCOPE_GLOBAL || option_is_addresses(option))
             continue;
-        if (!option->hidden || !value_is_initial(option, config))
+        if (!option->hidden || !value_is_default(option, config))
             print_setting(option->name, option, config, to);
     }
     for (size_t i = 0; i < config->shadow_count; i++)
@@ -130,7 +130,7 @@ static void describe_addresses(const struct config *config, struct log_record *l
 static void describe_setting(const struct option *option, const char *name, const void *base,
                              struct log_record *line)
 {
-    if (value_is_initial(option, base))
+    if (value_is_default(option, base))
         return;
     char *text = value_text(option, base);
     char *key = xstrdup(name);

@@ -376,7 +376,7 @@ char *value_text(const struct option *option, const void *base)
     return text;
 }
 
-bool value_is_initial(const struct option *option, const void *base)
+bool value_is_default(const struct option *option, const void *base)
 {
     char *text = value_text(option, base);
     bool is_nothing = option->none_word != NULL && strcmp(text, option->none_word) == 0;

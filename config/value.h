@@ -25,7 +25,7 @@ void value_print(const struct option *, const void *base, FILE *);
 /* The same as a text, which the caller frees. */
 char *value_text(const struct option *, const void *base);
 /* Whether that is the default, in whichever spelling. */
-bool value_is_initial(const struct option *, const void *base);
+bool value_is_default(const struct option *, const void *base);
 /* Frees what the field owns. */
 void value_free(const struct option *, void *base);
 

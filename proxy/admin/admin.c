@@ -105,20 +105,20 @@ static struct response refuse_change(struct admin *admin, enum response_status s
     return response_plain(status, "%s\n", why);
 }
 
-/* Whether the asker may change something: else the answer says why not. */
+/* Whether the asker may change something: else the response says why not. */
 static bool may_change(struct admin *admin, struct MHD_Connection *connection,
-                       struct response *answer)
+                       struct response *response)
 {
     struct credentials credentials = credentials_of(connection);
 
     if (is_unix(admin) || authorization_has_token(&credentials, admin->pages.view.token))
         return true;
     if (admin->pages.view.token->length == 0)
-        *answer = refuse_change(admin, RESPONSE_FORBIDDEN,
-                                "changes over TCP need --admin-token-file, or ask a unix socket");
+        *response = refuse_change(admin, RESPONSE_FORBIDDEN,
+                                  "changes over TCP need --admin-token-file, or ask a unix socket");
     else
-        *answer = refuse_change(admin, RESPONSE_UNAUTHORIZED,
-                                "changes need the header Authorization: Bearer TOKEN");
+        *response = refuse_change(admin, RESPONSE_UNAUTHORIZED,
+                                  "changes need the header Authorization: Bearer TOKEN");
     return false;
 }
 
@@ -132,13 +132,13 @@ static const char *why_forbidden(const struct admin *admin, struct MHD_Connectio
     if (is_unix(admin))
         return NULL;
     if (page != NULL && page->is_open && is_get(line->method))
-        return gate_refuses_origin(&credentials);
+        return authorization_refuses_origin(&credentials);
     return authorization_refuses(&credentials, admin->pages.view.config->admin_host);
 }
 
 /* What is wrong with a request's head, before anything else is looked at. */
 static bool is_fine(const struct admin *admin, struct MHD_Connection *connection,
-                    const struct request_line *line, struct response *answer)
+                    const struct request_line *line, struct response *response)
 {
     const char *path = line->path, *method = line->method;
     const char *unclear = request_head_refuses(connection, line);
@@ -146,20 +146,20 @@ static bool is_fine(const struct admin *admin, struct MHD_Connection *connection
     bool is_page = pages_find(path) != NULL;
 
     if (is_too_large(connection))
-        *answer = response_plain(RESPONSE_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
-                                 MAX_REQUEST);
+        *response = response_plain(RESPONSE_HEADERS_TOO_LARGE, "a request has at most %d bytes\n",
+                                   MAX_REQUEST);
     else if (unclear != NULL)
-        *answer = response_plain(RESPONSE_BAD_REQUEST, "%s\n", unclear);
+        *response = response_plain(RESPONSE_BAD_REQUEST, "%s\n", unclear);
     else if (forbidden != NULL)
-        *answer = response_plain(RESPONSE_FORBIDDEN, "%s\n", forbidden);
+        *response = response_plain(RESPONSE_FORBIDDEN, "%s\n", forbidden);
     else if (!is_page && !control_has(path))
-        *answer = response_plain(RESPONSE_NOT_FOUND,
-                                 "not found; there are /metrics /status /healthz /readyz\n");
+        *response = response_plain(RESPONSE_NOT_FOUND,
+                                   "not found; there are /metrics /status /healthz /readyz\n");
     else if (is_page ? !is_get(method) : !is_post(method))
-        *answer = response_plain(RESPONSE_METHOD_NOT_ALLOWED, "only %s is understood here\n",
-                                 is_page ? "GET" : "POST");
+        *response = response_plain(RESPONSE_METHOD_NOT_ALLOWED, "only %s is understood here\n",
+                                   is_page ? "GET" : "POST");
     else if (has_body(connection))
-        *answer = response_plain(RESPONSE_CONTENT_TOO_LARGE, "a request has no body\n");
+        *response = response_plain(RESPONSE_CONTENT_TOO_LARGE, "a request has no body\n");
     else
         return true;
     return false;
@@ -173,14 +173,14 @@ static struct response answer_request(struct admin *admin, struct MHD_Connection
         .percent = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "percent"),
         .by = is_unix(admin) ? "unix" : "tcp",
     };
-    struct response answer;
+    struct response response;
 
     if (!is_post(method))
         return pages_find(path)->make(&admin->pages);
     if (MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, NULL, NULL) > 1)
         return response_plain(RESPONSE_BAD_REQUEST, "a change takes one argument at most\n");
-    return may_change(admin, connection, &answer) ? control_do(&admin->pages.view, &request)
-                                                  : answer;
+    return may_change(admin, connection, &response) ? control_do(&admin->pages.view, &request)
+                                                    : response;
 }
 
 /* Where such a request ends is a matter of opinion. */
@@ -189,29 +189,30 @@ static bool is_unclear(enum response_status status)
     return status == RESPONSE_BAD_REQUEST || status == RESPONSE_CONTENT_TOO_LARGE;
 }
 
-/* Takes the answer's text.  In a crowd whoever asks without end would keep the others out. */
-static enum MHD_Result send_answer(const struct admin *admin, struct MHD_Connection *connection,
-                                   struct response answer, const char *allowed)
+/* Takes the response's text.  With too many connections a busy one would keep the others out, so each
+ * closes after its response. */
+static enum MHD_Result send_response(const struct admin *admin, struct MHD_Connection *connection,
+                                     struct response response, const char *allowed)
 {
-    if (answer.text == NULL)
+    if (response.text == NULL)
         return MHD_NO;
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(strlen(answer.text), answer.text, MHD_RESPMEM_MUST_FREE);
-    if (response == NULL) {
-        free(answer.text);
+    struct MHD_Response *mhd = MHD_create_response_from_buffer(strlen(response.text), response.text,
+                                                               MHD_RESPMEM_MUST_FREE);
+    if (mhd == NULL) {
+        free(response.text);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (answer.status == RESPONSE_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allowed);
-    if (answer.status == RESPONSE_UNAUTHORIZED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    if (admin_connections_are_too_many(&admin->connections) || is_unclear(answer.status))
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    enum MHD_Result queued = MHD_queue_response(connection, answer.status, response);
-    MHD_destroy_response(response);
+    MHD_add_response_header(mhd, MHD_HTTP_HEADER_CONTENT_TYPE, response.type);
+    MHD_add_response_header(mhd, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    MHD_add_response_header(mhd, "X-Content-Type-Options", "nosniff");
+    if (response.status == RESPONSE_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(mhd, MHD_HTTP_HEADER_ALLOW, allowed);
+    if (response.status == RESPONSE_UNAUTHORIZED)
+        MHD_add_response_header(mhd, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    if (admin_connections_are_too_many(&admin->connections) || is_unclear(response.status))
+        MHD_add_response_header(mhd, MHD_HTTP_HEADER_CONNECTION, "close");
+    enum MHD_Result queued = MHD_queue_response(connection, response.status, mhd);
+    MHD_destroy_response(mhd);
     return queued;
 }
 
@@ -231,20 +232,20 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
 {
     const struct request_line line = { .method = method, .path = path, .version = version };
     struct admin *admin = owner;
-    struct response answer;
+    struct response response;
 
     (void)body;
     if (*seen == NULL) {
         *seen = admin;
-        if (is_fine(admin, connection, &line, &answer))
+        if (is_fine(admin, connection, &line, &response))
             return MHD_YES;
-        return send_answer(admin, connection, answer,
-                           pages_find(path) != NULL ? "GET, HEAD" : "POST");
+        return send_response(admin, connection, response,
+                             pages_find(path) != NULL ? "GET, HEAD" : "POST");
     }
     if (*body_bytes > 0)
         return MHD_NO; /* it was not announced */
     admin_connection_has_request(admin_connection_of(connection), clock_now());
-    return send_answer(admin, connection, answer_request(admin, connection, path, method), "");
+    return send_response(admin, connection, answer_request(admin, connection, path, method), "");
 }
 
 /* --- connections and their time ---------------------------------------------------------- */
@@ -314,7 +315,7 @@ static void serve(struct admin *admin)
     run_server(admin);
     pages_forget_turn(&admin->pages);
     if (servers_patience(admin) > 0) /* else it has yet to look at what it has read */
-        visitors_send_away_the_done(&admin->connections);
+        admin_connections_close_done(&admin->connections);
 
     double now = clock_now();
     double wait =

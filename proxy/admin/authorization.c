@@ -130,7 +130,7 @@ static bool origin_is_host(const char *origin, const char *host)
     return known && strcasecmp(behind + 3, host) == 0;
 }
 
-const char *gate_refuses_origin(const struct credentials *credentials)
+const char *authorization_refuses_origin(const struct credentials *credentials)
 {
     if (credentials->origin != NULL && !origin_is_host(credentials->origin, credentials->host))
         return "Origin must be the host that is asked";
@@ -141,5 +141,5 @@ const char *authorization_refuses(const struct credentials *credentials, const c
 {
     if (credentials->host != NULL && !is_own_host(credentials->host, admin_host))
         return "Host must be an IP address, localhost or --admin-host";
-    return gate_refuses_origin(credentials);
+    return authorization_refuses_origin(credentials);
 }

@@ -24,7 +24,7 @@ struct token {
 };
 
 /* Reads the file's only line; NULL: no token.  False: the file cannot be read, is empty or longer
- * than TOKEN_MOST, or holds what cannot stand in a header. */
+ * than TOKEN_MAX, or holds what cannot stand in a header. */
 bool token_read(struct token *, const char *file, struct fault *);
 /* Warns if others may read or change the file; NULL is fine. */
 void token_warn(const char *file);
@@ -41,7 +41,7 @@ struct credentials {
  * says why not.  admin_host may be NULL. */
 const char *authorization_refuses(const struct credentials *, const char *admin_host);
 /* The same for pages that are nobody's secret, under whatever name. */
-const char *gate_refuses_origin(const struct credentials *);
+const char *authorization_refuses_origin(const struct credentials *);
 /* True: it carries the token.  Takes as long for any wrong one. */
 bool authorization_has_token(const struct credentials *, const struct token *);
 

@@ -78,7 +78,7 @@ static bool has_ended(const struct admin_connection *entry)
     return recv(entry->descriptor, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-void visitors_send_away_the_done(struct admin_connections *connections)
+void admin_connections_close_done(struct admin_connections *connections)
 {
     for (size_t i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
         struct admin_connection *entry = &connections->all[i];

@@ -51,7 +51,7 @@ void admin_connection_remove(struct admin_connection *);
 void admin_connection_has_request(struct admin_connection *, double now);
 void admin_connection_has_response(struct admin_connection *, double now);
 /* Sends away who has ended its side and is owed nothing: it can ask nothing more. */
-void visitors_send_away_the_done(struct admin_connections *);
+void admin_connections_close_done(struct admin_connections *);
 /* There are ADMIN_CONNECTIONS_MAX. */
 bool admin_connections_are_full(const struct admin_connections *);
 /* There are more than ADMIN_CONNECTIONS_SERVED. */

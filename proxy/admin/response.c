@@ -9,14 +9,14 @@
 
 struct response response_plain(enum response_status status, const char *format, ...)
 {
-    struct response answer = { .status = status, .type = "text/plain; charset=utf-8" };
+    struct response response = { .status = status, .type = "text/plain; charset=utf-8" };
     va_list arguments;
 
     va_start(arguments, format);
-    if (vasprintf(&answer.text, format, arguments) < 0)
-        answer.text = NULL;
+    if (vasprintf(&response.text, format, arguments) < 0)
+        response.text = NULL;
     va_end(arguments);
-    return answer;
+    return response;
 }
 
 struct response response_json(enum response_status status, char *text)

@@ -29,10 +29,10 @@ struct file {
 };
 
 /* Lives until files_forget().  NULL: it cannot be read, and errno says why; EFBIG: it is longer than
- * FILES_MOST_BYTES. */
+ * FILES_MAX_BYTES. */
 const struct file *files_read(const char *path);
 /* Opens a file that is looked at again and again while sessions run.  It never waits for a writer, and
- * what has no end, or more than FILES_MOST_BYTES, is refused: a regular file or /dev/null.  NULL: errno
+ * what has no end, or more than FILES_MAX_BYTES, is refused: a regular file or /dev/null.  NULL: errno
  * says why. */
 FILE *files_open_now(const char *path);
 

@@ -239,7 +239,7 @@ static void put_blanks(struct log_record *line, size_t count)
         put(line, " ", 1);
 }
 
-void line_column(struct log_record *line, const char *key, const char *value, int width)
+void log_record_column(struct log_record *line, const char *key, const char *value, int width)
 {
     if (is_json(line) || value == NULL) {
         log_record_text(line, key, value);

@@ -59,7 +59,7 @@ void log_record_text(struct log_record *, const char *key, const char *value);
 void log_record_word(struct log_record *, const char *key, const char *value);
 /* The same padded with blanks to this width, for lines that people read: to the left of it, or to the
  * right if the width is below 0.  A value that cannot stand bare is quoted. */
-void line_column(struct log_record *, const char *key, const char *value, int width);
+void log_record_column(struct log_record *, const char *key, const char *value, int width);
 void log_record_number(struct log_record *, const char *key, uint64_t value);
 /* With this many digits after the point; a value that is no number is left out. */
 void log_record_decimal(struct log_record *, const char *key, double value, int digits);

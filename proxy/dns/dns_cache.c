@@ -82,7 +82,7 @@ struct dns_cache {
     struct ev_loop      *loop;
     const struct config *config;
     struct slot         *slot;
-    struct shared_dns        *known;   /* to the workers that come later */
+    struct shared_dns     *shared_dns;   /* to the workers that come later */
     struct resolver     *resolver;
     struct name         *first;
     double               renewal; /* when resolv.conf is to be looked at */
@@ -177,7 +177,8 @@ static void tell_others(const struct branch *branch)
 
     answer.count = branch->count < SHARED_DNS_ADDRESSES ? branch->count : SHARED_DNS_ADDRESSES;
     memcpy(answer.addresses, branch->addresses, answer.count * sizeof answer.addresses[0]);
-    shared_dns_store(branch->name->cache->known, branch->name->host, family_of(branch), &answer);
+    shared_dns_store(branch->name->cache->shared_dns, branch->name->host, family_of(branch),
+                     &answer);
 }
 
 static void note_failure(struct branch *branch, enum lookup_result result, const char *why_not)
@@ -412,7 +413,7 @@ static void hear_from_others(struct name *name)
         struct branch *branch = &name->branches[i];
 
         if (!uses(name->cache, i) ||
-            !shared_dns_find(name->cache->known, name->host, family_of(branch), &answer))
+            !shared_dns_find(name->cache->shared_dns, name->host, family_of(branch), &answer))
             continue;
         branch->expires = answer.expires;
         branch->count = answer.count;
@@ -519,7 +520,8 @@ void dns_wait_cancel(struct dns_wait *wait)
 }
 
 struct dns_cache *dns_cache_new(struct ev_loop *loop, const struct config *config,
-                                struct slot *slot, struct shared_dns *known, struct fault *fault)
+                                struct slot *slot, struct shared_dns *shared_dns,
+                                struct fault *fault)
 {
     if (config->hosts != NULL && access(config->hosts, R_OK) != 0) {
         fault_set(fault, "cannot read the hosts file %s: %s", config->hosts, strerror(errno));
@@ -532,7 +534,7 @@ struct dns_cache *dns_cache_new(struct ev_loop *loop, const struct config *confi
     cache->loop = loop;
     cache->config = config;
     cache->slot = slot;
-    cache->known = known;
+    cache->shared_dns = shared_dns;
     cache->resolver = resolver;
     cache->renewal = clock_now() + RENEW_SECONDS;
     return cache;

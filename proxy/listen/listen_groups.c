@@ -39,7 +39,7 @@ struct listen_groups *listen_groups_new(void)
     return xcalloc(1, sizeof(struct listen_groups));
 }
 
-/* --- one door ---------------------------------------------------------------------------- */
+/* --- one group --------------------------------------------------------------------------- */
 
 static void close_sockets(struct listen_group *group, size_t from)
 {
@@ -92,7 +92,7 @@ static bool add_sockets(struct listen_group *group, size_t wished,
     return true;
 }
 
-/* --- all doors --------------------------------------------------------------------------- */
+/* --- all groups -------------------------------------------------------------------------- */
 
 /* Nobody who connects finds our socket when its path has been removed or replaced. */
 static bool is_lost(const struct listen_group *group)
@@ -111,8 +111,8 @@ static bool leads_to(const struct listen_group *group, const struct endpoint *en
 
 /* The first that is not taken by another listener: several may say port 0 of the same host, and then
  * those for TLS stay for TLS. */
-static struct listen_group *find_door(const struct listen_groups *groups,
-                                      const struct endpoint *endpoint)
+static struct listen_group *find_group(const struct listen_groups *groups,
+                                       const struct endpoint *endpoint)
 {
     struct listen_group *found = NULL;
 
@@ -151,8 +151,8 @@ static void append(struct listen_groups *groups, struct listen_group *group)
     *link = group;
 }
 
-static struct listen_group *make_door(struct listen_groups *groups, struct bind_request *request,
-                                      struct fault *fault)
+static struct listen_group *make_group(struct listen_groups *groups, struct bind_request *request,
+                                       struct fault *fault)
 {
     struct listen_group *group = xcalloc(1, sizeof *group);
 
@@ -169,15 +169,15 @@ static struct listen_group *make_door(struct listen_groups *groups, struct bind_
     return group;
 }
 
-static bool open_door(struct listen_groups *groups, const struct config *config, size_t listener,
-                      struct listen_group **found, struct fault *fault)
+static bool open_group(struct listen_groups *groups, const struct config *config, size_t listener,
+                       struct listen_group **found, struct fault *fault)
 {
     struct socket_settings settings = settings_of(config);
     struct bind_request    request = request_of(config, listener, &settings);
-    struct listen_group           *group = find_door(groups, request.endpoint);
+    struct listen_group           *group = find_group(groups, request.endpoint);
 
     if (group == NULL)
-        group = make_door(groups, &request, fault);
+        group = make_group(groups, &request, fault);
     if (group == NULL)
         return false;
     group->is_wanted = true;
@@ -191,7 +191,7 @@ bool listen_groups_open(struct listen_groups *groups, const struct config *confi
     for (struct listen_group *group = groups->first; group != NULL; group = group->next)
         group->is_wanted = false;
     for (size_t i = 0; i < config->listen_count; i++) {
-        if (!open_door(groups, config, i, &found[i], fault)) {
+        if (!open_group(groups, config, i, &found[i], fault)) {
             listen_groups_give_up(groups);
             return false;
         }
@@ -199,8 +199,8 @@ bool listen_groups_open(struct listen_groups *groups, const struct config *confi
     return true;
 }
 
-static void remove_doors(struct listen_groups *groups,
-                         bool (*is_unwanted)(const struct listen_group *))
+static void remove_groups(struct listen_groups *groups,
+                          bool (*is_unwanted)(const struct listen_group *))
 {
     struct listen_group **link = &groups->first;
 
@@ -218,7 +218,7 @@ static void remove_doors(struct listen_groups *groups,
 
 void listen_groups_give_up(struct listen_groups *groups)
 {
-    remove_doors(groups, listen_group_is_new);
+    remove_groups(groups, listen_group_is_new);
     for (struct listen_group *group = groups->first; group != NULL; group = group->next)
         close_sockets(group, group->served);
 }
@@ -259,7 +259,7 @@ void listen_groups_enter(struct listen_groups *groups, struct listen_group *cons
 {
     for (size_t i = 0; i < count; i++)
         own[i]->served = own[i]->count;
-    remove_doors(groups, is_unwanted);
+    remove_groups(groups, is_unwanted);
 }
 
 void listen_groups_leave(struct listen_groups *groups, size_t place)

@@ -176,7 +176,7 @@ static void line_count(struct log_record *line, const char *key, uint64_t count)
     char text[24];
 
     snprintf(text, sizeof text, "%" PRIu64, count);
-    line_column(line, key, text, BYTES_WIDTH);
+    log_record_column(line, key, text, BYTES_WIDTH);
 }
 
 /* For people: what matters at a glance, below each other. */
@@ -195,11 +195,11 @@ static void write_text(const struct accounting *accounting)
     address_print(&client, address);
     snprintf(seconds, sizeof seconds, "%.3fs", accounting->seconds);
     log_record_start(&line, FORMAT_TEXT);
-    line_column(&line, "time", time, 0);
-    line_column(&line, "session", session_id(name), -SESSION_WIDTH);
-    line_column(&line, "client", address, -CLIENT_WIDTH);
-    line_column(&line, "reason", session_reason_name(accounting->reason), -REASON_WIDTH);
-    line_column(&line, "seconds", seconds, SECONDS_WIDTH);
+    log_record_column(&line, "time", time, 0);
+    log_record_column(&line, "session", session_id(name), -SESSION_WIDTH);
+    log_record_column(&line, "client", address, -CLIENT_WIDTH);
+    log_record_column(&line, "reason", session_reason_name(accounting->reason), -REASON_WIDTH);
+    log_record_column(&line, "seconds", seconds, SECONDS_WIDTH);
     line_count(&line, "request_bytes", accounting->request_bytes);
     line_count(&line, "response_bytes", accounting->response_bytes);
     line_shadows(&line, accounting, line_shadow_shortly);

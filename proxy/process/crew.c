@@ -266,7 +266,7 @@ static void on_death(struct place *place, int status)
         continue;
     if (place->is_empty)
         note_emptied(place);
-    place_bury(place);
+    place_reap(place);
     if (crew->state != CREW_FAILED && (status != 0 || crew->state != CREW_FINISHING))
         log_death(place, status);
     switch (crew->state) {

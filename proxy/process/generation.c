@@ -203,7 +203,7 @@ bool generation_start(struct generation *g, struct fault *fault)
     return crew_start(g->crew, fault);
 }
 
-static bool has_door(const struct generation *g, const struct listen_group *group)
+static bool has_group(const struct generation *g, const struct listen_group *group)
 {
     for (size_t i = 0; i < g->config->listen_count; i++) {
         if (g->own_groups[i] == group)
@@ -243,7 +243,7 @@ static void announce(const struct generation *g)
 static void note_removed(struct generation *g, const struct generation *newer)
 {
     for (size_t i = 0; i < g->config->listen_count; i++)
-        atomic_store(&g->roster->is_removed[i], !has_door(newer, g->own_groups[i]));
+        atomic_store(&g->roster->is_removed[i], !has_group(newer, g->own_groups[i]));
 }
 
 static void offer_runtime(const struct generation *g)

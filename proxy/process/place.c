@@ -155,7 +155,7 @@ bool place_hear(struct place *place)
     return false;
 }
 
-void place_bury(struct place *place)
+void place_reap(struct place *place)
 {
     const struct crew_settings *settings = place->settings;
 

@@ -53,6 +53,6 @@ void place_forget_answers(struct place *);
 /* Its process is to finish. */
 void place_finish(struct place *);
 /* Its process is gone: its books are closed. */
-void place_bury(struct place *);
+void place_reap(struct place *);
 
 #endif

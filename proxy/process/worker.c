@@ -342,7 +342,8 @@ static void make_flow(struct worker *w)
     if (mirror->reactor == NULL)
         die(1, "%s", fault.text);
     mirror->handshakes = make_handshakes(w);
-    w->dns_cache = dns_cache_new(mirror->loop, config, start->slot, &start->page->known, &fault);
+    w->dns_cache =
+        dns_cache_new(mirror->loop, config, start->slot, &start->page->shared_dns, &fault);
     if (w->dns_cache == NULL)
         die(1, "%s", fault.text);
     mirror->dialer = make_dialer(w);
@@ -394,7 +395,8 @@ static void start_watching(struct worker *w)
 {
     struct ev_loop *loop = w->mirror.loop;
 
-    watch_init(&w->start_barrier, loop, w->start->start_barrier, on_start_barrier, w, "gate");
+    watch_init(&w->start_barrier, loop, w->start->start_barrier, on_start_barrier, w,
+               "start barrier");
     watch_init(&w->lifeline, loop, w->start->lifeline, on_lifeline, w, "lifeline");
     ev_timer_init(&w->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
     ev_timer_init(&w->again, on_again, 0, 0);

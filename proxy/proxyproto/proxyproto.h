@@ -39,7 +39,7 @@ enum proxy_reading {
 };
 
 /* Reads the header at the beginning of these bytes.  PROXY_COMPLETE: *used says how many bytes it
- * has, at most PROXY_HEADER_MOST.  PROXY_REFUSED: *why, static memory, says what is wrong; more
+ * has, at most PROXY_HEADER_MAX.  PROXY_REFUSED: *why, static memory, says what is wrong; more
  * bytes would not change that. */
 enum proxy_reading proxy_header_read(const uint8_t *bytes, size_t length, struct proxy_header *,
                                      size_t *used, const char **why);

@@ -124,7 +124,7 @@ struct page {
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
     uint64_t         workers_started;    /* ever: their serials */
-    struct shared_dns     known;              /* names' addresses, for workers to come */
+    struct shared_dns     shared_dns;         /* names' addresses, for workers to come */
     size_t           row_count;
     size_t           slot_count;
     size_t           slots_used;         /* those behind were never taken */

@@ -91,7 +91,7 @@ static size_t home_of(const struct record *name)
 }
 
 /* The cell of this name; else a free one, or the first where all are taken. */
-static size_t choose_cell(const struct shared_dns *known, const struct record *name)
+static size_t choose_cell(const struct shared_dns *dns, const struct record *name)
 {
     size_t home = home_of(name);
     size_t free = SHARED_DNS_CELLS;
@@ -99,7 +99,7 @@ static size_t choose_cell(const struct shared_dns *known, const struct record *n
     for (size_t i = 0; i < PROBES; i++) {
         size_t        index = (home + i) % SHARED_DNS_CELLS;
         struct record there;
-        bool          is_taken = load(&known->cells[index], &there);
+        bool          is_taken = load(&dns->cells[index], &there);
 
         if (is_taken && is_of(&there, name))
             return index;
@@ -130,7 +130,7 @@ static void get_address(struct address *address, int family, const uint8_t bytes
         address_set(address, (const struct sockaddr *)&v6, sizeof v6);
 }
 
-void shared_dns_store(struct shared_dns *known, const char *host, int family,
+void shared_dns_store(struct shared_dns *dns, const char *host, int family,
                       const struct shared_dns_answer *answer)
 {
     struct record record = dns_record(host, family);
@@ -140,16 +140,16 @@ void shared_dns_store(struct shared_dns *known, const char *host, int family,
         answer->count < SHARED_DNS_ADDRESSES ? (uint32_t)answer->count : SHARED_DNS_ADDRESSES;
     for (size_t i = 0; i < record.count; i++)
         put_address(record.addresses[i], &answer->addresses[i]);
-    store(&known->cells[choose_cell(known, &record)], &record);
+    store(&dns->cells[choose_cell(dns, &record)], &record);
 }
 
-bool shared_dns_find(const struct shared_dns *known, const char *host, int family,
+bool shared_dns_find(const struct shared_dns *dns, const char *host, int family,
                      struct shared_dns_answer *answer)
 {
     struct record name = dns_record(host, family);
     struct record found;
 
-    if (!load(&known->cells[choose_cell(known, &name)], &found) || !is_of(&found, &name))
+    if (!load(&dns->cells[choose_cell(dns, &name)], &found) || !is_of(&found, &name))
         return false;
     answer->expires = found.expires;
     answer->count = found.count;

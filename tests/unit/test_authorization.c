@@ -54,9 +54,9 @@ static void test_an_open_page_may_be_asked_for_under_any_name(void **state)
     const struct credentials other = { .host = "evil.example", .origin = "http://other.example" };
 
     (void)state;
-    assert_null(gate_refuses_origin(&scraper));
-    assert_null(gate_refuses_origin(&own));
-    assert_non_null(gate_refuses_origin(&other));
+    assert_null(authorization_refuses_origin(&scraper));
+    assert_null(authorization_refuses_origin(&own));
+    assert_non_null(authorization_refuses_origin(&other));
 }
 
 static void test_the_admin_host_is_let_in_by_its_whole_name(void **state)

@@ -79,10 +79,10 @@ static void test_who_has_ended_its_side_goes_once_it_is_answered(void **state)
     admin_connections_add(&connections, ours[1], 100);
     admin_connection_has_request(entry, 100);
     shutdown(theirs[0], SHUT_WR);
-    visitors_send_away_the_done(&connections);
+    admin_connections_close_done(&connections);
     assert_false(is_sent_away(0));
     admin_connection_has_response(entry, 101);
-    visitors_send_away_the_done(&connections);
+    admin_connections_close_done(&connections);
     assert_true(is_sent_away(0));
     assert_false(is_sent_away(1));
 }
@@ -93,7 +93,7 @@ static void test_who_has_something_left_to_say_is_heard(void **state)
     admin_connections_add(&connections, ours[0], 100);
     assert_int_equal(write(theirs[0], "GET", 3), 3);
     shutdown(theirs[0], SHUT_WR);
-    visitors_send_away_the_done(&connections);
+    admin_connections_close_done(&connections);
     assert_false(is_sent_away(0));
 }
 

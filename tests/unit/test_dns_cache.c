@@ -209,7 +209,7 @@ static int set_up(void **state)
     page = page_new(1);
     slot = page_take_slot(page, 1, NULL, 0);
     loop = ev_loop_new(EVFLAG_AUTO);
-    names = dns_cache_new(loop, &config, slot, &page->known, &fault);
+    names = dns_cache_new(loop, &config, slot, &page->shared_dns, &fault);
     assert_non_null(names);
     return 0;
 }
@@ -582,7 +582,7 @@ static void test_a_hosts_file_that_is_not_there_is_a_fault(void **state)
 
     (void)state;
     config.hosts = "/nowhere/hosts";
-    assert_null(dns_cache_new(loop, &config, slot, &page->known, &fault));
+    assert_null(dns_cache_new(loop, &config, slot, &page->shared_dns, &fault));
     assert_string_equal(fault.text,
                         "cannot read the hosts file /nowhere/hosts: No such file or directory");
 }

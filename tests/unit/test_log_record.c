@@ -62,11 +62,11 @@ static void test_columns_stand_below_each_other_in_text(void **state)
     (void)state;
     for (enum log_format format = FORMAT_TEXT; format <= FORMAT_JSON; format++) {
         log_record_start(&line, format);
-        line_column(&line, "name", "ab", -5);
-        line_column(&line, "bytes", "12", 6);
-        line_column(&line, "more", "longer-than-it", -4);
-        line_column(&line, "odd", "a b", -4);
-        line_column(&line, "absent", NULL, 4);
+        log_record_column(&line, "name", "ab", -5);
+        log_record_column(&line, "bytes", "12", 6);
+        log_record_column(&line, "more", "longer-than-it", -4);
+        log_record_column(&line, "odd", "a b", -4);
+        log_record_column(&line, "absent", NULL, 4);
         assert_string_equal(finished(), expected[format]);
     }
 }

@@ -263,5 +263,5 @@ int main(void)
             test_answers_of_several_writers_are_never_mixed_even_when_they_are_killed, start, end),
     };
 
-    return cmocka_run_group_tests_name("known", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("shared_dns", tests, NULL, NULL);
 }
