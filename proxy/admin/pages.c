@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/metrics.h"
 #include "admin/status.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -22,7 +23,7 @@ static char *print_metrics(const struct page *page)
 
     if (out == NULL)
         return NULL;
-    stats_print_metrics(page, out);
+    metrics_print(page, out);
     if (fclose(out) == 0)
         return text;
     free(text);

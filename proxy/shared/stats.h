@@ -1,5 +1,5 @@
 /*
- * stats.h — every counter, reason and result, declared once; their sums as text.
+ * stats.h — every counter, reason and result, declared once.
  *
  * A row here is all a new counter needs besides the line where it happens: the shared page makes
  * room for it (shared/page.h), and the metrics page, the exit totals and tools/check_names read the
@@ -7,8 +7,6 @@
  */
 #ifndef SHARED_STATS_H
 #define SHARED_STATS_H
-
-#include <stdio.h>
 
 /* Why a session ended: doppel_sessions_closed_total{reason} and the access log. */
 #define SESSION_REASONS(REASON)                                                                    \
@@ -220,11 +218,5 @@ const char *shadow_reason_name(enum shadow_reason);
 
 /* The version this program was built as. */
 const char *stats_version(void);
-
-struct page;
-
-/* The metrics page in Prometheus' text format (version 0.0.4): every row above, summed over the
- * workers, with HELP and TYPE; doppel_workers, doppel_build_info and process_* included. */
-void stats_print_metrics(const struct page *, FILE *);
 
 #endif

@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "admin/metrics.h"
+
 #define SLOTS 3
 
 static struct page       *page;
@@ -403,7 +405,7 @@ static char *metrics(void)
     FILE *out = open_memstream(&text, &length);
 
     assert_non_null(out);
-    stats_print_metrics(page, out);
+    metrics_print(page, out);
     fclose(out);
     return text;
 }
