@@ -201,6 +201,7 @@ struct config {
     char           *admin_host;           /* a name for us in Host headers; NULL: none */
     char           *admin_token_file;     /* NULL: none */
     char           *pid_file;             /* NULL: none */
+    bool            core;                 /* core files and debuggers are allowed */
     char           *user;                 /* whom root becomes: a name or a number; NULL: nobody */
     char           *group;                /* NULL: the user's */
     struct text_list files;               /* what this was read from: -c and DOPPEL_X_FILE */

@@ -341,6 +341,8 @@ static const struct option options[] = {
     { .name = "pid-file", .group = GROUP_PROCESSES, .kind = KIND_TEXT, GLOBAL(pid_file),
       .preset = "", .metavar = "FILE",
       .help = "write the supervisor's process ID to this file" },
+    { .name = "core", .group = GROUP_PROCESSES, .kind = KIND_SWITCH, GLOBAL(core), .preset = "off",
+      .help = "allow core files and debuggers; they show what clients sent" },
     { .name = "user", .group = GROUP_PROCESSES, .kind = KIND_TEXT, GLOBAL(user), .preset = "",
       .metavar = "NAME",
       .help = "when started as root: become this user, by name or number, once everything is "

@@ -257,15 +257,40 @@ void privileges_check_files(const struct config *config)
         check_target(&config->shadows[i].target);
 }
 
-void privileges_hide_memory(void)
-{
 #ifdef IS_SANITIZED
+void privileges_guard_memory(const struct config *config)
+{
+    (void)config;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
 #else
+static void hide_memory(void)
+{
     bool no_core = setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == 0;
     bool no_debugger = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
 
     if (!no_core || !no_debugger)
         log_warning("supervisor", "not_hidden", "why=%s", strerrordesc_np(errno));
-#endif
 }
+
+static void show_memory(void)
+{
+    struct rlimit limit = { 0 };
+
+    getrlimit(RLIMIT_CORE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_CORE, &limit);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    log_warning("supervisor", "not_hidden", "why=%s",
+                limit.rlim_max > 0 ? "--core allows core files, which hold what clients sent"
+                                   : "--core allows debuggers; ulimit -Hc forbids core files");
+}
+
+void privileges_guard_memory(const struct config *config)
+{
+    if (config->core)
+        show_memory();
+    else
+        hide_memory();
+}
+#endif

@@ -33,8 +33,10 @@ bool privileges_drop(const struct config *, struct fault *);
  * would read; a warning for each that this process may not. */
 void privileges_check_files(const struct config *);
 
-/* No core files, and no debugger of the same user: what clients say would be in them.  A warning when
- * the kernel refuses.  Sanitized builds stay as they are, because their leak checker is a debugger. */
-void privileges_hide_memory(void);
+/* Without --core: no core files, and no debugger of the same user, because what clients say would be in
+ * them; a warning when the kernel refuses.  With --core: both are allowed, core files as large as the
+ * hard limit allows, also after a change of user (PR_SET_DUMPABLE of prctl(2)); a warning says so.
+ * Sanitized builds stay as they are, because their leak checker is a debugger. */
+void privileges_guard_memory(const struct config *);
 
 #endif

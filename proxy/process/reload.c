@@ -62,16 +62,22 @@ static bool keep_group(struct config *fresh, const struct config *current)
     return keep_text(&fresh->group, current->group);
 }
 
+static bool keep_core(struct config *fresh, const struct config *current)
+{
+    bool same = fresh->core == current->core;
+
+    fresh->core = current->core;
+    return same;
+}
+
 static void keep_settings(struct config *fresh, const struct config *current)
 {
     static const struct {
         const char *name;
         bool (*keep)(struct config *, const struct config *); /* true: it was the same */
     } settings[] = {
-        { "admin", keep_admin },
-        { "pid-file", keep_pid_file },
-        { "user", keep_user },
-        { "group", keep_group },
+        { "admin", keep_admin }, { "pid-file", keep_pid_file }, { "user", keep_user },
+        { "group", keep_group }, { "core", keep_core },
     };
 
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {

@@ -384,7 +384,7 @@ static bool drop_privileges(const struct config *config, struct fault *fault)
 {
     if (!privileges_drop(config, fault))
         return false;
-    privileges_hide_memory();
+    privileges_guard_memory(config);
     privileges_check_files(config);
     return true;
 }

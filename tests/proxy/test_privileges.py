@@ -4,6 +4,7 @@ and nobody can look into the memory that clients' bytes pass through.
 """
 import os
 import pwd
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -328,6 +329,19 @@ def test_no_process_can_be_looked_into_or_leave_a_core(doppel, server, program, 
         assert identity(pid)["users"] == {NOBODY.pw_uid}
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0
         assert core_limits(pid) == ["0", "0"]
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("flags", [(), ("--user", "nobody")], ids=["as_it_is", "as_nobody"])
+def test_with_core_debuggers_and_core_files_are_allowed_and_a_warning_says_so(doppel, server, flags):
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    mirror = doppel(server(echo), "--core", *flags, cwd="/")
+
+    for pid in mirror.pids():
+        assert os.stat(f"/proc/{pid}/mem").st_uid == identity(pid)["users"].pop()
+        wanted = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+        assert core_limits(pid) == [wanted, wanted]
+    mirror.assert_log_count("not_hidden", 1, 1, level="warning")
 
 
 @pytest.mark.release
