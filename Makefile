@@ -5,7 +5,7 @@
 # make check        the linters; with other versions than CI's most of them only warn
 # make unit         unit tests, T=stream for one of them
 # make e2e          end-to-end tests, T='-k rst' for some; nothing is installed for these two
-# make format       the sources, in place
+# make format       the sources, in place; make compile_commands.json for editors
 # make cases        which cases of the catalogue of faults have a test
 # make fuzz         new inputs for the parsers, for SECONDS each; T=proxyproto for one of them
 # make demo         a small show that ends by itself
@@ -188,6 +188,14 @@ build/tidy/%.checked: %.c $(HEADERS) .clang-tidy tools/analysis.h | $(TOOLS)
 	    $(if $(filter-out %/fault.c,$<),-include tools/analysis.h) 2> $@.log || { cat $@.log; false; }
 	@touch $@
 
+# For editors and clangd.
+compile_commands.json: export COMPILE = $(CC) $(LANGUAGE) $(WARNINGS)
+compile_commands.json: Makefile $(SOURCES) $(UNIT_TESTS)
+	@$(PYTHON) -c "import json, os, shlex, sys; \
+	    command = shlex.split(os.environ['COMPILE']); \
+	    json.dump([dict(directory=os.getcwd(), file=name, arguments=[*command, '-c', name]) \
+	               for name in sys.argv[1:]], sys.stdout, indent=1)" $(SOURCES) $(UNIT_TESTS) > $@
+
 .PHONY: format
 format:
 	tools/format $(C_FILES)
@@ -249,7 +257,7 @@ bench: release bench-programs
 bench-quick: release bench-programs
 	@tools/bench --quick $(T)
 
-DOCUMENTS := $(wildcard README.md LICENSE docs/*.md docs/*.svg)
+DOCUMENTS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg)
 BIN = $(DESTDIR)$(PREFIX)/bin
 MAN = $(DESTDIR)$(PREFIX)/share/man/man1
 SHARE = $(DESTDIR)$(PREFIX)/share/doppel

@@ -24,7 +24,8 @@ FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 
 
 def documents():
-    return [README, *sorted((ROOT / "docs").glob("*.md"))]
+    return [README, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+            *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
 def blocks(path, language):
