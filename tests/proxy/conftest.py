@@ -7,6 +7,7 @@ conftest.py — the fixtures of the end-to-end tests; support/__init__.py shows 
     crowd                                                    thousands of peers in one thread (support.crowd)
     network                                                  a namespace of the test's own (support.network)
     program, place                           the program where every user can start it, and its directory
+    programs                                                 real servers and clients (support.programs)
     faults("read:short=1;...")                               the shim's environment (support.faults)
 
 At the end of a test that passed, all peers are ended in good order and support.checks must hold for
@@ -26,6 +27,7 @@ from support.crowd import Crowd
 from support.faults import Faults
 from support.network import Network
 from support.peers import Job, Server
+from support.programs import Programs
 from support.proxy import Doppel, io_mode, program_in
 from support.secure import Authority
 
@@ -159,6 +161,14 @@ def crowd():
     made = Crowd()
     yield made
     made.close()
+
+
+@pytest.fixture
+def programs():
+    """Goes before doppel among the arguments: the programs outlive its closing checks."""
+    started = Programs()
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from support.headers import (ALPN, AUTHORITY, LISTENER, LOCAL, MARK, MIRRORED, S
                              introduce, introduced, secured_of, tlv, v1, v2)
 from support.pattern import KIB, pattern
 from support.peers import FIN, RST, Ended, echo, greet, hold, sink
-from support.programs import Programs, run
+from support.programs import run
 from support.proxy import SMALL, shadow
 from support.secure import secure
 from support.waiting import eventually, let_pass
@@ -26,14 +26,6 @@ TRUST = ("--proxy-trust", "127.0.0.1")
 CLIENT = ("10.0.0.9", 51312)
 OTHER = ("10.0.1.5", 443)
 HEADERS = {"v1": v1(CLIENT, OTHER), "v2": v2(CLIENT, OTHER)}
-
-
-@pytest.fixture
-def programs():
-    """Goes before doppel among the arguments: the programs outlive its closing checks."""
-    started = Programs()
-    yield started
-    started.close()
 
 
 def proxied(doppel, primary, *flags, **options):

@@ -13,17 +13,9 @@ import pytest
 
 from support.pattern import KIB, MIB, pattern
 from support.peers import Job, sink
-from support.programs import Programs, run
+from support.programs import run
 from support.proxy import shadow
 from support.waiting import eventually
-
-
-@pytest.fixture
-def programs():
-    """Goes before doppel among the arguments: the programs outlive its closing checks."""
-    started = Programs()
-    yield started
-    started.close()
 
 
 def mirrored(doppel, primary, copy, **options):

@@ -318,6 +318,35 @@ class OpensslServer(Program):
         return (self.directory / self.output).read_bytes()
 
 
+class OpensslClient(Program):
+    """What is typed goes to the server, what comes from there to the file received."""
+    output = "received"
+    standard_input = subprocess.PIPE
+
+    def command(self, to, authority, flags=()):
+        return [find("openssl"), "s_client", "-connect", "{}:{}".format(*to), "-servername", "localhost",
+                "-verify_return_error", "-CAfile", authority.file, *flags]
+
+    def is_ready(self):
+        """The handshake is over."""
+        return b"Verify return code" in self.received()
+
+    def received(self):
+        return (self.directory / self.output).read_bytes()
+
+    def type(self, line):
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+    def wait_received(self, words):
+        eventually(lambda: words in self.received(), lambda: f"{words} comes back:\n{self.log()}")
+
+    def finish(self):
+        """No more will be typed, so it ends."""
+        self._process.stdin.close()
+        self.wait()
+
+
 class Programs:
     """Those of one test: started by programs.redis(), programs.nginx(...), ..., ended by close()."""
 
@@ -349,6 +378,9 @@ class Programs:
 
     def openssl_server(self, **options):
         return self._start(OpensslServer, **options)
+
+    def openssl_client(self, to, authority, **options):
+        return self._start(OpensslClient, to=to, authority=authority, **options)
 
     def path(self, name):
         """A file of the test's own."""
