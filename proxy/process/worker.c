@@ -29,6 +29,7 @@
 #include "mirror/mirror.h"
 #include "mirror/sessions.h"
 #include "process/limits.h"
+#include "process/primaries.h"
 #include "process/process.h"
 #include "process/stalls.h"
 #include "shared/page.h"
@@ -428,6 +429,12 @@ static void say_ready(const struct worker *w)
         die(1, "cannot tell the supervisor that a worker is ready");
 }
 
+/* Later ones replace a worker that died. */
+static bool is_first_of_its_generation(const struct worker_start *start)
+{
+    return start->place == 0 && start->start_barrier >= 0;
+}
+
 _Noreturn void worker_run(const struct worker_start *start)
 {
     struct worker *w = &worker;
@@ -454,6 +461,8 @@ _Noreturn void worker_run(const struct worker_start *start)
     start_watching(w);
     say_ready(w);
     log_debug(w->name, "ready", "pid=%d", (int)getpid());
+    if (is_first_of_its_generation(start))
+        primaries_look(start->config, w->dns_cache);
 
     ev_run(w->mirror.loop, 0);
 

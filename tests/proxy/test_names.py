@@ -78,6 +78,13 @@ def beside(server, primary, host="127.0.0.2", **options):
     return server(echo, host=host, port=primary.port, **options)
 
 
+def lookups_end(mirror, dns):
+    """The name that was asked for at the start does not exist, and the next session asks again."""
+    dns.wait_for("primary.test")
+    mirror.wait_log(" name_unresolved ")
+    let_pass(0.6)
+
+
 def lookups(mirror, **labels):
     return mirror.metric("doppel_dns_lookups_total", **labels)
 
@@ -766,18 +773,19 @@ def test_N18_questions_that_are_open_at_the_end_hold_nothing_up(dns, resolver, d
 
 
 def test_N19_R06_without_a_descriptor_the_name_is_asked_for_later(dns, resolver, doppel, server, faults):
-    dns.table["primary.test"] = Name(a=["127.0.0.1"])
     fault = faults("socket:errno=EMFILE", on=False)
     primary = server(echo)
     mirror = doppel(f"primary.test:{primary.port}", *resolver, env=fault.env, release=True)
     serves(mirror, primary)
     mirror.expect(identity="prefix")
 
+    lookups_end(mirror, dns)
     fault.on()
     fails(mirror)
     assert fault.struck() > 0
     assert lookups(mirror, result="failed") == 1
 
+    dns.table["primary.test"] = Name(a=["127.0.0.1"])
     fault.off()
     eventually(lambda: is_served(mirror), "the name is found")
 
@@ -785,13 +793,14 @@ def test_N19_R06_without_a_descriptor_the_name_is_asked_for_later(dns, resolver,
 @pytest.mark.release
 def test_R07_an_answer_is_heard_though_its_socket_could_not_be_watched(dns, resolver, doppel, server, faults):
     """Before c-ares loses patience, which it does after a third of the time for all tries."""
-    dns.table["primary.test"] = Name(a=["127.0.0.1"])
     primary = server(echo)
     fault = faults("epoll_ctl:errno=ENOMEM:n=told", on=False)
     mirror = doppel(f"primary.test:{primary.port}", *resolver, "--dns-timeout", "1m", "--dns-family", "ipv4",
                     env=fault.env)
     serves(mirror, primary)
 
+    lookups_end(mirror, dns)
+    dns.table["primary.test"] = Name(a=["127.0.0.1"])
     fault.strike_call(1)    # the client is read without a wait
     assert ask(mirror) == primary.address
 

@@ -165,6 +165,47 @@ def test_a_primary_without_an_address_is_named_as_it_was_written(doppel, tmp_pat
         assert mirror.wait_log(" primary_failed ")[0].fields["address"] == "gone.test:81"
 
 
+def test_P01_a_primary_that_cannot_be_reached_is_said_at_the_start(doppel, server, tmp_path):
+    """Where it is known without a connection, which the primary would see."""
+    (tmp_path / "plain").write_text("")
+    down = server(state="refusing")
+    targets = {f"unix:{tmp_path}/none": "No such file or directory",
+               f"unix:{tmp_path}/plain": "it is no socket",
+               down.address: "no program of this machine listens there",
+               f"localhost:{down.port}": "no program of this machine listens there"}
+    for target, why in targets.items():
+        mirror = doppel(target)
+        said = mirror.wait_log(" primary_unreachable ", level="warning")[0].fields
+        assert (said["primary"], said["why"]) == (target, why)
+
+
+@pytest.mark.parametrize("listens, host", [("127.0.0.1", "localhost"), ("127.0.0.1", "0.0.0.0"),
+                                           ("0.0.0.0", "127.0.0.2"), ("::", "127.0.0.1"), ("::1", "[::1]")])
+def test_P01_a_primary_that_listens_is_found_however_it_does(doppel, server, listens, host):
+    primary = server(echo, host=listens)
+    mirror = doppel(f"{host}:{primary.port}")
+    mirror.primaries = [primary]
+
+    assert mirror.connect().exchange(b"hello") == b"hello"
+
+    assert mirror.log(" primary_unreachable ") == []
+
+
+def test_P01_a_name_that_does_not_resolve_is_said_at_the_start(doppel, tmp_path):
+    with NameServer() as dns:
+        mirror = doppel("gone.test:81", "--resolv-conf", str(dns.resolv_conf(tmp_path)))
+
+        assert mirror.wait_log(" name_unresolved ", level="warning")[0].fields["name"] == "gone.test"
+
+
+@pytest.mark.netns
+def test_P01_a_primary_without_a_route_is_said_at_the_start(network, doppel):
+    mirror = doppel("192.0.2.1:80")
+
+    said = mirror.wait_log(" primary_unreachable ", level="warning")[0].fields
+    assert (said["address"], said["why"]) == ("192.0.2.1:80", "Network is unreachable")
+
+
 def test_a_primary_that_failed_after_it_connected_is_not_followed_by_the_next(doppel, server):
     def read_and_reset(connection):
         connection.recv_exact(5)
