@@ -34,6 +34,8 @@ SAY = $(if $(V),,@echo "  $(1)";)
 # --- what is compiled, and how -------------------------------------------------------------------
 
 SOURCES    := $(sort $(wildcard proxy/*.c proxy/*/*.c config/*.c))
+# Answers are compared by tests alone so far; the program comes without them.
+PROGRAM    := $(filter-out proxy/answers/%,$(SOURCES))
 HEADERS    := $(sort $(wildcard proxy/*/*.h config/*.h))
 BENCH_C    := $(sort $(wildcard tools/benchmark/*.c))
 UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
@@ -45,6 +47,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Ws
 LANGUAGE := -std=gnu11 -D_GNU_SOURCE -I. -Iproxy -DDOPPEL_VERSION='"$(VERSION)"'
 ALL_C    := $(LANGUAGE) $(WARNINGS) -MMD -MP
 LIBS     := -lev -lcares -linih -lmicrohttpd -ljansson -lssl -lcrypto -lm
+TEST_LIBS := $(LIBS) -lxxhash -lz -lcmocka
 
 hardening_x86_64  := -fstack-clash-protection -fcf-protection
 hardening_aarch64 := -mbranch-protection=standard
@@ -56,7 +59,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_C := -O1 -g -fno-omit-frame-pointer $(SANITIZERS)
 
 # Each form of the program has a directory of its own: build/FORM/doppel, build/FORM/obj/.
-release_objects   := $(SOURCES:%.c=build/release/obj/%.o)
+release_objects   := $(PROGRAM:%.c=build/release/obj/%.o)
 sanitized_objects := $(SOURCES:%.c=build/sanitized/obj/%.o)
 other_objects     := $(patsubst %.c,build/other/obj/%.o,$(SOURCES) $(BENCH_C))
 bench_objects     := $(BENCH_C:%.c=build/release/obj/%.o)
@@ -83,7 +86,7 @@ other-compiler: $(other_objects)
 build/release/doppel: $(release_objects)
 	$(call SAY,LINK $@)$(CC) $(RELEASE_C) $(CFLAGS) $(RELEASE_LD) $(LDFLAGS) $^ $(LIBS) -o $@
 
-build/sanitized/doppel: $(sanitized_objects)
+build/sanitized/doppel: $(PROGRAM:%.c=build/sanitized/obj/%.o)
 	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
 
 # Both ends of a measurement, for tools/bench.
@@ -105,19 +108,19 @@ WRAPS = $$(sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' tests/unit/$(
     $$(sed -n 's|^\#include "\(tests/unit/.*\)"|\1|p' tests/unit/$(*F).c) | sort -u)
 build/sanitized/unit/%: build/sanitized/obj/tests/unit/%.o build/sanitized/doppel.a
 	@mkdir -p $(@D)
-	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -lcmocka $(WRAPS) -o $@
+	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(TEST_LIBS) $(WRAPS) -o $@
 
 # Without the fuzzer a target only replays its corpus; then any compiler will do.
 build/sanitized/fuzz/%: build/sanitized/obj/tests/fuzz/fuzz_%.o \
                         build/sanitized/obj/tests/fuzz/replay.o build/sanitized/doppel.a
 	@mkdir -p $(@D)
-	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(call SAY,LINK $@)$(CC) $(SANITIZE_C) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
 
 build/release/obj/%.o: %.c build/release/compiler | $(TOOLS) build/headers-build
 	@mkdir -p $(@D)
 	$(call SAY,CC $<)$(CC) $(ALL_C) $(RELEASE_C) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
-$(unit_objects): | build/headers-quick
+$(unit_objects) $(filter build/sanitized/obj/proxy/answers/%,$(sanitized_objects)): | build/headers-quick
 build/sanitized/obj/%.o: %.c build/sanitized/compiler | $(TOOLS) build/headers-build
 	@mkdir -p $(@D)
 	$(call SAY,CC $< (sanitized))$(CC) $(ALL_C) $(SANITIZE_C) $(CPPFLAGS) -c $< -o $@
@@ -238,7 +241,7 @@ FUZZED  := $(if $(T),$(T),$(FUZZ_TESTS:tests/fuzz/fuzz_%.c=%))
 fuzz: $(FUZZED:%=build/fuzz/%.run)
 build/fuzz/%: tests/fuzz/fuzz_%.c $(SOURCES) $(HEADERS)
 	@mkdir -p $@.found
-	$(call SAY,CLANG $@)clang $(LANGUAGE) $(FUZZ_C) $< $(filter-out proxy/main.c,$(SOURCES)) $(LIBS) -o $@
+	$(call SAY,CLANG $@)clang $(LANGUAGE) $(FUZZ_C) $< $(filter-out proxy/main.c,$(SOURCES)) $(LIBS) -lxxhash -lz -o $@
 build/fuzz/%.run: build/fuzz/% always
 	cd build/fuzz && ./$* -max_len=4200 -max_total_time=$(SECONDS) $*.found ../../tests/fuzz/corpus/$*
 
