@@ -19,6 +19,7 @@
 
 #define FILL_CHUNKS  16 /* one fill reads at most this much, to be fair */
 #define DRAIN_CHUNKS 16
+#define REST_MAX     ((size_t)4 << 20) /* bytes that one turn copies */
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -37,12 +38,24 @@ struct stream *stream_new(struct pool *chunks, struct pipes *pipes)
     return stream;
 }
 
+/* The next rest, if there is one, takes its place. */
+static void free_rest(struct stream **link)
+{
+    struct stream *rest = *link;
+
+    *link = rest->rests;
+    rest->rests = NULL;
+    stream_free(rest);
+}
+
 void stream_free(struct stream *stream)
 {
     if (stream == NULL)
         return;
     while (stream->cursors != NULL)
         stream_detach(stream->cursors);
+    while (stream->rests != NULL)
+        free_rest(&stream->rests);
     ring_forget(&stream->ring, stream->end);
     free(stream);
 }
@@ -259,12 +272,85 @@ size_t stream_peek(struct stream *stream, uint64_t from, void *room, size_t max)
 
 size_t stream_buffered(const struct stream *stream)
 {
-    return stream->end - stream->begin;
+    size_t bytes = stream->end - stream->begin;
+
+    for (const struct stream *rest = stream->rests; rest != NULL; rest = rest->rests)
+        if (rest->cursors != NULL)
+            bytes += cursor_lag(rest->cursors);
+    return bytes;
 }
 
 size_t stream_shadow_only_bytes(const struct stream *stream)
 {
     return stream->shadow_only_bytes;
+}
+
+/* Memory alone, from its place to the end of its share, with the offsets of the stream it is from. */
+static struct stream *copy_rest(const struct stream *stream, const struct cursor *cursor)
+{
+    struct stream *rest = stream_new(stream->ring.pool, NULL);
+
+    if (rest == NULL || !ring_reserve(&rest->ring, cursor->position, cursor->last)) {
+        stream_free(rest);
+        return NULL;
+    }
+    for (uint64_t at = cursor->position; at < cursor->last;) {
+        struct iovec from, to;
+
+        ring_pieces(&stream->ring, at, cursor->last, &from, 1);
+        ring_pieces(&rest->ring, at, at + from.iov_len, &to, 1);
+        memcpy(to.iov_base, from.iov_base, to.iov_len);
+        at += to.iov_len;
+    }
+    ring_commit(&rest->ring, cursor->position, cursor->last, cursor->last);
+    rest->begin = cursor->position;
+    rest->end = cursor->last;
+    return rest;
+}
+
+/* A cursor with a share takes no more than that, however much follows: what it has yet to take gets a
+ * stream of its own, and this one can forget it.  False: it is too much, or there is no memory. */
+static bool set_rest_aside(struct stream *stream, struct cursor *cursor)
+{
+    uint64_t left = cursor->last - cursor->position;
+
+    if (cursor->last > stream->end || left > cursor->limit || left > REST_MAX ||
+        !cursor_leave_pipes(cursor))
+        return false;
+    struct stream *rest = copy_rest(stream, cursor);
+    if (rest == NULL)
+        return false;
+    stream_detach(cursor);
+    cursor->stream = rest;
+    cursor->next = NULL;
+    rest->cursors = cursor;
+    rest->rests = stream->rests;
+    stream->rests = rest;
+    return true;
+}
+
+/* Forgets what their cursors have had; answers the memory that they take. */
+static size_t settle_rests(struct stream *stream)
+{
+    size_t memory = 0;
+
+    for (struct stream **link = &stream->rests; *link != NULL;) {
+        struct stream *rest = *link;
+
+        if (rest->cursors == NULL) {
+            free_rest(link);
+            continue;
+        }
+        ring_forget(&rest->ring, rest->cursors->position);
+        memory += ring_memory(&rest->ring, rest->cursors->position);
+        link = &rest->rests;
+    }
+    return memory;
+}
+
+static bool lags_too_much(const struct cursor *cursor)
+{
+    return cursor->overflow == OVERFLOW_DETACHES && cursor_lag(cursor) > cursor->limit;
 }
 
 bool stream_settle(struct stream *stream)
@@ -274,7 +360,9 @@ bool stream_settle(struct stream *stream)
 
     for (struct cursor *c = stream->cursors, *next; c != NULL; c = next) {
         next = c->next;
-        if (c->overflow == OVERFLOW_DETACHES && cursor_lag(c) > c->limit) {
+        if (lags_too_much(c) && set_rest_aside(stream, c))
+            continue;
+        if (lags_too_much(c)) {
             stream_detach(c);
             detached = true;
         } else if (c->position < needed) {
@@ -288,6 +376,6 @@ bool stream_settle(struct stream *stream)
     ring_forget(&stream->ring, in_ring);
     stream->shadow_only_bytes = ring_memory(&stream->ring, in_ring) -
                                 ring_memory(&stream->ring, in_ring_by_blocking) +
-                                stream_piped_memory(stream);
+                                stream_piped_memory(stream) + settle_rests(stream);
     return detached;
 }

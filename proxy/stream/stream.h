@@ -10,7 +10,8 @@
  * Bytes enter once, at the end.  A cursor is one consumer's place in the
  * stream.  How far a cursor may fall behind is its limit; what happens there is
  * its overflow policy: hold the source back, or let the stream go on without
- * that consumer.
+ * that consumer.  A cursor whose share ends earlier is not behind because more
+ * follows: what it has yet to take is set aside for it alone.
  *
  * Bytes are kept in chunks of memory or, where sockets allow it and the traffic
  * is worth it, in pipes of the kernel; nobody outside can tell the difference.
@@ -68,7 +69,8 @@ void           stream_free(struct stream *);
  * leads: into pipes nothing enters before it has taken what came before. */
 void stream_attach(struct stream *, struct cursor *, size_t limit, enum overflow);
 void stream_detach(struct cursor *);
-/* The cursor's share ends at this offset, whatever enters later. */
+/* The cursor's share ends at this offset, whatever enters later.  Once all of its share has entered,
+ * only that counts against its limit, if there is memory for a copy and no more than 4 MiB are left. */
 void cursor_stop_at(struct cursor *, uint64_t last);
 
 /* Moves bytes from the transport into the stream, as far as there is room.
@@ -99,7 +101,7 @@ size_t   stream_buffered(const struct stream *);    /* bytes kept */
 /* Memory that only cursors that may be detached still need, as of the last stream_settle(); a pipe
  * with bytes in it counts as a whole one. */
 size_t   stream_shadow_only_bytes(const struct stream *);
-size_t   cursor_lag(const struct cursor *);         /* what it holds; 0 once detached */
+size_t   cursor_lag(const struct cursor *);         /* what is kept for it; 0 once detached */
 bool     cursor_is_at_last(const struct cursor *);  /* it has had its share: see cursor_stop_at() */
 
 #endif

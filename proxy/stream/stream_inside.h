@@ -19,6 +19,8 @@
 
 struct stream {
     struct cursor *cursors;
+    struct stream *rests;  /* what cursors have left of their shares, each a stream of its own that
+                              * one cursor reads; of such a one: the next */
     struct cursor *leader;   /* what is spliced goes to its pipe; NULL: nothing can be */
     uint64_t       begin;    /* offsets [begin, end) are kept */
     uint64_t       end;

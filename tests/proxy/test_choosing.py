@@ -6,7 +6,7 @@ import pytest
 
 from support import crowd as crowds
 from support.pattern import KIB, MIB, pattern
-from support.peers import echo, finish_early, greet, sink
+from support.peers import echo, finish_early, greet, hold, sink
 from support.proxy import metric_of, shadow
 from support.waiting import eventually, let_pass
 
@@ -239,6 +239,52 @@ def test_what_lies_behind_max_bytes_costs_no_memory(doppel, server):
     assert mirror.metric("doppel_buffered_bytes") == 0
     assert mirror.metric("doppel_shadow_buffered_bytes") == 0
     client.close()
+
+
+@pytest.mark.path
+def test_what_lies_behind_max_bytes_does_not_count_as_lag(doppel, server):
+    """However much the client goes on to send, the shadow has only its share to take."""
+    primary, one = server(sink), server(hold, rcvbuf=4096)
+    mirror = doppel(primary, "--sndbuf", "64k", shadows=[shadow(one, max_bytes="2m", buffer="3m")])
+    mirror.expect(identity="prefix")
+    client = mirror.connect()
+
+    client.send(pattern(6 * MIB))
+    primary.connection().wait_received(6 * MIB)
+    eventually(lambda: MIB < mirror.metric("doppel_buffered_bytes") <= 2 * MIB, "only the share is kept")
+    assert MIB < mirror.metric("doppel_shadow_buffered_bytes") <= 2 * MIB + 64 * KIB
+    one.release()
+    assert one.connection().wait_end() == "fin"
+    client.close()
+
+    entry = mirror.shadow(0, "shadow0")
+    assert (entry["result"], entry["reason"]) == ("mirrored", "fin")
+    assert (entry["sent_bytes"], entry["lost_bytes"]) == (2 * MIB, 0)
+    assert mirror.metric("doppel_shadow_buffered_bytes") == 0
+    assert mirror.metric("doppel_shadow_bytes_total", fate="skipped") == 4 * MIB
+
+
+@pytest.mark.path
+def test_what_is_left_of_a_share_counts_as_shadow_memory(doppel, server):
+    """The session that has most of it loses its shadow when another one needs memory, too."""
+    primary, one = server(sink), server(hold, rcvbuf=4096)
+    mirror = doppel(primary, "--sndbuf", "64k", "--shadow-memory", "3m",
+                    shadows=[shadow(one, max_bytes="2m", buffer="2560k")])
+    mirror.expect(identity="prefix")
+    first = mirror.connect()
+    first.send(pattern(6 * MIB))
+    primary.connection(0).wait_received(6 * MIB)
+    second = mirror.connect()
+    second.send(pattern(1536 * KIB))
+
+    mirror.wait_metric("doppel_shadow_closed_total", 1, shadow="shadow0", reason="memory")
+    eventually(lambda: MIB < mirror.metric("doppel_shadow_buffered_bytes") <= 2 * MIB, "the rest has gone")
+    one.release()
+    second.finish()
+    second.drain()
+    first.close()
+    mirror.access_log(2)
+    assert results(mirror) == {"detached": 1, "mirrored": 1}
 
 
 @pytest.mark.path

@@ -39,6 +39,7 @@
 #define KIB        ((size_t)1024)
 #define EVERYTHING ((size_t)1 << 30) /* more than any test moves */
 #define MAX_ROOM  (16 * (size_t)CHUNK_SIZE)
+#define SET_ASIDE_MAX (4096 * KIB)
 
 static size_t requests;    /* calls of calloc() and pool_take() */
 static size_t heap_blocks; /* what calloc() gave and free() did not get back */
@@ -285,6 +286,10 @@ struct consumer {
     uint64_t last; /* the end of its share; UINT64_MAX: everything */
     size_t limit;
     enum overflow overflow;
+    /* Once the rest of its share has been set aside: */
+    bool is_aside;
+    uint64_t aside_from;
+    size_t aside_chunks; /* as of the last settle() */
 };
 
 struct scene {
@@ -320,7 +325,35 @@ static int start_clean(void **state)
 
 static size_t lag_of(const struct scene *s, const struct consumer *c)
 {
-    return c->attached ? s->end - c->position : 0;
+    return c->attached ? (c->is_aside ? c->last : s->end) - c->position : 0;
+}
+
+static size_t bytes_aside(const struct scene *s)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < s->count; i++)
+        bytes += s->consumers[i].is_aside ? lag_of(s, &s->consumers[i]) : 0;
+    return bytes;
+}
+
+static size_t chunks_aside(const struct scene *s)
+{
+    size_t chunks = 0;
+
+    for (size_t i = 0; i < s->count; i++)
+        chunks += s->consumers[i].aside_chunks;
+    return chunks;
+}
+
+/* Streams of their own, each with one cursor; those that somebody has left go with the next settle(). */
+static size_t count_aside(const struct scene *s)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < s->count; i++)
+        count += s->consumers[i].is_aside;
+    return count;
 }
 
 /* How far it may go now. */
@@ -329,12 +362,18 @@ static uint64_t reach_of(const struct scene *s, const struct consumer *c)
     return c->last < s->end ? c->last : s->end;
 }
 
-/* The chunks that the bytes [from, to) touch: the first began where nothing was kept. */
+/* The chunks that the bytes [from, to) touch, when one of them began with that byte. */
+static size_t chunks_since(uint64_t began, uint64_t from, uint64_t to)
+{
+    from -= began;
+    to -= began;
+    return from < to ? (to + CHUNK_SIZE - 1) / CHUNK_SIZE - from / CHUNK_SIZE : 0;
+}
+
+/* The first of the stream's own began where nothing was kept. */
 static size_t chunks_of(const struct scene *s, uint64_t from, uint64_t to)
 {
-    from -= s->empty_at;
-    to -= s->empty_at;
-    return from < to ? (to + CHUNK_SIZE - 1) / CHUNK_SIZE - from / CHUNK_SIZE : 0;
+    return chunks_since(s->empty_at, from, to);
 }
 
 /* The most that may enter at once, as far as the cursors are concerned. */
@@ -345,7 +384,7 @@ static size_t allowed(const struct scene *s)
     for (size_t i = 0; i < s->count; i++) {
         const struct consumer *c = &s->consumers[i];
 
-        if (!c->attached)
+        if (!c->attached || c->is_aside)
             continue;
         size_t held_back = c->overflow == OVERFLOW_BLOCKS ? lag_of(s, c) : 0;
         assert_true(held_back <= c->limit);
@@ -363,15 +402,16 @@ static bool waits_for_leader(const struct scene *s)
 static void check_memory(const struct scene *s)
 {
     assert_int_equal(stream_shadow_only_bytes(s->stream), s->shadow_only_bytes);
-    assert_int_equal(pool.lent, chunks_of(s, s->begin, s->end));
-    assert_in_range(heap_blocks, 1, 2); /* the stream, and perhaps a larger ring */
+    assert_int_equal(pool.lent, chunks_of(s, s->begin, s->end) + chunks_aside(s));
+    /* Each stream, and perhaps a larger ring. */
+    assert_in_range(heap_blocks, 1 + count_aside(s), 2 + 2 * count_aside(s));
 }
 
 /* What is kept is somewhere, and memory is not taken for more than that. */
 static void check_memory_and_pipes(const struct scene *s)
 {
     /* Where chunks begin depends on what came to memory first. */
-    assert_true(pool.lent <= chunks_of(s, s->begin, s->end) + 1);
+    assert_true(pool.lent <= chunks_of(s, s->begin, s->end) + chunks_aside(s) + 1);
     for (size_t i = 0; i < s->count; i++) {
         const struct cursor *c = &s->consumers[i].cursor;
 
@@ -389,7 +429,7 @@ static void check(const struct scene *s)
     assert_int_equal(stream_wants_more(s->stream), s->ending == NOT_ENDED && min > 0);
     assert_int_equal(stream_ending(s->stream), s->ending);
     assert_int_equal(stream_total(s->stream), s->end);
-    assert_int_equal(stream_buffered(s->stream), s->end - s->begin);
+    assert_int_equal(stream_buffered(s->stream), s->end - s->begin + bytes_aside(s));
     if (s->pipes == NULL)
         check_memory(s);
     else
@@ -537,6 +577,26 @@ static enum io drain_all(struct scene *s, struct consumer *c)
     return io;
 }
 
+/* One that lags too much is cut, unless it has only the rest of a share to take. */
+static bool apply_limit(struct scene *s, struct consumer *c)
+{
+    if (c->overflow != OVERFLOW_DETACHES || lag_of(s, c) <= c->limit)
+        return false;
+    if (c->last <= s->end && c->last - c->position <= min_size(c->limit, SET_ASIDE_MAX)) {
+        c->is_aside = true;
+        c->aside_from = c->position;
+        return false;
+    }
+    c->attached = false;
+    return true;
+}
+
+static void settle_aside(struct consumer *c)
+{
+    c->is_aside &= c->attached;
+    c->aside_chunks = c->is_aside ? chunks_since(c->aside_from, c->position, c->last) : 0;
+}
+
 static bool settle(struct scene *s)
 {
     uint64_t blocking = s->end;
@@ -546,27 +606,28 @@ static bool settle(struct scene *s)
     for (size_t i = 0; i < s->count; i++) {
         struct consumer *c = &s->consumers[i];
 
-        if (c->overflow == OVERFLOW_DETACHES && lag_of(s, c) > c->limit) {
-            c->attached = false;
-            cut = true;
-        }
-        if (c->attached && c->position < s->begin)
+        cut |= apply_limit(s, c);
+        settle_aside(c);
+        if (!c->attached || c->is_aside)
+            continue;
+        if (c->position < s->begin)
             s->begin = c->position;
-        if (c->attached && c->overflow == OVERFLOW_BLOCKS && c->position < blocking)
+        if (c->overflow == OVERFLOW_BLOCKS && c->position < blocking)
             blocking = c->position;
     }
-    /* Spared is what would come back if every cursor that may be detached were. */
+    /* What would come back if every cursor that may be detached were. */
     s->shadow_only_bytes =
-        (chunks_of(s, s->begin, s->end) - chunks_of(s, blocking, s->end)) * CHUNK_SIZE;
+        (chunks_of(s, s->begin, s->end) - chunks_of(s, blocking, s->end) + chunks_aside(s)) *
+        CHUNK_SIZE;
     if (s->leader != NULL && !s->leader->attached)
         s->leader = NULL;
     assert_int_equal(stream_settle(s->stream), cut);
     if (s->begin == s->end) {
         s->empty_at = s->end;
-        assert_int_equal(stream_shadow_only_bytes(s->stream), 0);
-        assert_int_equal(pool.lent, 0);
+        assert_int_equal(stream_shadow_only_bytes(s->stream), chunks_aside(s) * CHUNK_SIZE);
+        assert_int_equal(pool.lent, chunks_aside(s));
     }
-    if (s->begin == s->end && s->pipes == NULL)
+    if (s->begin == s->end && s->pipes == NULL && count_aside(s) == 0)
         assert_int_equal(heap_blocks, 1);
     check(s);
     return cut;

@@ -319,6 +319,76 @@ static void test_a_cursor_that_stops_gets_its_share_and_the_end_and_nothing_else
     clear_scene(&s);
 }
 
+/* A share of 60000 bytes, of which nothing has been taken, and much more that follows. */
+static struct consumer *raise_share(struct scene *s)
+{
+    raise_scene(s);
+    struct consumer *primary = join(s, 256 * KIB, OVERFLOW_BLOCKS);
+    struct consumer *shadow = join(s, 100 * KIB, OVERFLOW_DETACHES);
+
+    stop_after(shadow, 60000);
+    give(s, 4096 * KIB);
+    while (fill(s) == IO_OK && lag_of(s, shadow) <= shadow->limit) {
+        drain_all(s, primary);
+        settle(s);
+    }
+    drain_all(s, primary);
+    return shadow;
+}
+
+static void test_what_follows_a_share_neither_counts_as_lag_nor_is_kept(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    struct consumer *shadow = raise_share(&s);
+    while (fill(&s) == IO_OK) {
+        assert_false(settle(&s));
+        drain_all(&s, &s.consumers[0]);
+    }
+    settle(&s);
+    assert_int_equal(cursor_lag(&shadow->cursor), 60000);
+    assert_int_equal(stream_shadow_only_bytes(s.stream), 4 * CHUNK_SIZE);
+    assert_int_equal(pool.lent, 4);
+    assert_int_equal(drain(&s, shadow, 40000), IO_OK);
+    settle(&s);
+    assert_int_equal(pool.lent, 2);
+    assert_int_equal(drain_all(&s, shadow), IO_END);
+    assert_int_equal(shadow->sink.offset, 60000);
+    leave(&s, shadow);
+    settle(&s);
+    assert_int_equal(pool.lent, 0);
+    clear_scene(&s);
+}
+
+/* The stream that it would need, its ring and its chunks. */
+static bool is_cut_without_memory(size_t nth)
+{
+    struct scene s;
+    struct consumer *shadow = raise_share(&s);
+
+    memory_has_failed = false;
+    failing = nth;
+    bool cut = stream_settle(s.stream);
+    failing = 0;
+    assert_int_equal(cut, memory_has_failed);
+    assert_int_equal(shadow->cursor.stream == NULL, cut);
+    if (cut)
+        assert_int_equal(pool.lent, 0);
+    clear_scene(&s);
+    return cut;
+}
+
+static void test_a_share_that_there_is_no_memory_to_set_aside_is_lost(void **state)
+{
+    size_t nth = 1;
+
+    (void)state;
+    while (is_cut_without_memory(nth))
+        nth++;
+    assert_true(nth > 5);
+}
+
 static void test_a_broken_stream_still_delivers_what_it_kept(void **state)
 {
     struct scene s;
@@ -477,6 +547,10 @@ int main(void)
         cmocka_unit_test_setup(test_an_end_without_bytes_is_told_to_a_waiting_consumer,
                                start_clean),
         cmocka_unit_test_setup(test_a_cursor_that_stops_gets_its_share_and_the_end_and_nothing_else,
+                               start_clean),
+        cmocka_unit_test_setup(test_what_follows_a_share_neither_counts_as_lag_nor_is_kept,
+                               start_clean),
+        cmocka_unit_test_setup(test_a_share_that_there_is_no_memory_to_set_aside_is_lost,
                                start_clean),
         cmocka_unit_test_setup(test_a_broken_stream_still_delivers_what_it_kept, start_clean),
         cmocka_unit_test_setup(test_a_failed_write_leaves_the_others_alone, start_clean),
