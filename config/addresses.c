@@ -2,7 +2,8 @@
  * addresses.c — names, addresses and queries, taken apart and put together.
  *
  * An item is cut (config/tokens.h) in this order: at the commas, at the first ?, at the first = of
- * what is before it, at the & of the query.  Escapes are undone last, piece by piece, so that they protect everything.
+ * what is before it, at the & of the query.  Escapes are undone last, in each part by itself, so
+ * that they protect everything.
  */
 #include "config/addresses.h"
 

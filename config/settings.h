@@ -64,7 +64,8 @@ bool settings_have_variable(char *const environment[], const char *name);
 bool settings_read_environment(struct settings *, char *const environment[],
                                struct config_warnings *, struct fault *);
 
-/* A whole file as text, without zero bytes and without a byte order mark; the caller frees it.  NULL: the fault. */
+/* A whole file as text, without zero bytes and without a byte order mark; the caller frees it.
+ * NULL: the fault. */
 char *settings_read_file(const char *path, struct fault *);
 /* The sentence for a name that is not known in this place, with the nearest one that is.  what is
  * the kind of name: "flag", "key". */

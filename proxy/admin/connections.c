@@ -18,7 +18,7 @@ static bool is_served(const struct admin_connection *entry)
     return entry->descriptor >= 0 && !isinf(entry->deadline);
 }
 
-static void send_away(struct admin_connection *entry)
+static void close_connection(struct admin_connection *entry)
 {
     shutdown(entry->descriptor, SHUT_RDWR);
     entry->deadline = entry->hurried = INFINITY;
@@ -84,7 +84,7 @@ void admin_connections_close_done(struct admin_connections *connections)
         struct admin_connection *entry = &connections->all[i];
 
         if (is_served(entry) && !entry->is_owed && has_ended(entry))
-            send_away(entry);
+            close_connection(entry);
     }
 }
 
@@ -109,7 +109,7 @@ double admin_connections_close_late(struct admin_connections *connections, doubl
             continue;
         double deadline = hurry ? entry->hurried : entry->deadline;
         if (deadline <= now)
-            send_away(entry);
+            close_connection(entry);
         else
             next = fmin(next, deadline);
     }

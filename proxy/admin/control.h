@@ -5,7 +5,7 @@
  *     /mirroring/on, /mirroring/off
  *     /reload, /drain                                        as HUP and TERM do
  *
- * Whether the asker may is the gate's question (admin/authorization.h), and is answered before.
+ * admin/authorization.h has decided before whether the client may do this.
  */
 #ifndef ADMIN_CONTROL_H
 #define ADMIN_CONTROL_H

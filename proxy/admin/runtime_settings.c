@@ -1,8 +1,8 @@
 /*
- * runtime_settings.c — live knobs are a few words of the shared page.
+ * runtime_settings.c — runtime settings are a few words of the shared page.
  *
- * The epoch is raised after the knob is turned, so that a worker that sees the new epoch sees the
- * new value, too.
+ * The epoch is raised after a setting has changed, so that a worker that sees the new epoch sees
+ * the new value, too.
  */
 #include "admin/runtime_settings.h"
 

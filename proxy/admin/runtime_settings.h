@@ -1,7 +1,7 @@
 /*
- * runtime_settings.h — what can be changed while workers run: pausing a shadow, its sample, all mirroring.
+ * runtime_settings.h — what changes while workers run: pause, sample, all mirroring.
  *
- *     supervisor ──▶ knobs in the page, then the epoch ──▶ every worker, at the end of its turn
+ *     supervisor ──▶ settings in the page, then the epoch ──▶ every worker, at the end of its turn
  *
  * A change reaches new sessions at once.  Sessions that are being mirrored to a shadow that is now
  * paused lose it, with RST and the reason admin (mirror/sessions.h).  Only the supervisor calls.
@@ -16,7 +16,7 @@ struct page;
 struct shadow_config;
 
 /* A configuration knows this row's shadow: what its file says counts, as far as it is not what the
- * file said before; then the knob stays where somebody has turned it.  A new --shadow-ramp or
+ * file said before; otherwise what somebody has set at runtime stays.  A new --shadow-ramp or
  * --shadow-for counts from now, in CLOCK_MONOTONIC seconds, on; a new --shadow-for, or none, also
  * resumes the shadow if the former one has paused it. */
 void runtime_offer(struct page *, size_t row, const struct shadow_config *, double now);

@@ -64,10 +64,11 @@ void log_record_number(struct log_record *, const char *key, uint64_t value);
 /* With this many digits after the point; a value that is no number is left out. */
 void log_record_decimal(struct log_record *, const char *key, double value, int digits);
 
-/* One list of objects in a line: line_list, then line_item before each object's members, then
- * line_list_end.  An object that does not fit is taken back whole: log_record_item_fits(), asked after
- * its members, answers false.  After the list there is always room for a number or two, to say how
- * many were left out.  The key is borrowed until log_record_list_end(). */
+/* One list of objects in a line: log_record_list(), then log_record_item() before each object's
+ * members, then log_record_list_end().  An object that does not fit is taken back whole:
+ * log_record_item_fits(), asked after its members, answers false.  After the list there is
+ * always room for a number or two, to say how many were left out.  The key is borrowed until
+ * log_record_list_end(). */
 void log_record_list(struct log_record *, const char *key);
 void log_record_item(struct log_record *);
 bool log_record_item_fits(struct log_record *);

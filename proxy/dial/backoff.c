@@ -1,5 +1,5 @@
 /*
- * backoff.c — a small table of addresses, each with the time until which it is avoided.
+ * backoff.c — a small table of addresses, each with the time until which it comes last.
  */
 #include "dial/backoff.h"
 

@@ -1,7 +1,7 @@
 /*
  * dial.c — one address after another, until one connects.
  *
- *     go_on ──candidates──▶ try_address ──connect(2)──▶ on_connect ──[PROXY header]──▶ succeed
+ *     go_on ──addresses───▶ try_address ──connect(2)──▶ on_connect ──[PROXY header]──▶ succeed
  *       ▲ │                      │                          │                             │
  *       └─┼──────────────────────┴── refused, timed out ... ┘              tls:// ──▶ handshake.h
  *         └── none left ──▶ transport_fail
@@ -283,9 +283,9 @@ static bool bind_source(struct dialling *d, int socket, int family)
 /* It has nothing to say before its owner does. */
 static bool is_done_when_connected(const struct dialling *d)
 {
-    bool introduces = d->request.header != NULL && target_of(d)->proxy != PROXY_OFF;
+    bool sends_header = d->request.header != NULL && target_of(d)->proxy != PROXY_OFF;
 
-    return !introduces && !endpoint_of(d)->tls;
+    return !sends_header && !endpoint_of(d)->tls;
 }
 
 static void wait_until_connected(struct dialling *d)
@@ -388,7 +388,7 @@ static void on_more(void *owner)
 
 /* Before anything else.  IO_AGAIN: the rest when the socket is writable again; IO_FAILED: d->failure
  * says why. */
-static enum io introduce(struct dialling *d)
+static enum io send_header(struct dialling *d)
 {
     enum io io = header_writer_send(&d->header_writer, d->connecting.fd, target_of(d)->proxy,
                                     d->request.header, d->request.marks);
@@ -403,10 +403,10 @@ static enum io introduce(struct dialling *d)
     return io;
 }
 
-/* Connected: introduces the client, if the target wants that, and is done; or tries elsewhere. */
+/* Connected: sends the PROXY header, if the target wants one, and is done; or tries elsewhere. */
 static void go_through(struct dialling *d)
 {
-    switch (introduce(d)) {
+    switch (send_header(d)) {
     case IO_OK:
         succeed(d);
         return;
@@ -469,13 +469,13 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
     lose_attempt(d);
 }
 
-/* What the socket has come to by now, as introduce() says it; IO_AGAIN while it connects, too. */
+/* What the socket has come to by now, as send_header() says it; IO_AGAIN while it connects, too. */
 static enum io proceed(struct dialling *d)
 {
     if (d->connecting.fd < 0)
         return IO_AGAIN;
     if (socket_is_connected(d->connecting.fd))
-        return introduce(d);
+        return send_header(d);
     int error = take_error(d->connecting.fd);
     if (error == 0)
         return IO_AGAIN;

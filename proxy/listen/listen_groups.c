@@ -2,8 +2,8 @@
  * listen_groups.c — the listening sockets, which outlive the configurations that know them.
  *
  *     sockets[0 .. served)      workers have them
- *     sockets[served .. count)  listen_groups_open() made them; behind the first they are bound only: the
- *                               kernel gives them no connection, so closing them loses none
+ *     sockets[served .. count)  listen_groups_open() made them; behind the first they are bound
+ *                               only: the kernel gives them no connection, so closing loses none
  */
 #include "listen/listen_groups.h"
 
@@ -19,15 +19,15 @@
 #include "socket/socket.h"
 
 struct listen_group {
-    struct listen_group    *next;
-    struct endpoint endpoint; /* as the configuration that made it said */
-    struct address  bound;
-    struct own_path path;
-    unsigned        mode;     /* that its path has */
-    bool            is_wanted; /* by the configuration that opens or enters */
-    size_t          served;
-    size_t          count;
-    int             sockets[PAGE_PLACES];
+    struct listen_group *next;
+    struct endpoint      endpoint;  /* as the configuration that made it said */
+    struct address       bound;
+    struct own_path      path;
+    unsigned             mode;      /* that its path has */
+    bool                 is_wanted; /* by the configuration that opens or enters */
+    size_t               served;
+    size_t               count;
+    int                  sockets[PAGE_PLACES];
 };
 
 struct listen_groups {
@@ -174,7 +174,7 @@ static bool open_group(struct listen_groups *groups, const struct config *config
 {
     struct socket_settings settings = settings_of(config);
     struct bind_request    request = request_of(config, listener, &settings);
-    struct listen_group           *group = find_group(groups, request.endpoint);
+    struct listen_group   *group = find_group(groups, request.endpoint);
 
     if (group == NULL)
         group = make_group(groups, &request, fault);

@@ -1,5 +1,5 @@
 /*
- * accounting.h — the books: what a session moved goes into the counters, and into one last line.
+ * accounting.h — what a session moved goes into the counters, and into one last line.
  *
  *     offered = sent + lost + skipped + buffered      for each shadow, at any time
  *     results of a shadow, summed = sessions closed
@@ -29,7 +29,7 @@ struct counted {
     uint64_t buffered_bytes;
 };
 
-/* What the books and the last line need to know of a session; filled by its owner. */
+/* What the counters and the last line need to know of a session; filled by its owner. */
 struct accounting {
     struct mirror              *mirror;
     uint64_t                    number;
@@ -49,7 +49,7 @@ struct accounting {
 
 /* Adds what has moved since the last call. */
 void accounting_update(const struct accounting *, struct counted *);
-/* The session is over and booked: counts its reason and its shadows' results, writes its line. */
+/* The session is over and counted: adds its reason and its shadows' results, writes its line. */
 void accounting_close(const struct accounting *);
 
 #endif

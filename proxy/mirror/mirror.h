@@ -52,7 +52,7 @@ struct mirror {
     const char           *session_prefix; /* of session ids: start time and worker serial */
 
     struct link     sessions;             /* all of this worker */
-    struct link     moved;                /* those whose books are not up to date, */
+    struct link     moved;                /* those whose counters are not up to date, */
     struct link     moved_later;          /* and among them: since sessions_book() began */
     uint64_t        session_count;        /* ever */
     size_t          shadow_memory;        /* this worker's part of the shadow memory */

@@ -40,7 +40,7 @@ static bool is_wanted_from(const struct network_list *from, const struct address
     return from->count == 0 || networks_contain(from->networks, from->count, client);
 }
 
-/* Percent: what the knob says, or less while the ramp goes up. */
+/* Percent: what the runtime setting says, or less while the ramp goes up. */
 static double share_of(const struct shadow_config *config, const struct shadow_row *row, double now)
 {
     double sample = atomic_load_explicit(&row->sample, memory_order_relaxed);
@@ -112,11 +112,11 @@ enum shadow_result policy_for_dial(struct mirror *mirror, size_t shadow, double 
              !breaker_enter(&row->breaker, now, patience_with_probe(config), probe))
         result = RESULT_BREAKER;
     if (result != RESULT_MIRRORED)
-        choice_ended(mirror, shadow);
+        policy_ended(mirror, shadow);
     return result;
 }
 
-void choice_ended(struct mirror *mirror, size_t shadow)
+void policy_ended(struct mirror *mirror, size_t shadow)
 {
     part_give_back(&row_of(mirror, shadow)->active, active_cell(mirror, shadow));
 }

@@ -1,7 +1,7 @@
 /*
  * proxy_source.h — where a session's client comes from, as PROXY headers tell it.
  *
- *     header that came in ──┬─▶ introduction ──▶ headers for primary and shadows
+ *     header that came in ──┬─▶ proxy_source ──▶ headers for primary and shadows
  *     or the client's socket ───┘
  */
 #ifndef MIRROR_PROXY_SOURCE_H

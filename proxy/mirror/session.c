@@ -75,7 +75,7 @@ static void session_turn(struct session *s, double now)
     }
 }
 
-/* --- the books --------------------------------------------------------------------------- */
+/* --- accounting -------------------------------------------------------------------------- */
 
 static struct accounting accounting_of(struct session *s)
 {
@@ -318,7 +318,7 @@ static struct session *session_new(struct mirror *mirror, int socket, const stru
     return s;
 }
 
-/* A session that could not even begin is in the books, too. */
+/* A session that could not even begin is counted, too. */
 static void count_failed_start(struct mirror *mirror)
 {
     cell_add(&mirror->slot->counts[COUNT_SESSIONS], 1);

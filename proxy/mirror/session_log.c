@@ -176,7 +176,7 @@ void session_log_hello(const struct session *s, uint64_t from)
 
 /* --- of a shadow ------------------------------------------------------------------------- */
 
-void notice_shadow_connected(const struct shadow *sh, const struct shadow_turn *turn)
+void session_log_shadow_connected(const struct shadow *sh, const struct shadow_turn *turn)
 {
     char address[ADDRESS_TEXT];
     char session[SESSION_NAME];
@@ -224,7 +224,7 @@ static const char *advice_for(enum shadow_reason reason)
     return NULL;
 }
 
-void notice_shadow_cut(const struct shadow *sh, const struct shadow_turn *turn)
+void session_log_shadow_cut(const struct shadow *sh, const struct shadow_turn *turn)
 {
     struct log_limit *limit = &sh->mirror->shadow_limits[sh->index].reasons[sh->reason];
     const char       *why = why_of(sh->transport);
@@ -248,7 +248,7 @@ void notice_shadow_cut(const struct shadow *sh, const struct shadow_turn *turn)
                suppressed);
 }
 
-void notice_shadow_mirrored(const struct shadow *sh, const struct shadow_turn *turn)
+void session_log_shadow_mirrored(const struct shadow *sh, const struct shadow_turn *turn)
 {
     _Atomic bool *was_mirrored = &sh->mirror->page->rows[sh->row].was_mirrored;
     char          session[SESSION_NAME];

@@ -1,5 +1,6 @@
 /*
- * session_log.h — what the log says of a session before its end: with -v each step, otherwise nothing often.
+ * session_log.h — what the log says of a session before its end: with -v each step, otherwise
+ * nothing often.
  */
 #ifndef MIRROR_SESSION_LOG_H
 #define MIRROR_SESSION_LOG_H
@@ -24,10 +25,11 @@ void session_log_header_refused(const struct session *, const char *why, double 
 void session_log_hello(const struct session *, uint64_t from);
 
 /* For -v: it has just been reached. */
-void notice_shadow_connected(const struct shadow *, const struct shadow_turn *);
+void session_log_shadow_connected(const struct shadow *, const struct shadow_turn *);
 /* It has been cut off, for its reason: what it was sent so far, and what waited for it. */
-void notice_shadow_cut(const struct shadow *, const struct shadow_turn *);
-/* It got a whole session: said once for each shadow, of all workers, so that one can see that it works. */
-void notice_shadow_mirrored(const struct shadow *, const struct shadow_turn *);
+void session_log_shadow_cut(const struct shadow *, const struct shadow_turn *);
+/* It got a whole session: said once for each shadow, of all workers, so that one can see that it
+ * works. */
+void session_log_shadow_mirrored(const struct shadow *, const struct shadow_turn *);
 
 #endif

@@ -63,7 +63,7 @@ struct session {
     uint64_t                    progress;
     size_t                      shadow_memory;
     struct counted               counted;
-    uint32_t                    epoch;      /* of the knobs that it has followed */
+    uint32_t                    epoch;      /* of the runtime settings that it follows */
     enum session_state          state : 8;
     enum session_reason         reason : 8; /* once it is known */
     bool                        reason_is_known : 1;

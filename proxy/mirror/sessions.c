@@ -82,8 +82,8 @@ static void apply_runtime(struct session *s)
     session_advance(s);
 }
 
-/* Those that have not followed yet are the last ones of the list: new sessions, which know the knobs
- * from their beginning, and those that have followed go to its front. */
+/* Those that have not followed yet are the last ones of the list: new sessions, which know the
+ * settings from their beginning, and those that have followed go to its front. */
 bool sessions_apply_runtime(struct mirror *mirror)
 {
     mirror->epoch = atomic_load(&mirror->page->epoch);

@@ -15,8 +15,8 @@ bool sessions_book(struct mirror *);
  * cuts one of its most lagging, which has at least half as much as the very most.  Does a part, and
  * answers whether there is more to do. */
 bool sessions_shed_memory(struct mirror *);
-/* A live knob was turned (admin/runtime_settings.h): shadows that are paused now are cut off, in all sessions that
- * may have one.  Does a part, and answers whether there is more to do. */
+/* A runtime setting has changed (admin/runtime_settings.h): shadows that are paused now are cut off,
+ * in all sessions that may have one.  Does a part, and answers whether there is more to do. */
 bool sessions_apply_runtime(struct mirror *);
 /* The drain deadline has passed: every session ends now.  Clients that nothing is buffered for get
  * FIN, the others RST. */

@@ -62,7 +62,7 @@ static bool is_blocking(const struct shadow *sh)
 /* Its connection is over, whatever became of it. */
 static void leave_place(struct shadow *sh)
 {
-    choice_ended(sh->mirror, sh->index);
+    policy_ended(sh->mirror, sh->index);
     sh->mirror->shadows_open--;
 }
 
@@ -145,7 +145,7 @@ void shadow_cut(struct shadow *sh, enum shadow_reason reason, const struct shado
     cell_add(&cells_of(sh)->reasons[reason], 1);
     if (!reason_is_from_outside(reason))
         page_note_error(cells_of(sh), reason);
-    notice_shadow_cut(sh, turn);
+    session_log_shadow_cut(sh, turn);
 }
 
 /* It got every byte and the end, in this way; its connection is done. */
@@ -155,7 +155,7 @@ static void complete(struct shadow *sh, enum shadow_reason reason, const struct 
     detach(sh, RESULT_MIRRORED);
     leave_place(sh);
     cell_add(&cells_of(sh)->reasons[reason], 1);
-    notice_shadow_mirrored(sh, turn);
+    session_log_shadow_mirrored(sh, turn);
 }
 
 void shadow_begin(struct shadow *sh, struct mirror *mirror, size_t index, struct stream *request)
@@ -361,7 +361,7 @@ void shadow_relay(struct shadow *sh, const struct shadow_turn *turn)
     if (transport_is_open(sh->transport) && sh->connect_seconds < 0) {
         sh->connect_seconds = (float)(turn->now - sh->dialled_at);
         histogram_note(&cells_of(sh)->times[TIMING_CONNECT], sh->connect_seconds);
-        notice_shadow_connected(sh, turn);
+        session_log_shadow_connected(sh, turn);
     }
     if (sh->is_held)
         wait_for_greeting(sh, turn);

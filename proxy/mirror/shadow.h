@@ -86,7 +86,8 @@ struct shadow_turn {
 };
 
 void shadow_begin(struct shadow *, struct mirror *, size_t index, struct stream *request);
-/* Decides whether this session is mirrored, before its first byte; then takes its place in the stream. */
+/* Decides whether this session is mirrored, before its first byte; then takes its place in the
+ * stream. */
 void shadow_choose(struct shadow *, const struct address *client, double now);
 /* The session is a mirrored one already: it is not mirrored again. */
 void shadow_filter(struct shadow *);

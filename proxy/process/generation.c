@@ -212,7 +212,7 @@ static bool has_group(const struct generation *g, const struct listen_group *gro
     return false;
 }
 
-/* As it is in effect: a knob that was turned stays over a reload. */
+/* As it is in effect: what was set at runtime stays over a reload. */
 static void announce_shadow(const struct generation *g, size_t i)
 {
     const struct shadow_config *shadow = &g->config->shadows[i];

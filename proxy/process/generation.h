@@ -1,7 +1,7 @@
 /*
  * generation.h — one configuration, and everything that was made from it.
  *
- *     generation ─ configuration, TLS contexts, limits, rows, roster, places at the doors
+ *     generation ─ configuration, TLS contexts, limits, rows, roster, sockets
  *       └─ crew ─ its workers
  *
  * It is made whole or not at all: whatever can fail has been tried before its first worker starts,

@@ -2,7 +2,7 @@
  * place.h — one place for a worker: the process in it changes, its listening sockets stay.
  *
  *     supervisor                                        worker
- *        gate      closed: take clients        ───▶     one for the whole crew, until it is open
+ *        barrier   closed: take clients        ───▶     one for the whole crew, until it is open
  *        lifeline  closed: finish              ───▶     one for each
  *        answers   ready; empty; why it dies   ◀───     closed: takes no client any more
  *
@@ -45,14 +45,14 @@ struct place {
 
 /* Without a process; answers and restart are the caller's to initialise. */
 void place_init(struct place *, const struct crew_settings *, size_t index);
-/* Starts a process; -1 is an open gate.  False: errno. */
+/* Starts a process; -1: the start barrier is open.  False: errno. */
 bool place_start(struct place *, int start_barrier);
 /* Hears what it has to say.  False: nothing now. */
 bool place_hear(struct place *);
 void place_forget_answers(struct place *);
 /* Its process is to finish. */
 void place_finish(struct place *);
-/* Its process is gone: its books are closed. */
+/* Its process is gone: its counters are settled. */
 void place_reap(struct place *);
 
 #endif

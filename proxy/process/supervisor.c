@@ -45,7 +45,7 @@
 #include "socket/socket.h"
 #include "socket/watch.h"
 
-#define ADMIN_BACKLOG      1024 /* a crowd there waits, and nobody is turned away */
+#define ADMIN_BACKLOG      1024 /* too many clients wait there, and none is refused */
 #define TICK_SECONDS       1.0
 #define MIN_SLOTS        256 /* for the workers of all generations: a reload may bring more */
 

@@ -1,5 +1,5 @@
 /*
- * version.c — asks each library's door for its version.
+ * version.c — asks the file that uses a library for its version.
  */
 #include "version.h"
 

@@ -1,12 +1,12 @@
 /*
  * worker.c — builds the loop and what sessions share, serves, and finishes when its lifeline ends.
  *
- *     waiting ──gate ends──▶ serving ──lifeline ends──▶ draining ──no session left──▶ exit 0
- *                                                          └── the deadline: sessions_drain()
+ *     waiting ──barrier ends──▶ serving ──lifeline ends──▶ draining ──no session left──▶ exit 0
+ *                                                             └── the deadline: sessions_drain()
  *
- * Nothing is ever written to the gate and the lifeline: their ends are wake-ups, and what to do then
- * stands in the page.  When nothing stands there the supervisor is dead, and the worker drains
- * within --reload-timeout.  Signals reach it, too (Ctrl-C goes to the whole group), and are ignored.
+ * Nothing is ever written to the start barrier and the lifeline: their ends are wake-ups, and what
+ * to do then stands in the page.  When nothing stands there the supervisor is dead, and the worker
+ * drains within --reload-timeout.  Signals reach it, too (Ctrl-C goes to the whole group), and are ignored.
  */
 #include "worker.h"
 
@@ -38,11 +38,11 @@
 #include "transport/handshake.h"
 #include "transport/reactor.h"
 
-#define TICK_SECONDS       1.0  /* how old the books of a busy session may be */
+#define TICK_SECONDS       1.0  /* how old the counters of a busy session may be */
 #define DRAIN_POLL_SECONDS 0.02 /* while draining: are we done, has the deadline moved; */
 #define DRAIN_POLL_SLOWER  1.1  /* each time, because it may take hours, */
 #define DRAIN_POLL_MAX    0.25 /* but never rarer than this */
-#define KEPT_DESCRIPTORS   16   /* standard streams, logs, gate, lifeline, answers */
+#define KEPT_DESCRIPTORS   16   /* standard streams, logs, barrier, lifeline, answers */
 
 struct worker {
     const struct worker_start *start;
@@ -59,7 +59,7 @@ struct worker {
     ev_timer                   drain;
     ev_timer                   again;
     bool                       is_booking;   /* not all counters are up to date yet */
-    bool                       is_following; /* a live knob was turned, and not all know it yet */
+    bool is_following; /* a runtime setting has changed; some sessions do not know */
     ev_prepare                 turn_end;
     struct stalls              stalls;
     char                       name[32];

@@ -29,7 +29,8 @@ struct header_writer {
 
 /* Sends what is left of it, in one piece or several, and makes it first where that is still to be done:
  * of this version, from header and marks as proxy_header_write() takes them.  IO_OK: all of it is out;
- * IO_AGAIN: the rest when the socket is writable again, or soon if it is starved; never IO_END. */
+ * IO_AGAIN: the rest when the socket is writable again, or soon if the kernel has no memory; never
+ * IO_END. */
 enum io header_writer_send(struct header_writer *, int socket, enum proxy_version,
                            const struct proxy_header *, const struct proxy_marks *);
 /* The connection is over, or somebody else's: what was made goes, and another one may begin. */

@@ -1,8 +1,8 @@
 /*
  * page.c — the page of memory that supervisor and workers share.
  *
- * What it hides: where the memory comes from, and how the books are closed for a worker that could
- * not do it itself.
+ * What it hides: where the memory comes from, and how the counters are settled for a worker that
+ * could not do it itself.
  */
 #include "shared/page.h"
 

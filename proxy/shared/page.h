@@ -3,7 +3,7 @@
  *
  *     page ─┬─ deadlines, live numbers          written by the supervisor
  *           ├─ roster 0 .. 15: one living generation each, between it and its workers
- *           ├─ row 0 .. r: one shadow name each with its live knobs, which outlives the
+ *           ├─ row 0 .. r: one shadow name each with its runtime settings; it outlives the
  *           │  configurations that know it
  *           ├─ slot 0: the supervisor's, and the counters of workers that are gone
  *           └─ slot 1 .. n: one worker process each, of whatever generation; only it writes there
@@ -53,7 +53,7 @@ struct shadow_cells {
     _Atomic uint64_t last_error; /* page_note_error() */
 };
 
-/* What a configuration's file last said of a live knob.  Only the supervisor looks. */
+/* What a configuration's file last said of a runtime setting.  Only the supervisor looks. */
 struct file_values {
     bool   are_known;
     double sample;
@@ -61,8 +61,8 @@ struct file_values {
     double duration;
 };
 
-/* What is known of a shadow by its name, over all workers and configurations.  The supervisor turns
- * the knobs (admin/runtime_settings.h), workers read them. */
+/* What is known of a shadow by its name, over all workers and configurations.  The supervisor
+ * changes the settings (admin/runtime_settings.h), workers read them. */
 struct shadow_row {
     alignas(CACHE_LINE) char name[PAGE_SHADOW_NAME];
     _Atomic bool       is_paused;
@@ -90,7 +90,7 @@ struct slot {
 };
 
 /* What the workers of a generation are to do.  They look when the supervisor wakes them: at the end
- * of their gate, and of their lifeline. */
+ * of the start barrier, and of their lifeline. */
 enum order {
     ORDER_WAIT,   /* the others are not ready yet */
     ORDER_SERVE,  /* and when the lifeline ends nevertheless, the supervisor is dead */
@@ -119,7 +119,7 @@ struct page {
     struct roster    rosters[PAGE_GENERATIONS];
     _Atomic uint64_t hellos;             /* listeners that were warned of TLS that passes through */
     _Atomic uint64_t log_generation;     /* raised when logs are to be reopened */
-    _Atomic uint64_t epoch;              /* raised after a live knob was turned */
+    _Atomic uint64_t epoch;              /* raised after a runtime setting has changed */
     _Atomic bool     mirroring_is_off;   /* for all shadows */
     double           started;            /* wall clock, seconds */
     unsigned         generation;         /* the newest that serves, from 1 */
@@ -150,8 +150,8 @@ struct slot *page_take_slot(struct page *, unsigned generation, const uint16_t *
                             size_t row_count);
 
 /* A worker is gone: its counters are added to slot 0 and the slot is free again.  What it left
- * open is put in order so that the books still balance: its open sessions are closed{internal}, its
- * sessions' shadows detached as far as they have no result, their live connections closed{io_error},
+ * open is put in order so that the counters still balance: its open sessions are
+ * closed{internal}, its sessions' shadows detached as far as they have no result, their live connections closed{io_error},
  * its buffered shadow bytes lost, its gauges zero. */
 void page_retire_slot(struct page *, struct slot *);
 

@@ -4,8 +4,8 @@
  *  - the reset watch: a socket that nobody reads would hide its peer's reset, because libev asks
  *    for EPOLLIN and EPOLLOUT only.  Such sockets are also in a second epoll set with the mask
  *    EPOLLET alone: bytes and FIN do not wake it, a reset does, once (epoll(7)).
- *  - the lasting: what a connection needs only if it lasts is not done for the many that do not.
- *  - the starved: no event says that the kernel has memory again, so a timer does.
+ *  - deferred set-up: what only a lasting connection needs is set a moment after it has opened.
+ *  - waiting for kernel memory: no event tells the end of ENOBUFS, so a timer retries.
  *  - those with more: no event says that a transport itself still holds bytes.  A timer that is due at
  *    once does; ev_feed_event(3) would be served before any socket is looked at again, and who sends
  *    without a pause would keep all others waiting.
@@ -80,10 +80,10 @@ static void on_reset(void *owner, int events)
 
 /* --- no memory in the kernel ------------------------------------------------------------- */
 
-void reactor_retry_enobufs(struct reactor *reactor, struct link *enobufs_waiters)
+void reactor_retry_enobufs(struct reactor *reactor, struct link *waiter)
 {
-    list_remove(enobufs_waiters);
-    list_add(&reactor->enobufs_waiters, enobufs_waiters);
+    list_remove(waiter);
+    list_add(&reactor->enobufs_waiters, waiter);
     if (!ev_is_active(&reactor->enobufs_retry))
         ev_timer_again(reactor->loop, &reactor->enobufs_retry);
 }

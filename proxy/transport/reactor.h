@@ -38,7 +38,7 @@ bool reactor_watch_for_reset(struct reactor *, int socket, struct transport *);
 /* The socket outlives its transport; closing a socket needs no such call. */
 void reactor_forget_reset(struct reactor *, int socket);
 /* Calls transport_retry_enobufs() in a moment, unless the link leaves its list before. */
-void reactor_retry_enobufs(struct reactor *, struct link *enobufs_waiters);
+void reactor_retry_enobufs(struct reactor *, struct link *waiter);
 /* Calls transport_has_more() once the sockets have been looked at, unless the link leaves its list
  * before. */
 void reactor_turn(struct reactor *, struct link *more);

@@ -102,7 +102,7 @@ enum io transport_failed(struct transport *t, int error)
 void transport_note_tls(struct transport *t)
 {
     if (tls_waits_for_kernel_memory(t->tls))
-        transport_starve(t);
+        transport_wait_for_kernel_memory(t);
     if (!tls_has_failed(t->tls) || t->broken)
         return;
     if (tls_error(t->tls) != 0) {
@@ -134,15 +134,15 @@ void transport_was_reset(struct transport *t)
         t->ready(t->owner);
 }
 
-void transport_starve(struct transport *t)
+void transport_wait_for_kernel_memory(struct transport *t)
 {
     t->waits_for_kernel_memory = true;
     reactor_retry_enobufs(t->reactor, &t->waking);
 }
 
-void transport_retry_enobufs(struct link *enobufs_waiters)
+void transport_retry_enobufs(struct link *waiter)
 {
-    struct transport *t = LIST_MEMBER(enobufs_waiters, struct transport, waking);
+    struct transport *t = LIST_MEMBER(waiter, struct transport, waking);
 
     t->waits_for_kernel_memory = false;
     t->readable = true;

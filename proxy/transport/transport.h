@@ -33,8 +33,8 @@ struct transport *transport_accepted(struct reactor *, int socket, const struct 
 
 /* A read might find something: false saves the work of making room for it. */
 bool    transport_may_read(const struct transport *);
-/* IO_OK sets *moved; otherwise it is 0, but for a write that failed after some bytes had gone.  A peer that resets after it sent bytes: the bytes are read
- * first, then IO_FAILED. */
+/* IO_OK sets *moved; otherwise it is 0, but for a write that failed after some bytes had gone.  A
+ * peer that resets after it sent bytes: the bytes are read first, then IO_FAILED. */
 enum io transport_read(struct transport *, const struct iovec *space, int count, size_t *moved);
 enum io transport_write(struct transport *, const struct iovec *bytes, int count, size_t *moved);
 /* Reads and forgets at most this many bytes (tcp(7), MSG_TRUNC: nothing is copied). */
@@ -127,7 +127,7 @@ void transport_tell(struct transport *);
 
 /* For transport/reactor.c: the peer reset while nobody read; the kernel may have memory again. */
 void transport_was_reset(struct transport *);
-void transport_retry_enobufs(struct link *enobufs_waiters);
+void transport_retry_enobufs(struct link *waiter);
 void transport_has_more(struct link *more);
 void transport_do_deferred_setup(struct link *deferred_setup);
 

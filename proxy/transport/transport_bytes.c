@@ -60,7 +60,7 @@ static enum io read_result(struct transport *t, ssize_t n, size_t max, size_t *m
     }
     if (error_is_shortage(errno)) {
         t->readable = false;
-        transport_starve(t);
+        transport_wait_for_kernel_memory(t);
         return IO_AGAIN;
     }
     t->at_end = true;
@@ -165,7 +165,7 @@ static enum io write_result(struct transport *t, ssize_t n, size_t all, size_t *
     if (errno == EAGAIN || error_is_shortage(errno)) {
         t->writable = false;
         if (errno != EAGAIN)
-            transport_starve(t);
+            transport_wait_for_kernel_memory(t);
         return IO_AGAIN;
     }
     int error = errno;

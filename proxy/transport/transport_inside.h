@@ -3,7 +3,7 @@
  * it.
  *
  *     transport.c ──readable, writable──▶ transport_bytes.c
- *                 ◀──failed, starved────
+ *                 ◀──failed, no kernel memory──
  */
 #ifndef TRANSPORT_TRANSPORT_INSIDE_H
 #define TRANSPORT_TRANSPORT_INSIDE_H
@@ -36,7 +36,7 @@ struct transport {
     char            *why;     /* NULL: errno says it */
     struct tls      *tls;     /* NULL: plain */
     struct peer      peer;
-    struct link      waking;  /* in a reactor's list: of the starved, or of those with more */
+    struct link waking; /* in a reactor's list: waiting for kernel memory, or with more bytes */
     int              error;   /* errno of the failure */
     enum failure     failure : 8;
     enum transport_state state : 4;
@@ -63,6 +63,6 @@ enum io transport_failed(struct transport *, int error);
  * have to be tried again soon. */
 void transport_note_tls(struct transport *);
 /* No event says that ENOBUFS is over (the socket is writable all the time): it is tried again soon. */
-void transport_starve(struct transport *);
+void transport_wait_for_kernel_memory(struct transport *);
 
 #endif

@@ -189,7 +189,7 @@ static void at_max_sessions_nothing_more_is_dialled(void **state)
         assert_int_equal(dial(START), RESULT_MIRRORED);
     assert_int_equal(choose(START), RESULT_MIRRORED); /* there may be room when it is time */
     assert_int_equal(dial(START), RESULT_LIMIT);
-    choice_ended(&mirror, 0);
+    policy_ended(&mirror, 0);
     assert_int_equal(dial(START), RESULT_MIRRORED);
     assert_int_equal(dial(START), RESULT_LIMIT);
 }

@@ -1,5 +1,5 @@
 /*
- * test_runtime_settings.c — live knobs: turned by hand, or by a configuration that says something new.
+ * test_runtime_settings.c — settings changed by hand, or by a configuration that says something new.
  */
 #include "admin/runtime_settings.h"
 
