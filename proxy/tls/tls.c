@@ -141,8 +141,8 @@ static enum io outcome(struct tls *tls, int result, bool *waits_for_room, bool *
     case SSL_ERROR_WANT_WRITE:
         *waits_for_room = true;
         return IO_AGAIN;
-    case SSL_ERROR_ZERO_RETURN:
-        return IO_END;
+    case SSL_ERROR_ZERO_RETURN: /* it says so of our own failures, too, once the peer has ended */
+        return tls->socket.error == 0 ? IO_END : failed(tls, SSL_ERROR_SYSCALL, tls->socket.error);
     default:
         return failed(tls, kind, error);
     }

@@ -122,6 +122,25 @@ def test_a_shadow_that_resets_while_it_is_sent_to_is_seen_to_reset(world, author
     assert mirror.session(0)["reason"] == "client_fin"
 
 
+@legs
+def test_a_reset_after_a_whole_answer_does_not_make_its_end_a_bad_one(world, authority, way):
+    mirror, primary = world(way, by_hand)
+    client = client_of(mirror, way, authority)
+    client.send(b"request")
+    there = ready(primary)
+    there.recv_exact(7)
+    there.send(b"answer")
+    there.finish()
+    assert client.recv_exact(6) == b"answer"
+    assert client.drain() == "fin"
+    client.send(b"more")
+    there.recv_exact(4)
+
+    at_once(mirror, there.reset, client.finish)
+
+    assert mirror.session(0)["reason"] == "primary_fin"
+
+
 @pytest.mark.parametrize("side", ["client", "primary"])
 def test_a_reset_that_only_a_refusal_of_ours_hears_of_is_a_reset(doppel, server, authority, side):
     """Asked to negotiate again, OpenSSL answers with an alert, and does not say that it could not be sent."""

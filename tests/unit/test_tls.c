@@ -605,6 +605,28 @@ static void test_a_peer_that_is_gone_fails_a_write_with_errno(void **state)
     close_pair(&pair);
 }
 
+/* SSL_get_error(3) calls each failure an end once the peer has ended, with close_notify or without. */
+static void test_a_peer_that_ended_and_is_gone_fails_our_end_with_errno(void **state)
+{
+    (void)state;
+    for (int says_so = 0; says_so < 2; says_so++) {
+        struct pair pair;
+        char        bytes[100];
+        size_t      moved;
+
+        open_pair(&pair, false, TLS1_3_VERSION);
+        if (says_so)
+            SSL_shutdown(pair.theirs);
+        close(pair.sockets[1]);
+        pair.sockets[1] = -1;
+        assert_int_equal(read_once(pair.ours, bytes, sizeof bytes, &moved), IO_END);
+        assert_int_equal(tls_end(pair.ours), IO_FAILED);
+        assert_int_equal(tls_error(pair.ours), EPIPE);
+        assert_string_equal(tls_why(pair.ours), "Broken pipe");
+        close_pair(&pair);
+    }
+}
+
 static void test_the_facts_stay_after_closing(void **state)
 {
     struct pair pair;
@@ -636,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_T10_an_end_without_close_notify_ends_and_is_counted),
         cmocka_unit_test(test_T11_there_is_no_close_notify_after_a_failure),
         cmocka_unit_test(test_a_peer_that_is_gone_fails_a_write_with_errno),
+        cmocka_unit_test(test_a_peer_that_ended_and_is_gone_fails_our_end_with_errno),
         cmocka_unit_test(test_the_facts_stay_after_closing),
     };
 
