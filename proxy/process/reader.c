@@ -85,7 +85,8 @@ _Noreturn static void read_all(const struct reader *reader, pid_t supervisor)
     size_t before = heap_size();
     if (getppid() == supervisor)
         own_progress->is_whole = reload_try(reader->settings.command, &own_progress->fault);
-    own_progress->memory = heap_size() - before;
+    size_t after = heap_size(); /* malloc may have given more back than the files took */
+    own_progress->memory = after > before ? after - before : 0;
     _exit(0);
 }
 
