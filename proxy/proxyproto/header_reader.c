@@ -20,7 +20,7 @@
 #include "transport/handshake.h"
 #include "transport/reactor.h"
 
-struct welcome {
+struct header_reader {
     struct transport    *transport;
     struct header_reader_terms terms;
     struct address       peer;
@@ -30,80 +30,81 @@ struct welcome {
     uint8_t              bytes[PROXY_HEADER_MAX];
 };
 
-static struct ev_loop *loop_of(const struct welcome *w)
+static struct ev_loop *loop_of(const struct header_reader *r)
 {
-    return reactor_loop(w->terms.reactor);
+    return reactor_loop(r->terms.reactor);
 }
 
-static void stop_watching(struct welcome *w)
+static void stop_watching(struct header_reader *r)
 {
-    ev_io_stop(loop_of(w), &w->io);
-    ev_timer_stop(loop_of(w), &w->timer);
+    ev_io_stop(loop_of(r), &r->io);
+    ev_timer_stop(loop_of(r), &r->timer);
 }
 
 static void on_cancel(void *opening)
 {
-    struct welcome *w = opening;
+    struct header_reader *r = opening;
 
-    stop_watching(w);
-    socket_reset(w->io.fd);
-    free(w);
+    stop_watching(r);
+    socket_reset(r->io.fd);
+    free(r);
 }
 
-static void give_up(struct welcome *w, enum failure failure, const char *why)
+static void give_up(struct header_reader *r, enum failure failure, const char *why)
 {
-    struct transport *transport = w->transport;
+    struct transport *transport = r->transport;
 
-    on_cancel(w);
+    on_cancel(r);
     transport_fail(transport, failure, why);
     transport_tell(transport);
 }
 
 /* The opening goes on with TLS. */
-static void pass_on(struct welcome *w, const struct address *peer)
+static void pass_on(struct header_reader *r, const struct address *peer)
 {
-    stop_watching(w);
-    if (handshake_receive(w->terms.tls, w->transport, w->io.fd, peer))
-        free(w);
+    stop_watching(r);
+    if (handshake_receive(r->terms.tls, r->transport, r->io.fd, peer))
+        free(r);
     else
-        give_up(w, FAILURE_NO_MEMORY, "no memory");
+        give_up(r, FAILURE_NO_MEMORY, "no memory");
 }
 
-static void let_in(struct welcome *w)
+static void let_in(struct header_reader *r)
 {
-    struct transport     *transport = w->transport;
-    const struct address *source = &w->terms.header->source;
-    const struct address *peer = source->length > 0 ? source : &w->peer;
+    struct transport     *transport = r->transport;
+    const struct address *source = &r->terms.header->source;
+    const struct address *peer = source->length > 0 ? source : &r->peer;
 
-    if (w->terms.tls != NULL) {
-        pass_on(w, peer);
+    if (r->terms.tls != NULL) {
+        pass_on(r, peer);
         return;
     }
-    stop_watching(w);
-    transport_opened(transport, w->io.fd, peer);
+    stop_watching(r);
+    transport_opened(transport, r->io.fd, peer);
     transport_look_again(transport); /* what follows the header may be there already */
-    free(w);
+    free(r);
     transport_tell(transport);
 }
 
 /* What the reader says of the bytes taken and those that wait behind them. */
-static enum proxy_reading look(struct welcome *w, size_t waiting, size_t *ours, const char **why)
+static enum proxy_reading look(struct header_reader *r, size_t waiting, size_t *ours,
+                               const char **why)
 {
     size_t             used;
     enum proxy_reading reading =
-        proxy_header_read(w->bytes, w->length + waiting, w->terms.header, &used, why);
+        proxy_header_read(r->bytes, r->length + waiting, r->terms.header, &used, why);
 
-    *ours = reading == PROXY_COMPLETE ? used - w->length : waiting;
+    *ours = reading == PROXY_COMPLETE ? used - r->length : waiting;
     return reading;
 }
 
 /* The end, or an error, instead of a header. */
-static void lose(struct welcome *w, ssize_t n, int error)
+static void lose(struct header_reader *r, ssize_t n, int error)
 {
     if (n == 0)
-        give_up(w, FAILURE_PROXY_HEADER, "the connection ended within the header");
+        give_up(r, FAILURE_PROXY_HEADER, "the connection ended within the header");
     else
-        give_up(w, failure_of(error), strerrordesc_np(error));
+        give_up(r, failure_of(error), strerrordesc_np(error));
 }
 
 static bool is_passing(int error)
@@ -112,34 +113,34 @@ static bool is_passing(int error)
 }
 
 /* True: it waits for more; false: it is over, and gone. */
-static bool read_header(struct welcome *w)
+static bool read_header(struct header_reader *r)
 {
     const char *why;
     size_t      ours;
-    ssize_t     n = recv(w->io.fd, w->bytes + w->length, sizeof w->bytes - w->length, MSG_PEEK);
+    ssize_t     n = recv(r->io.fd, r->bytes + r->length, sizeof r->bytes - r->length, MSG_PEEK);
 
     if (n < 0 && is_passing(errno))
         return true;
     if (n <= 0) {
-        lose(w, n, errno);
+        lose(r, n, errno);
         return false;
     }
-    enum proxy_reading reading = look(w, (size_t)n, &ours, &why);
+    enum proxy_reading reading = look(r, (size_t)n, &ours, &why);
     if (reading == PROXY_REFUSED) {
-        give_up(w, FAILURE_PROXY_HEADER, why);
+        give_up(r, FAILURE_PROXY_HEADER, why);
         return false;
     }
-    n = recv(w->io.fd, w->bytes + w->length, ours, 0);
+    n = recv(r->io.fd, r->bytes + r->length, ours, 0);
     if (n < 0 && is_passing(errno))
         return true;
     if (n <= 0) {
-        lose(w, n, errno);
+        lose(r, n, errno);
         return false;
     }
-    w->length += (size_t)n;
+    r->length += (size_t)n;
     if (reading == PROXY_INCOMPLETE || (size_t)n < ours)
         return true;
-    let_in(w);
+    let_in(r);
     return false;
 }
 
@@ -155,12 +156,12 @@ static void on_bytes(struct ev_loop *loop, ev_io *watcher, int events)
 /* After a pause of the whole process timers ring first: what has come meanwhile counts. */
 static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
-    struct welcome *w = timer->data;
+    struct header_reader *r = timer->data;
 
     (void)loop;
     (void)events;
-    if (read_header(w))
-        give_up(w, FAILURE_PROXY_HEADER, "no whole header in time");
+    if (read_header(r))
+        give_up(r, FAILURE_PROXY_HEADER, "no whole header in time");
 }
 
 struct transport *header_reader_accept(const struct header_reader_terms *terms, int socket,
@@ -168,22 +169,22 @@ struct transport *header_reader_accept(const struct header_reader_terms *terms, 
                                        void *owner)
 {
     struct transport *transport = transport_opening(terms->reactor, ready, owner);
-    struct welcome   *w = calloc(1, sizeof *w);
+    struct header_reader *r = calloc(1, sizeof *r);
 
-    if (transport == NULL || w == NULL) {
+    if (transport == NULL || r == NULL) {
         transport_free(transport);
-        free(w);
+        free(r);
         socket_reset(socket);
         return NULL;
     }
-    transport_hand_over(transport, on_cancel, w, peer);
-    w->transport = transport;
-    w->terms = *terms;
-    w->peer = *peer;
-    ev_io_init(&w->io, on_bytes, socket, EV_READ);
-    ev_timer_init(&w->timer, on_timeout, terms->timeout, 0);
-    w->io.data = w->timer.data = w;
-    ev_io_start(loop_of(w), &w->io);
-    ev_timer_start(loop_of(w), &w->timer);
+    transport_hand_over(transport, on_cancel, r, peer);
+    r->transport = transport;
+    r->terms = *terms;
+    r->peer = *peer;
+    ev_io_init(&r->io, on_bytes, socket, EV_READ);
+    ev_timer_init(&r->timer, on_timeout, terms->timeout, 0);
+    r->io.data = r->timer.data = r;
+    ev_io_start(loop_of(r), &r->io);
+    ev_timer_start(loop_of(r), &r->timer);
     return transport;
 }
