@@ -41,7 +41,11 @@ static bool ask(int netlink, int family)
                    .idiag_states = 1U << TCP_LISTENING },
     };
 
-    return send(netlink, &question, sizeof question, 0) == sizeof question;
+    /* The kernel's address.  Not send(2): tests of PROXY headers make the first one of a worker fail. */
+    const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+
+    return sendto(netlink, &question, sizeof question, 0, (const struct sockaddr *)&kernel,
+                  sizeof kernel) == sizeof question;
 }
 
 /* A socket at [::] may take IPv4, too: whether it does is not looked at. */
