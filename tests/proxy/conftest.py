@@ -36,7 +36,11 @@ MOST_FILES = 20000
 
 
 def pytest_configure():
-    """Crowds need more descriptors than a login shell allows; and a test is the same for every user."""
+    """
+    Crowds need more descriptors than a login shell allows, and a plain user's PATH lacks nft: a test is
+    the same for every user.
+    """
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -172,6 +172,7 @@ def test_what_the_time_does_not_suffice_for_is_left_out_and_said(tmp_path):
     assert "Left out, since the time was over: rr1 doppel0, rr1 doppel1" in text
 
 
+@pytest.mark.foreign
 def test_a_report_becomes_the_documents_picture_and_tables(tmp_path):
     measured(tmp_path, "--only", "rr1", "--candidates", "doppel0,haproxy")
     (tmp_path / "performance.md").write_text((ROOT / "docs/performance.md").read_text())
