@@ -850,7 +850,7 @@ def test_P13_without_a_port_the_client_is_reset_and_the_next_gets_a_free_one(net
     for client in clients:
         assert client.exchange(b"undisturbed") == b"undisturbed"
     clients.pop().reset()       # which leaves no TIME_WAIT
-    mirror.wait_metric("doppel_sessions_closed_total", 1, reason="client_rst")
+    mirror.wait_metric("doppel_sessions_closed_total", 1, reason="client_rst_delivered")
     again = mirror.connect(source="127.0.3.1")
     assert again.exchange(b"has the port") == b"has the port"
     assert mirror.metric("doppel_accept_paused") == 0

@@ -6,6 +6,7 @@ measure.py — one measurement each: what is started, driven, checked and read o
 A run whose primary or shadow lacks a byte says so and does not count: a shadow that was cut off, or a
 client that got an error, makes a proxy look cheap.
 """
+import json
 import threading
 import time
 from collections import Counter
@@ -193,9 +194,9 @@ def worker_split(stage, candidate, log, seconds):
 
 
 def _sessions_by_worker(log):
-    """A session's id is start-worker-count."""
+    """A session's id is start-worker-count; a line may not be whole yet."""
     with open(log) as lines:
-        return Counter(line.partition("session=")[2].split("-")[1] for line in lines if "session=" in line)
+        return Counter(json.loads(line)["session"].split("-")[1] for line in lines if line.endswith("}\n"))
 
 
 def under_scrape(stage, candidate, traffic, seconds, scrape):

@@ -160,7 +160,7 @@ class Programme:
 
     def split(self):
         log = self.stage.directory / "split.log"
-        two = self.doppel.candidate(1, "--workers=2", f"--access-log={log}", "--access-format=text",
+        two = self.doppel.candidate(1, "--workers=2", f"--access-log={log}", "--access-format=json",
                                     name="doppel1-2workers")
         return Work("split", "Sessions of the busier of two workers", "% of all", two.name,
                     {two.name: partial(measure.worker_split, self.stage, two, log, self.plan.seconds)})
