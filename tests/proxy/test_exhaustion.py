@@ -226,9 +226,11 @@ def test_R04_R07_a_shadow_that_cannot_be_dialled_costs_only_itself(doppel, serve
                                                                    call, error, reason):
     """The second such call of a session is for its first shadow."""
     primary, copies = server(echo), [server(sink), server(sink)]
-    fault = faults(f"{call}:errno={error}:n=2")
+    fault = faults(f"{call}:errno={error}:n=2", on=False)
     mirror = doppel(primary, shadows=copies, env=fault.env)
+    mirror.connect().exchange(b"before")
 
+    fault.on()
     client = mirror.connect()
     assert client.exchange(pattern(MIB)) == pattern(MIB)
     client.finish()
