@@ -343,7 +343,9 @@ def test_L21_a_token_that_cannot_be_read_any_more_leaves_the_old_one(doppel, ser
 def test_L21_without_a_token_file_nothing_changes_over_tcp(doppel, server):
     mirror = with_tcp_admin(doppel, server)
 
-    status, _, text = ask(tcp_admin(mirror), "/drain", "POST", Authorization="Bearer ")
+    # From 1.0 on libmicrohttpd takes the blank away, so that what is left is no clear request.
+    assert ask(tcp_admin(mirror), "/drain", "POST", Authorization="Bearer ")[0] in (400, 403)
+    status, _, text = ask(tcp_admin(mirror), "/drain", "POST", Authorization="Bearer x")
 
     assert status == 403 and "--admin-token-file" in text
     assert ask(tcp_admin(mirror), "/readyz")[0] == 200
