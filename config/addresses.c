@@ -1,5 +1,5 @@
 /*
- * addresses.c — names, addresses and queries, taken apart and put together.
+ * addresses.c — lists of addresses, read: each item's name, address and query.
  *
  * An item is cut (config/tokens.h) in this order: at the commas, at the first ?, at the first = of
  * what is before it, at the & of the query.  Escapes are undone last, in each part by itself, so
@@ -31,48 +31,19 @@ struct item {
     char *query; /* NULL: none was written */
 };
 
-/* ---- paths */
+/* ---- one address */
 
 static bool is_unix(const char *text) { return strncasecmp(text, "unix:", strlen("unix:")) == 0; }
 
-char *addresses_unescaped(const char *text, struct fault *fault)
+bool addresses_read_endpoint(struct endpoint *endpoint, const char *text, enum endpoint_use use,
+                             struct fault *fault)
 {
-    char *copy = xstrdup(text);
+    char *address = xstrdup(text);
+    bool fine = (!is_unix(text) || tokens_unescape(address, fault)) &&
+                endpoint_parse(endpoint, address, use, fault);
 
-    if (!is_unix(text) || tokens_unescape(copy, fault))
-        return copy;
-    free(copy);
-    return NULL;
-}
-
-static void print_path(const char *path, FILE *to)
-{
-    fputs("unix:", to);
-    for (; *path != '\0'; path++)
-        tokens_put_escaped(*path, to);
-}
-
-char *addresses_of_path(const char *path)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *to = xmemstream(&text, &size);
-
-    print_path(path, to);
-    fclose(to);
-    return text;
-}
-
-void addresses_print(const struct endpoint *endpoint, FILE *to)
-{
-    char text[ENDPOINT_TEXT];
-
-    if (endpoint->kind == ENDPOINT_UNIX) {
-        print_path(endpoint->host, to);
-    } else {
-        endpoint_print(endpoint, text);
-        fputs(text, to);
-    }
+    free(address);
+    return fine;
 }
 
 /* ---- one item */
@@ -132,16 +103,6 @@ static char *label_of(const struct item *item, const struct endpoint *endpoint)
         return xstrdup(item->name);
     return endpoint->kind == ENDPOINT_UNIX ? addresses_of_path(endpoint->host)
                                            : xstrdup(item->address);
-}
-
-static bool read_endpoint(struct endpoint *endpoint, const char *text, enum endpoint_use use,
-                          struct fault *fault)
-{
-    char *address = addresses_unescaped(text, fault);
-    bool fine = address != NULL && endpoint_parse(endpoint, address, use, fault);
-
-    free(address);
-    return fine;
 }
 
 /* Whose option it is; NULL: nobody's. */
@@ -285,7 +246,7 @@ static bool add_listen(const struct addition *to, const struct item *item, struc
         return fault_set(fault, "more than %d listeners; leave some out", CONFIG_MAX_LISTENS);
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
-    if (!read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
+    if (!addresses_read_endpoint(&listen.endpoint, item->address, ENDPOINT_LISTEN, fault))
         return false;
     if (!read_query(item, PLACE_LISTEN_QUERY, &listen, fault) || !settle_mode(&listen, item, fault))
         return false;
@@ -305,7 +266,7 @@ static bool add_primary(const struct addition *to, const struct item *item, stru
     if (item->name != NULL && !is_good_name(item->name, fault))
         return false;
     set_target_defaults(&primary);
-    if (!read_endpoint(&primary.endpoint, item->address, ENDPOINT_PRIMARY, fault) ||
+    if (!addresses_read_endpoint(&primary.endpoint, item->address, ENDPOINT_PRIMARY, fault) ||
         !read_query(item, PLACE_PRIMARY_QUERY, &primary, fault)) {
         free_target(&primary);
         return false;
@@ -365,7 +326,8 @@ static bool add_shadow(const struct addition *to, const struct item *item, struc
     if (shadow == NULL)
         return false;
     const struct item nameless = { .address = item->address };
-    if (!read_endpoint(&shadow->target.endpoint, item->address, ENDPOINT_CONNECT, fault) ||
+    if (!addresses_read_endpoint(&shadow->target.endpoint, item->address, ENDPOINT_CONNECT,
+                                 fault) ||
         !read_query(item, PLACE_SHADOW_QUERY, shadow, fault))
         return false;
     shadow->target.name = label_of(&nameless, &shadow->target.endpoint);
@@ -383,7 +345,7 @@ bool addresses_set_target(struct target_config *target, const char *text, struct
                   QUOTED " is not one plain address; its name and options are lines of the section",
                   text);
     else
-        fine = read_endpoint(&target->endpoint, item.address, ENDPOINT_CONNECT, fault);
+        fine = addresses_read_endpoint(&target->endpoint, item.address, ENDPOINT_CONNECT, fault);
     free(target->name);
     target->name = fine ? label_of(&item, &target->endpoint) : NULL;
     free(copy);
@@ -460,79 +422,4 @@ void addresses_free_shadows(struct config *config)
     free(config->shadows);
     config->shadows = NULL;
     config->shadow_count = 0;
-}
-
-/* ---- back to text */
-
-static bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
-{
-    return a->kind == b->kind && a->port == b->port && a->tls == b->tls &&
-           a->is_complete == b->is_complete && strcmp(a->host, b->host) == 0;
-}
-
-/* A label that is the address itself needs no name in front. */
-static void print_labelled(const char *label, const struct endpoint *endpoint,
-                           enum endpoint_use use, FILE *to)
-{
-    struct endpoint read;
-
-    fputs(label, to);
-    if (read_endpoint(&read, label, use, NULL) && same_endpoint(&read, endpoint))
-        return;
-    fputc('=', to);
-    addresses_print(endpoint, to);
-}
-
-void addresses_print_listen(const struct listen_config *listen, FILE *to)
-{
-    bool is_unix_socket = listen->endpoint.kind == ENDPOINT_UNIX;
-
-    print_labelled(listen->name, &listen->endpoint, ENDPOINT_LISTEN, to);
-    if (is_unix_socket) {
-        fputs("?mode=", to);
-        value_print(option_find(PLACE_LISTEN_QUERY, "mode"), listen, to);
-    }
-    if (listen->accept_proxy)
-        fprintf(to, "%caccept-proxy=on", is_unix_socket ? '&' : '?');
-}
-
-void addresses_print_target(const struct target_config *target, FILE *to)
-{
-    print_labelled(target->name, &target->endpoint, ENDPOINT_PRIMARY, to);
-}
-
-/* What would mean something else in a query; + separates the items of a list. */
-static void print_value(const struct option *option, const char *value, FILE *to)
-{
-    for (; *value != '\0'; value++) {
-        if (*value == ',' && option_is_list(option))
-            fputc('+', to);
-        else
-            tokens_put_escaped(*value, to);
-    }
-}
-
-/* Only what differs from the default. */
-static bool print_option(const struct option *option, const struct target_config *target,
-                         char separator, FILE *to)
-{
-    if (value_is_default(option, target))
-        return false;
-    char *value = value_text(option, target);
-    fprintf(to, "%c%s=", separator, option->key);
-    print_value(option, value, to);
-    free(value);
-    return true;
-}
-
-void addresses_print_primary(const struct target_config *target, FILE *to)
-{
-    const struct option *option;
-    char separator = '?';
-
-    addresses_print_target(target, to);
-    for (size_t i = 0; (option = option_at(i)) != NULL; i++)
-        if (option_name(option, PLACE_PRIMARY_QUERY) != NULL &&
-            print_option(option, target, separator, to))
-            separator = '&';
 }

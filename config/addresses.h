@@ -13,8 +13,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/address.h"
+
 struct config;
-struct endpoint;
 struct fault;
 struct listen_config;
 struct shadow_config;
@@ -35,6 +36,11 @@ struct shadow_config *addresses_add_section(struct config *, const struct shadow
 /* The address key of such a section: neither name nor query. */
 bool addresses_set_target(struct target_config *, const char *text, struct fault *);
 
+/* One address without name and query; the path of a unix socket may have escapes.  False: the fault
+ * says what is wrong with it and what would be right. */
+bool addresses_read_endpoint(struct endpoint *, const char *text, enum endpoint_use,
+                             struct fault *);
+
 void addresses_free_listens(struct config *);
 void addresses_free_primaries(struct config *);
 void addresses_free_shadows(struct config *);
@@ -47,8 +53,6 @@ void addresses_print_target(const struct target_config *, FILE *);
 void addresses_print_primary(const struct target_config *, FILE *);
 void addresses_print(const struct endpoint *, FILE *);
 
-/* unix:PATH without its escapes, anything else as it is; the caller frees it.  NULL: the fault. */
-char *addresses_unescaped(const char *text, struct fault *);
 /* "unix:" and this path with escapes; the caller frees it. */
 char *addresses_of_path(const char *path);
 

@@ -212,18 +212,14 @@ static bool add_texts(const struct option *option, struct text_list *list, const
 
 static bool set_admin(struct config *config, const char *text, struct fault *fault)
 {
-    char *address;
+    struct endpoint endpoint;
 
     if (text[0] == '\0' || strcmp(text, "off") == 0) {
         config->admin_on = false;
         config->admin = (struct endpoint){ 0 };
         return true;
     }
-    struct endpoint endpoint;
-    address = addresses_unescaped(text, fault);
-    bool fine = address != NULL && endpoint_parse(&endpoint, address, ENDPOINT_LISTEN, fault);
-    free(address);
-    if (!fine)
+    if (!addresses_read_endpoint(&endpoint, text, ENDPOINT_LISTEN, fault))
         return false;
     if (endpoint.tls)
         return fault_set(fault, QUOTED ": the admin endpoint has no TLS; write HOST:PORT", text);
