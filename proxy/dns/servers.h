@@ -10,6 +10,8 @@
 #include "base/address.h"
 #include "dns/search.h"
 
+#define SERVERS_SYSTEM_FILE "/etc/resolv.conf" /* when the operator names no other one */
+
 #define SERVERS_TEXT  600
 #define SERVERS_ZONED 8 /* link-local servers whose interface is kept */
 
