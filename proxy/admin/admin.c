@@ -224,18 +224,29 @@ static struct admin_connection *admin_connection_of(struct MHD_Connection *conne
     return about->socket_context;
 }
 
+/* The target as it came, before the library takes it apart.  What it answers is *seen of
+ * on_request() at first. */
+static void *on_target(void *owner, const char *target, struct MHD_Connection *connection)
+{
+    (void)owner;
+    (void)connection;
+    return (void *)strlen(target);
+}
+
 /* Called once when the request's head is there, and again when all of it is; MHD_NO closes the
- * connection. */
+ * connection.  *seen: at first the target's size, from on_target(); then the admin endpoint. */
 static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *body,
                                   size_t *body_bytes, void **seen)
 {
-    const struct request_line line = { .method = method, .path = path, .version = version };
+    const struct request_line line = {
+        .method = method, .path = path, .target_bytes = (size_t)*seen, .version = version
+    };
     struct admin *admin = owner;
     struct response response;
 
     (void)body;
-    if (*seen == NULL) {
+    if (*seen != admin) {
         *seen = admin;
         if (is_fine(admin, connection, &line, &response))
             return MHD_YES;
@@ -368,6 +379,7 @@ static struct MHD_Daemon *server_start(struct admin *admin, int listening)
         { MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL },
         { MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL },
         { MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)keep_escapes, NULL },
+        { MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, NULL },
         { MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL },
         { MHD_OPTION_END, 0, NULL },
     };

@@ -1,5 +1,5 @@
 /*
- * request_head.c — one walk through the headers and arguments that the library has found.
+ * request_head.c — one walk through the headers that the library has found.
  */
 #include "admin/request_head.h"
 
@@ -67,19 +67,9 @@ static enum MHD_Result add_header(void *owner, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-static enum MHD_Result add_argument(void *owner, enum MHD_ValueKind kind, const char *name,
-                                    const char *value)
-{
-    struct findings *found = owner;
-
-    (void)kind;
-    found->bytes += strlen("?") + strlen(name) + (value != NULL ? strlen("=") + strlen(value) : 0);
-    return MHD_YES;
-}
-
 static size_t size_of_line(const struct request_line *line)
 {
-    return strlen(line->method) + strlen(" ") + strlen(line->path) + strlen(" ") +
+    return strlen(line->method) + strlen(" ") + line->target_bytes + strlen(" ") +
            strlen(line->version) + strlen("\r\n");
 }
 
@@ -102,7 +92,6 @@ const char *request_head_refuses(struct MHD_Connection *connection, const struct
 
     if (line->path[0] != '/')
         return "the target must be a path";
-    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, add_argument, &found);
     MHD_get_connection_values(connection, MHD_HEADER_KIND, add_header, &found);
     if (found.why != NULL)
         return found.why;

@@ -1,7 +1,7 @@
 /*
  * request_head.h — whether a request to the admin endpoint says one thing only.
  *
- *     POST /drain?x=1 HTTP/1.1\r\n        1 + 1 + 2 bytes beside the words
+ *     POST /drain?x=1 HTTP/1.1\r\n        1 + 1 + 2 bytes beside method, target and version
  *     Host: localhost\r\n                 2 + 2 beside name and value
  *     \r\n                                2
  *
@@ -14,12 +14,15 @@
 #ifndef ADMIN_REQUEST_HEAD_H
 #define ADMIN_REQUEST_HEAD_H
 
+#include <stddef.h>
+
 struct MHD_Connection;
 
 /* The words of the request line, as the library read them. */
 struct request_line {
     const char *method;
     const char *path;
+    size_t      target_bytes; /* the path and the query, as they came, up to a NUL */
     const char *version;
 };
 

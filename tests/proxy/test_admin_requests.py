@@ -82,9 +82,11 @@ def test_L20_what_comes_as_a_body_is_not_taken_for_a_request(doppel, server, tmp
     GET + b"Host-Of-Others: x\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nX-Empty:\r\n",
     GET + b"Accept: */*\r\nAccept: text/plain\r\nCookie: a=b; c\r\nX-Tab: a\tb\r\nX-Latin: \xe9\r\n",
     b"GET /healthz?verbose&a=1&b= HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET /healthz? HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET /healthz?&=&&a HTTP/1.1\r\nHost: localhost\r\n",
     b"GET /healthz HTTP/1.0\r\n",
     b"\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n",
-], ids=["lists", "twice", "query", "1.0", "empty line"])
+], ids=["lists", "twice", "query", "empty query", "empty arguments", "1.0", "empty line"])
 def test_an_unusual_but_clear_request_is_answered(doppel, server, request_):
     where = tcp_admin(with_tcp_admin(doppel, server))
 
