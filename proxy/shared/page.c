@@ -296,49 +296,40 @@ uint64_t page_max_lag(const struct page *page, size_t shadow)
     return max;
 }
 
-uint64_t page_sum(const struct page *page, enum counter counter)
+/* The same cell of all slots, given that of the first one. */
+static uint64_t sum_of_slots(const struct page *page, const _Atomic uint64_t *cell)
 {
+    size_t   offset = (size_t)((const char *)cell - (const char *)&page->slots[0]);
     uint64_t sum = 0;
 
     for (size_t i = 0; i < page->slots_used; i++)
-        sum += cell_get(&page->slots[i].counts[counter]);
+        sum += cell_get((const void *)((const char *)&page->slots[i] + offset));
     return sum;
+}
+
+uint64_t page_sum(const struct page *page, enum counter counter)
+{
+    return sum_of_slots(page, &page->slots[0].counts[counter]);
 }
 
 uint64_t page_sum_closed(const struct page *page, enum session_reason reason)
 {
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < page->slots_used; i++)
-        sum += cell_get(&page->slots[i].closed[reason]);
-    return sum;
+    return sum_of_slots(page, &page->slots[0].closed[reason]);
 }
 
 uint64_t page_sum_shadow(const struct page *page, size_t shadow, enum shadow_counter counter)
 {
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < page->slots_used; i++)
-        sum += cell_get(&page->slots[i].shadows[shadow].counts[counter]);
-    return sum;
+    return sum_of_slots(page, &page->slots[0].shadows[shadow].counts[counter]);
 }
 
 uint64_t page_sum_result(const struct page *page, size_t shadow, enum shadow_result result)
 {
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < page->slots_used; i++)
-        sum += cell_get(&page->slots[i].shadows[shadow].results[result]);
-    return sum;
+    return sum_of_slots(page, &page->slots[0].shadows[shadow].results[result]);
 }
 
 uint64_t page_sum_reason(const struct page *page, size_t shadow, enum shadow_reason reason)
 {
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < page->slots_used; i++)
-        sum += cell_get(&page->slots[i].shadows[shadow].reasons[reason]);
-    return sum;
+    return sum_of_slots(page, &page->slots[0].shadows[shadow].reasons[reason]);
 }
 
 struct histogram_sum page_sum_shadow_times(const struct page *page, size_t shadow,
