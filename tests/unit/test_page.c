@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -300,12 +301,16 @@ static void test_parts_are_taken_up_to_the_most_over_all_workers(void **state)
     assert_int_equal(page_sum_shadow(page, 0, SHADOW_COUNT_ACTIVE), 1);
 }
 
+/* Rounds that the worker has begun, told to its parent. */
+static _Atomic unsigned *rounds;
+
 /* It counts as fast as it can until it is killed, which may be between the two numbers. */
 _Noreturn static void take_and_give_for_ever(struct slot *slot)
 {
     _Atomic uint64_t *memory = &slot->counts[COUNT_SHADOW_MEMORY];
 
     for (;;) {
+        atomic_fetch_add(rounds, 1);
         part_take(&page->clients_open, &slot->counts[COUNT_CLIENTS_OPEN], 100);
         part_change(&page->shadow_memory, memory, 0, 1000);
         part_give_back(&page->clients_open, &slot->counts[COUNT_CLIENTS_OPEN]);
@@ -318,17 +323,19 @@ static void test_wherever_a_worker_is_killed_the_others_parts_remain(void **stat
     struct slot *neighbour = take_slot();
 
     (void)state;
+    rounds = mmap(NULL, sizeof *rounds, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(rounds, MAP_FAILED);
     part_take(&page->clients_open, &neighbour->counts[COUNT_CLIENTS_OPEN], 100);
     part_change(&page->shadow_memory, &neighbour->counts[COUNT_SHADOW_MEMORY], 0, 50);
     for (unsigned i = 0; i < 50; i++) {
         struct slot *slot = take_slot();
-        pid_t        worker = fork();
 
+        atomic_store(rounds, 0);
+        pid_t worker = fork();
         if (worker == 0)
             take_and_give_for_ever(slot);
-        while (cell_get(&slot->counts[COUNT_CLIENTS_OPEN]) == 0)
+        while (atomic_load(rounds) <= 97 * i) /* another moment each time */
             continue;
-        usleep(i * 7);
         kill(worker, SIGKILL);
         waitpid(worker, NULL, 0);
         page_retire_slot(page, slot);
@@ -337,6 +344,7 @@ static void test_wherever_a_worker_is_killed_the_others_parts_remain(void **stat
     }
     part_give_back(&page->clients_open, &neighbour->counts[COUNT_CLIENTS_OPEN]);
     assert_in_range(page->clients_open, 0, 50);
+    munmap((void *)rounds, sizeof *rounds);
 }
 
 /* One time on each leg, and one more towards the second shadow. */
