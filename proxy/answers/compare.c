@@ -5,11 +5,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
+
+#define ORDER_LINES 4096 /* texts with more lines have no order that is looked at */
 
 struct compare_scratch {
     struct spans_scratch *spans;
     struct spans          candidate;
     struct spans          control;
+    uint64_t              lines[2][ORDER_LINES]; /* hashes, sorted */
 };
 
 struct compare_scratch *compare_scratch_new(void)
@@ -98,40 +102,36 @@ static int by_hash(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-#define ORDER_LINES 4096
-
-/* FNV-1a of each line, sorted; answers how many, 0 when there are too many. */
+/* A hash of each line, sorted; answers how many, 0 when there are too many. */
 static size_t line_hashes(const struct text *text, uint64_t *hashes)
 {
-    size_t   count = 0;
-    uint64_t hash = 0xcbf29ce484222325;
+    size_t         count = 0;
+    const uint8_t *line = text->bytes, *end = text->bytes + text->length;
 
-    for (size_t i = 0; i < text->length; i++) {
-        if (text->bytes[i] != '\n') {
-            hash = (hash ^ text->bytes[i]) * 0x100000001b3;
-            continue;
-        }
-        if (count == ORDER_LINES - 1)
+    while (line < end) {
+        const uint8_t *lf = memchr(line, '\n', (size_t)(end - line));
+        size_t         length = (size_t)((lf != NULL ? lf : end) - line);
+        if (count == ORDER_LINES)
             return 0;
-        hashes[count++] = hash;
-        hash = 0xcbf29ce484222325;
+        hashes[count++] = XXH64(line, length, 0);
+        line += length + (lf != NULL);
     }
-    hashes[count++] = hash;
     qsort(hashes, count, sizeof *hashes, by_hash);
     return count;
 }
 
-static bool is_another_order(const struct text *one, const struct text *other)
+static bool is_another_order(struct compare_scratch *scratch, const struct text *one,
+                             const struct text *other)
 {
-    static uint64_t a[ORDER_LINES], b[ORDER_LINES];
-
     if (one->length != other->length)
         return false;
-    size_t count = line_hashes(one, a);
-    return count > 1 && count == line_hashes(other, b) && memcmp(a, b, count * sizeof *a) == 0;
+    size_t count = line_hashes(one, scratch->lines[0]);
+    return count > 1 && count == line_hashes(other, scratch->lines[1]) &&
+           memcmp(scratch->lines[0], scratch->lines[1], count * sizeof scratch->lines[0][0]) == 0;
 }
 
-static enum difference_class class_of(const struct part *primary, const struct part *shadow)
+static enum difference_class class_of(struct compare_scratch *scratch, const struct part *primary,
+                                      const struct part *shadow)
 {
     const struct text *one = &primary->text, *other = &shadow->text;
     size_t             both = one->length < other->length ? one->length : other->length;
@@ -140,7 +140,7 @@ static enum difference_class class_of(const struct part *primary, const struct p
         return DIFFERENCE_STATUS;
     if (one->length != other->length && memcmp(one->bytes, other->bytes, both) == 0)
         return DIFFERENCE_LENGTH;
-    return is_another_order(one, other) ? DIFFERENCE_ORDER : DIFFERENCE_CONTENT;
+    return is_another_order(scratch, one, other) ? DIFFERENCE_ORDER : DIFFERENCE_CONTENT;
 }
 
 /* All of the text differs: the part is not there. */
@@ -190,10 +190,12 @@ static void compare_part(struct compare_scratch *scratch, const struct part *pri
     findings->masked_bytes += spans_bytes(&scratch->control);
     findings->is_noisy |= scratch->candidate.count > 0;
     if (spans_outside(&scratch->candidate, &scratch->control, &outside))
-        candidate_differs(findings, other != NULL ? class_of(primary, other) : DIFFERENCE_CONTENT,
+        candidate_differs(findings,
+                          other != NULL ? class_of(scratch, primary, other) : DIFFERENCE_CONTENT,
                           primary->name, outside.begin);
     if (spans_outside(&scratch->control, &scratch->candidate, &outside))
-        control_differs(findings, twin != NULL ? class_of(primary, twin) : DIFFERENCE_CONTENT);
+        control_differs(findings,
+                        twin != NULL ? class_of(scratch, primary, twin) : DIFFERENCE_CONTENT);
 }
 
 /* Parts that only the candidate or only the control has, and the primary has not. */

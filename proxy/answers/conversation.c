@@ -3,25 +3,14 @@
  */
 #include "conversation.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "answers/http1.h"
-#include "answers/parts.h"
+#include "answers/reply.h"
 #include "answers/resp.h"
 
 #define LEGS_MAX (1 + CONVERSATION_SHADOWS)
-#define PREFIX   32 /* bytes of the client that must say which protocol it speaks */
-
-/* An answer, whole or as far as it came. */
-struct reply {
-    struct reply   *next;
-    struct kept     kept;
-    enum answer_end end;
-    bool            is_there;
-    bool            is_opaque; /* the reader does not understand it */
-};
 
 struct leg {
     union {
@@ -49,13 +38,14 @@ struct conversation {
     bool            is_opaque; /* the rest is one exchange, by size alone */
     bool            is_over;
     bool            is_given_up;
+    enum unfinished_why given_up_why;
     union {
         struct http1_cut http1;
         struct resp_cut  resp;
     } cut;
     struct request *first; /* not reported yet, the oldest first */
     struct request **last;
-    char            prefix[PREFIX]; /* of the client's bytes, while they do not say the protocol */
+    char prefix[FRAMES_PREFIX]; /* of the client's bytes, while they do not say the protocol */
     size_t          prefix_length;
     uint64_t        requests; /* ever */
     uint64_t        reported;
@@ -129,86 +119,6 @@ static const struct request *request_of(const struct conversation *c, uint64_t n
     return request;
 }
 
-static void set_answer(struct conversation *c, struct answer *answer, const struct reply *reply,
-                       struct parts_scratch *parts)
-{
-    struct text text = { 0 };
-
-    answer->is_there = reply != NULL && reply->is_there;
-    answer->part_count = answer->block_count = 0;
-    if (!answer->is_there)
-        return;
-    answer->end = reply->end;
-    answer->length = reply->kept.total;
-    answer->blocks = reply->kept.blocks;
-    answer->block_count = reply->kept.block_count;
-    text = (struct text){ reply->kept.bytes, reply->kept.length };
-    if (c->frames == FRAMES_HTTP1 && !reply->is_opaque)
-        parts_of_http1(parts, answer, &text);
-    else if (c->frames == FRAMES_RESP && !reply->is_opaque)
-        parts_of_resp(answer, &text);
-    else
-        parts_of_bytes(answer, &text);
-}
-
-/* Sizes and ends alone. */
-static void compare_sizes(const struct answer *primary, const struct answer *candidate,
-                          struct comparison *out)
-{
-    *out = (struct comparison){ .result = EXCHANGE_EQUAL, .part = "" };
-    if (!primary->is_there) {
-        out->result = EXCHANGE_UNFINISHED;
-        out->why = UNFINISHED_NO_ANSWER;
-        return;
-    }
-    if (!candidate->is_there)
-        out->class = DIFFERENCE_MISSING;
-    else if (candidate->length != primary->length)
-        out->class = DIFFERENCE_LENGTH;
-    else if (candidate->end != primary->end)
-        out->class = DIFFERENCE_END;
-    else
-        return;
-    out->result = EXCHANGE_DIFFERENT;
-    out->only_candidate[EVIDENCE_ALL] = true;
-    out->only_candidate[EVIDENCE_MISSING] = out->class == DIFFERENCE_MISSING;
-    out->only_candidate[EVIDENCE_END] = out->class == DIFFERENCE_END;
-}
-
-static bool same_bytes(const struct reply *one, const struct reply *other)
-{
-    const struct kept *a = &one->kept, *b = &other->kept;
-
-    return one->is_there && other->is_there && one->end == other->end && a->total == b->total &&
-           a->block_count == b->block_count &&
-           (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0) &&
-           (a->block_count == 0 ||
-            memcmp(a->blocks, b->blocks, a->block_count * sizeof *a->blocks) == 0);
-}
-
-static void compare_replies(struct conversation *c, struct reply *const *replies, size_t shadow,
-                            struct comparison *out)
-{
-    const struct reply *primary = replies[0], *candidate = replies[LEG_OF_SHADOW(shadow)];
-    bool has_control = c->terms.control >= 0 && shadow != (size_t)c->terms.control;
-    const struct reply *control = has_control ? replies[LEG_OF_SHADOW(c->terms.control)] : NULL;
-
-    if (primary != NULL && candidate != NULL && same_bytes(primary, candidate) &&
-        (control == NULL || same_bytes(primary, control)) && (control != NULL) == has_control) {
-        *out = (struct comparison){ .result = EXCHANGE_EQUAL };
-        return;
-    }
-    set_answer(c, &c->terms.scratch->answers[0], primary, c->terms.scratch->parts[0]);
-    set_answer(c, &c->terms.scratch->answers[1], candidate, c->terms.scratch->parts[1]);
-    set_answer(c, &c->terms.scratch->answers[2], control, c->terms.scratch->parts[2]);
-    if (c->terms.only_sizes)
-        compare_sizes(&c->terms.scratch->answers[0], &c->terms.scratch->answers[1], out);
-    else
-        compare_answers(c->terms.scratch->compare, &c->terms.scratch->answers[0],
-                        &c->terms.scratch->answers[1],
-                        has_control ? &c->terms.scratch->answers[2] : NULL, out);
-}
-
 /* Why this leg's missing answer says nothing about its server; false: it does. */
 static bool is_excused(const struct leg *leg, const struct reply *reply, enum unfinished_why *why)
 {
@@ -223,40 +133,62 @@ static bool is_of_no_reader(const struct reply *reply)
     return reply != NULL && reply->is_opaque;
 }
 
+/* The control itself has none. */
+static bool has_control(const struct conversation *c, size_t shadow)
+{
+    return c->terms.control >= 0 && shadow != (size_t)c->terms.control;
+}
+
 /* Without the control's whole answer nobody knows what varies by itself. */
 static bool control_is_cut(const struct conversation *c, struct reply *const *replies,
                            size_t shadow)
 {
     enum unfinished_why why;
 
-    if (c->terms.control < 0 || shadow == (size_t)c->terms.control)
+    if (!has_control(c, shadow))
         return false;
     size_t leg = LEG_OF_SHADOW((size_t)c->terms.control);
     return is_excused(&c->legs[leg], replies[leg], &why);
 }
 
+static struct comparison compare(const struct conversation *c, struct reply *const *replies,
+                                 size_t shadow)
+{
+    static const struct reply nothing;
+    const struct reply_terms  terms = { c->frames, c->terms.only_sizes, c->terms.scratch };
+    const struct reply       *primary = replies[0], *own = replies[LEG_OF_SHADOW(shadow)];
+    const struct reply       *control = NULL;
+    struct comparison         out = { .result = EXCHANGE_UNFINISHED, .why = c->given_up_why };
+
+    if (c->is_given_up || is_excused(&c->legs[LEG_OF_SHADOW(shadow)], own, &out.why) ||
+        is_excused(&c->legs[0], primary, &out.why))
+        return out;
+    if (control_is_cut(c, replies, shadow))
+        return (struct comparison){ .result = EXCHANGE_UNFINISHED, .why = UNFINISHED_CONTROL };
+    if (has_control(c, shadow)) {
+        control = replies[LEG_OF_SHADOW((size_t)c->terms.control)];
+        control = control != NULL ? control : &nothing;
+    }
+    replies_compare(&terms, primary != NULL ? primary : &nothing, own != NULL ? own : &nothing,
+                    control, &out);
+    if (out.result != EXCHANGE_UNFINISHED && (is_of_no_reader(primary) || is_of_no_reader(own)))
+        return (struct comparison){ .result = EXCHANGE_OPAQUE };
+    return out;
+}
+
 static void report(struct conversation *c, struct reply *const *replies, size_t shadow,
                    const char *label)
 {
-    struct exchange     exchange = { .shadow = shadow, .number = c->reported + 1, .label = label };
-    struct comparison  *out = &exchange.comparison;
-    const struct reply *own = replies[LEG_OF_SHADOW(shadow)];
-    bool is_opaque = is_of_no_reader(replies[0]) || is_of_no_reader(own);
+    const struct reply   *own = replies[LEG_OF_SHADOW(shadow)];
+    const struct exchange exchange = {
+        .shadow = shadow,
+        .number = c->reported + 1,
+        .label = label,
+        .comparison = compare(c, replies, shadow),
+        .primary_bytes = replies[0] != NULL ? replies[0]->kept.total : 0,
+        .shadow_bytes = own != NULL ? own->kept.total : 0,
+    };
 
-    if (c->is_given_up || is_excused(&c->legs[LEG_OF_SHADOW(shadow)], own, &out->why))
-        out->result = EXCHANGE_UNFINISHED;
-    else if (is_excused(&c->legs[0], replies[0], &out->why))
-        out->result = EXCHANGE_UNFINISHED;
-    else if (control_is_cut(c, replies, shadow))
-        *out = (struct comparison){ .result = EXCHANGE_UNFINISHED, .why = UNFINISHED_CONTROL };
-    else
-        compare_replies(c, replies, shadow, out);
-    if (c->is_given_up)
-        out->why = c->legs[0].why;
-    if (is_opaque && out->result != EXCHANGE_UNFINISHED)
-        *out = (struct comparison){ .result = EXCHANGE_OPAQUE };
-    exchange.primary_bytes = replies[0] != NULL ? replies[0]->kept.total : 0;
-    exchange.shadow_bytes = own != NULL ? own->kept.total : 0;
     c->terms.on_exchange(c->terms.owner, &exchange);
 }
 
@@ -307,7 +239,7 @@ void conversation_give_up(struct conversation *c, enum unfinished_why why)
     if (c->is_over)
         return;
     c->is_given_up = true;
-    c->legs[0].why = why;
+    c->given_up_why = why;
     if (c->first == NULL)
         report_oldest(c);
     while (c->first != NULL)
@@ -434,25 +366,6 @@ static bool add_request(struct conversation *c, const struct cut_request *facts)
     c->last = &request->next;
     c->requests++;
     return true;
-}
-
-/* Upper-case letters and a blank begin an HTTP request, a star and a digit one of RESP.  FRAMES_AUTO:
- * it takes more bytes to tell. */
-static enum frames frames_of(const char *bytes, size_t length)
-{
-    size_t letters = 0;
-
-    while (letters < length && isupper((unsigned char)bytes[letters]))
-        letters++;
-    if (letters == length)
-        return length < PREFIX ? FRAMES_AUTO : FRAMES_SESSION;
-    if (letters >= 3 && bytes[letters] == ' ')
-        return FRAMES_HTTP1;
-    if (bytes[0] != '*')
-        return FRAMES_SESSION;
-    if (length < 2)
-        return FRAMES_AUTO;
-    return isdigit((unsigned char)bytes[1]) ? FRAMES_RESP : FRAMES_SESSION;
 }
 
 static bool server_speaks_first(const struct conversation *c)

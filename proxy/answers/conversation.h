@@ -20,15 +20,9 @@
 #include <stdint.h>
 
 #include "answers/compare.h"
-#include "answers/cut.h"
+#include "answers/frames.h"
 #include "answers/kept.h"
-
-enum frames {
-    FRAMES_AUTO,    /* by the client's first bytes: HTTP/1, RESP, or the session as a whole */
-    FRAMES_SESSION, /* one exchange */
-    FRAMES_HTTP1,
-    FRAMES_RESP,
-};
+#include "answers/reply.h"
 
 #define CONVERSATION_SHADOWS 16 /* compared ones of a session */
 #define CONVERSATION_AHEAD   4096 /* requests that wait for answers; more make the rest opaque */
@@ -45,20 +39,13 @@ struct exchange {
     uint64_t          shadow_bytes;
 };
 
-/* Memory for comparing; one serves any number of conversations, one after another. */
-struct conversation_scratch {
-    struct compare_scratch *compare;
-    struct parts_scratch   *parts[3]; /* of primary, candidate and control */
-    struct answer           answers[3];
-};
-
 struct conversation_terms {
     enum frames         frames;
     bool                only_sizes; /* compare=size: what was said is not looked at */
     size_t              shadow_count;
     int                 control;    /* the shadow that is the control; -1: none */
     struct kept_budget          *budget;
-    struct conversation_scratch *scratch;
+    struct reply_scratch        *scratch;
     void (*on_exchange)(void *owner, const struct exchange *);
     void *owner;
 };

@@ -31,7 +31,7 @@ struct table {
 
 struct judge {
     struct judge_settings       settings;
-    struct conversation_scratch scratch;
+    struct reply_scratch scratch;
     struct kept_budget          budget;
     struct table               *tables; /* one for each ring */
     size_t                      next_ring;

@@ -103,7 +103,7 @@ static struct part *add_part(struct answer *answer, const char *name, struct tex
     return part;
 }
 
-/* "header x-shop"; a name that occurs again gets a number: "header set-cookie 2".  NULL: no room. */
+/* "header x-shop"; a name that occurs again gets a number: "header set-cookie 002".  NULL: no room. */
 static const char *name_of(struct http1_parts *parts, const struct text *name)
 {
     static const char     prefix[] = "header ";

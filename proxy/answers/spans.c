@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 struct token {
     uint64_t hash;
@@ -66,16 +67,6 @@ static bool add_token(struct tokens *tokens, struct token token)
     return true;
 }
 
-/* FNV-1a: short tokens, and nobody can win anything by a collision but to be called equal. */
-static uint64_t hash_of(const uint8_t *bytes, size_t length)
-{
-    uint64_t hash = 0xcbf29ce484222325;
-
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3;
-    return hash;
-}
-
 static bool tokenize(struct tokens *tokens, const struct text *text)
 {
     tokens->count = 0;
@@ -84,7 +75,7 @@ static bool tokenize(struct tokens *tokens, const struct text *text)
         if (is_inside(text->bytes[begin]))
             while (i < text->length && is_inside(text->bytes[i]))
                 i++;
-        struct token token = { hash_of(text->bytes + begin, i - begin), (uint32_t)begin,
+        struct token token = { XXH64(text->bytes + begin, i - begin, 0), (uint32_t)begin,
                                (uint32_t)i };
         if (!add_token(tokens, token))
             return false;

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define NORMAL_95 1.959963984540054 /* 97.5 % of a normal distribution lie below */
 #define RULE_OF_THREE 3.0 /* nothing in n trials: the rate is below 3/n with 95 % confidence */
@@ -233,9 +234,7 @@ void verdict_sentence(const struct verdict *verdict, const struct evidence *evid
                  100 * verdict->low, 100 * verdict->high);
         break;
     }
-    size_t length = 0;
-    while (length < size && text[length] != '\0')
-        length++;
+    size_t length = strnlen(text, size);
     if (!evidence->has_control && length < size)
         snprintf(text + length, size - length, "; no control: noise is not subtracted");
 }

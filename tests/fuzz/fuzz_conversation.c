@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "answers/conversation.h"
+#include "answers/cut.h"
 #include "answers/parts.h"
 
 #define SHADOWS 2
@@ -21,7 +22,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct conversation_scratch scratch;
+static struct reply_scratch scratch;
 static uint64_t                    reported[SHADOWS];
 
 static void on_exchange(void *owner, const struct exchange *exchange)

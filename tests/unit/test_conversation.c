@@ -14,7 +14,7 @@
 
 #include "answers/parts.h"
 
-static struct conversation_scratch scratch;
+static struct reply_scratch scratch;
 static struct kept_budget          budget = { .max = 64 << 20 };
 static char                        seen[65536]; /* a line for each exchange */
 static size_t                      seen_length;
