@@ -63,6 +63,20 @@ def test_the_readmes_table_of_flags_is_what_the_program_prints():
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.netns
+@pytest.mark.release
+def test_the_readmes_quick_start_does_what_it_says(network):
+    """As it is written, but for the build; its ports are free in a network of its own."""
+    lines = next(block for block in blocks(README, "sh") if "tools/upstream" in block)
+    script = lines.replace("make\n", "").replace("build/release/doppel", binary(release=True))
+    ends = "kill %3; wait %3; kill %1 %2; wait"
+    ran = subprocess.run(["bash", "-m", "-c", script + ends], cwd=ROOT, env=clean_environment(),
+                         timeout=patient(20), capture_output=True, text=True)
+
+    assert "primary: GET /hello" in ran.stdout, ran
+    assert '"result":"mirrored"' in ran.stdout
+
+
 def test_there_are_examples():
     assert len(example_lines()) >= 7
 
