@@ -42,6 +42,13 @@ def assert_all_is_well(mirror):
     assert mirror.log(level="warning") == mirror.log(level="error") == []
 
 
+def wait_for_reset_of(server):
+    """Once it has the client's bytes."""
+    server.connection().wait_received(KIB)
+    server.release()
+    eventually(lambda: server.connection().closed, "it resets")
+
+
 def outcome(mirror, name="shadow0"):
     entry = mirror.shadow(0, name)
     assert entry["lost_bytes"] == 0, entry
@@ -82,9 +89,7 @@ def test_a_shadow_that_resets_before_the_end_was_mirrored_if_nothing_followed(do
     mirror = doppel(server(echo), shadows=[shadow(resetting, "early", **query)])
     client = mirror.connect()
     client.exchange(pattern(KIB))
-    resetting.connection().wait_received(KIB)
-    resetting.release()
-    eventually(lambda: resetting.connection().closed, "it resets")
+    wait_for_reset_of(resetting)
     client.finish()
     assert client.drain() == "fin"
 
@@ -98,9 +103,7 @@ def test_a_shadow_that_resets_before_more_bytes_come_has_failed(doppel, server, 
     mirror = doppel(server(echo), shadows=[resetting])
     client = mirror.connect()
     client.exchange(pattern(KIB))
-    resetting.connection().wait_received(KIB)
-    resetting.release()
-    eventually(lambda: resetting.connection().closed, "it resets")
+    wait_for_reset_of(resetting)
 
     client.exchange(pattern(rest))
 
