@@ -17,12 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/fault.h"
 #include "config/config.h"
 #include "dial/address_iterator.h"
+#include "dial/connecting.h"
 #include "dial/own_listeners.h"
 #include "proxyproto/header_writer.h"
 #include "transport/reactor.h"
@@ -144,28 +143,11 @@ static void remember_error(struct dialling *d, int error)
     remember(d, failure_of(error), strerrordesc_np(error));
 }
 
-/* EADDRNOTAVAIL says that no port is left, or that there is no address to connect from, as without
- * IPv6 (connect(2)).  In the latter case UDP cannot connect either; its ports are others. */
-static bool is_out_of_reach(const struct address *address, int error)
-{
-    if (error != EADDRNOTAVAIL)
-        return error == EAFNOSUPPORT;
-    int  probe = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool fails =
-        probe >= 0 && connect(probe, &address->any, address->length) != 0 && errno == EADDRNOTAVAIL;
-
-    if (probe >= 0)
-        close(probe);
-    return fails;
-}
-
 /* What another address has said tells more than that this one is out of reach. */
-static void remember_attempt(struct dialling *d, const struct address *address, int error)
+static void remember_attempt(struct dialling *d, const struct connecting_failure *failure)
 {
-    if (!is_out_of_reach(address, error))
-        remember_error(d, error);
-    else if (d->failure == FAILURE_NONE)
-        remember(d, FAILURE_UNREACHABLE, "this machine has no address to reach it from");
+    if (!failure->is_out_of_reach || d->failure == FAILURE_NONE)
+        remember(d, failure->failure, failure->why);
 }
 
 /* The failure was the address's own and not this machine's: others come first for a while. */
@@ -233,23 +215,6 @@ static void succeed(struct dialling *d)
     conclude(d);
 }
 
-static void tune_socket(const struct dialling *d, int socket, int family)
-{
-    struct socket_settings settings = d->dialer->settings.sockets;
-
-    if (d->request.user_timeout > 0)
-        settings.user_timeout = d->request.user_timeout;
-    if (d->request.send_buffer > 0)
-        settings.send_buffer = (int)d->request.send_buffer;
-    socket_tune(socket, family, &settings);
-}
-
-/* Either way it goes on by itself (connect(2)). */
-static bool is_under_way(int error)
-{
-    return error == EINPROGRESS || error == EINTR;
-}
-
 static void start_timeout(struct dialling *d)
 {
     if (!ev_is_active(&d->timer))
@@ -262,22 +227,6 @@ static void try_again_soon(struct dialling *d)
     ev_timer_stop(loop_of(d), &d->retry);
     ev_timer_set(&d->retry, RETRY_SECONDS, 0);
     ev_timer_start(loop_of(d), &d->retry);
-}
-
-/* False: d->failure says why the socket cannot have the address that it is to connect from. */
-static bool bind_source(struct dialling *d, int socket, int family)
-{
-    const struct origin_sources sources = {
-        .client = &d->request.origin.client,
-        .target = &target_of(d)->source,
-        .all = &d->dialer->settings.source,
-    };
-    struct fault why;
-
-    if (origin_bind(socket, family, &sources, &why))
-        return true;
-    remember(d, FAILURE_LOCAL, why.text);
-    return false;
 }
 
 /* It has nothing to say before its owner does. */
@@ -302,61 +251,62 @@ static bool leads_back(const struct dialling *d, const struct address *address)
            address_is_own_listener(address, settings->listeners, settings->listener_count);
 }
 
-/* As it is before connect(2); -1: d->failure says why there is none. */
-static int make_socket(struct dialling *d, const struct address *address)
+static struct connecting_terms terms_of(const struct dialling *d)
 {
-    int family = address->any.sa_family;
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const struct dial_request *request = &d->request;
+    struct connecting_terms terms = {
+        .from = {
+            .client = &request->origin.client,
+            .target = &target_of(d)->source,
+            .all = &d->dialer->settings.source,
+        },
+        .settings = d->dialer->settings.sockets,
+    };
 
-    if (fd < 0) {
-        remember_attempt(d, address, errno);
-        return -1;
-    }
-    tune_socket(d, fd, family);
-    if (bind_source(d, fd, family))
-        return fd;
-    close(fd);
-    return -1;
+    if (request->user_timeout > 0)
+        terms.settings.user_timeout = request->user_timeout;
+    if (request->send_buffer > 0)
+        terms.settings.send_buffer = (int)request->send_buffer;
+    return terms;
 }
 
-/* connect(2) has failed at once.  True: it may yet succeed; false: d->failure says why not. */
-static bool may_yet_connect(struct dialling *d, const struct address *address, int error)
+/* It is connected already, as on the loopback interface, or it is under way. */
+static void take_socket(struct dialling *d, int socket)
 {
-    if (error == EAGAIN && address->any.sa_family == AF_UNIX) { /* a full backlog (unix(7)) */
-        start_timeout(d);
-        try_again_soon(d);
-        return true;
-    }
-    remember_attempt(d, address, error);
-    avoid(d);
-    return false;
+    ev_io_set(&d->connecting, socket, EV_WRITE);
+    if (is_done_when_connected(d) && socket_is_connected(socket))
+        succeed(d); /* no event is worth waiting for */
+    else
+        wait_until_connected(d);
 }
 
 /* True: it is connected or may yet be; false: d->failure says why not. */
 static bool try_address(struct dialling *d)
 {
     const struct address *address = address_iterator_address(&d->iterator);
+    struct connecting_failure failure;
+    int socket;
 
     d->last = *address;
     if (leads_back(d, address)) {
         remember(d, FAILURE_LOOP, "the address is one of our own listeners");
         return false;
     }
-    int fd = make_socket(d, address);
-    if (fd < 0)
-        return false;
-    if (connect(fd, &address->any, address->length) != 0 && !is_under_way(errno)) {
-        int error = errno;
-
-        close(fd);
-        return may_yet_connect(d, address, error);
+    const struct connecting_terms terms = terms_of(d);
+    enum connecting result = connecting_start(&socket, address, &terms, &failure);
+    if (result == CONNECTING_STARTED) {
+        take_socket(d, socket);
+        return true;
     }
-    ev_io_set(&d->connecting, fd, EV_WRITE);
-    if (is_done_when_connected(d) && socket_is_connected(fd))
-        succeed(d); /* as on the loopback interface: no event is worth waiting for */
-    else
-        wait_until_connected(d);
-    return true;
+    if (result == CONNECTING_BACKLOG_FULL) {
+        start_timeout(d);
+        try_again_soon(d);
+        return true;
+    }
+    remember_attempt(d, &failure);
+    if (result == CONNECTING_FAILED)
+        avoid(d);
+    return false;
 }
 
 /* Goes on until something is under way, or nothing is left to try. */
@@ -433,21 +383,15 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     }
 }
 
-/* Why it is not connected: SO_ERROR tells that once (connect(2), EINPROGRESS).  0: nobody knows yet. */
-static int take_error(int socket)
+/* Why it is not connected, if the kernel knows: d->failure says it.  False: it does not know (yet). */
+static bool remember_connect_failure(struct dialling *d)
 {
-    int       error = 0;
-    socklen_t length = sizeof error;
+    struct connecting_failure failure;
 
-    return getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
-}
-
-static void remember_connect_error(struct dialling *d, int error)
-{
-    if (error == ETIMEDOUT)
-        remember(d, FAILURE_CONNECT_TIMEOUT, strerrordesc_np(error));
-    else
-        remember_error(d, error);
+    if (!connecting_failed(d->connecting.fd, &failure))
+        return false;
+    remember(d, failure.failure, failure.why);
+    return true;
 }
 
 /* The socket is writable, or it has failed. */
@@ -460,12 +404,9 @@ static void on_connect(struct ev_loop *loop, ev_io *watcher, int events)
         go_through(d);
         return;
     }
-    int error = take_error(watcher->fd);
-    if (error == 0 && (events & EV_ERROR))
-        error = ENOMEM; /* epoll_ctl(2) failed: libev has stopped the watcher */
-    if (error == 0)
-        error = ENOTCONN; /* nobody knows why */
-    remember_connect_error(d, error);
+    /* Without a reason: epoll_ctl(2) failed and libev has stopped the watcher, or nobody knows. */
+    if (!remember_connect_failure(d))
+        remember_error(d, events & EV_ERROR ? ENOMEM : ENOTCONN);
     lose_attempt(d);
 }
 
@@ -476,11 +417,7 @@ static enum io proceed(struct dialling *d)
         return IO_AGAIN;
     if (socket_is_connected(d->connecting.fd))
         return send_header(d);
-    int error = take_error(d->connecting.fd);
-    if (error == 0)
-        return IO_AGAIN;
-    remember_connect_error(d, error);
-    return IO_FAILED;
+    return remember_connect_failure(d) ? IO_FAILED : IO_AGAIN;
 }
 
 /* After a pause of the whole process timers ring first: what has happened meanwhile counts. */
