@@ -1,14 +1,12 @@
 /*
- * dns_cache.c — one entry for each name of the configuration, with its addresses, questions and waits.
+ * dns_cache.c — one entry for each name of the configuration, with its questions and waits.
  *
  *     dns_cache_find ──due──▶ ask ──▶ the hosts file ──else──▶ one question for each family
  *                                                                      │ on_lookup
  *          dns_cache_wait ──▶ waits ◀──tell── the last answer, or the first good one and GRACE ◀┘
  *
- * Each family has its own addresses: what went wrong with one does not touch the other.  A family
- * loses its addresses only when a server says that it has none, while the other has some; any other
- * bad news leaves what was known.  (That includes "no such name": during an outage name servers are
- * known to say so.)
+ * dns/dns_entry.c keeps what is known of a name and decides when it is due.  This file asks: it holds
+ * the questions of a round, the place in the search list and those who wait.
  */
 #include "dns/dns_cache.h"
 
@@ -24,52 +22,33 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "dns/hosts.h"
+#include "dns/dns_entry.h"
 #include "dns/resolver.h"
 #include "dns/search.h"
-#include "shared/page.h"
-#include "shared/shared_dns.h"
 
 #define GRACE_SECONDS       0.05 /* for the other family, once one has answered (RFC 8305, 3) */
-#define PAUSE_MIN_SECONDS 0.5  /* between failures: long enough not to be a storm, ... */
-#define PAUSE_MAX_SECONDS  5.0  /* ... short enough to see a name that has just been made */
-#define HALF_MAX_SECONDS   30.0 /* for a family that fails while the other answers */
 #define RENEW_SECONDS       1.0  /* resolv.conf is looked at this often, while names are in use */
 
-_Static_assert(RESOLVER_ADDRESSES <= DNS_ADDRESSES && SHARED_DNS_ADDRESSES <= DNS_ADDRESSES,
-               "a branch holds whatever is learnt");
-
-/* What is known of a name in one family, and the question under way. */
-struct branch {
+/* About a name in one family. */
+struct question {
     struct name   *name;
-    struct lookup *lookup;  /* NULL: none */
-    enum lookup_result result; /* of the latest question */
-    double         expires;
-    size_t         count;
-    struct address addresses[DNS_ADDRESSES];
+    int            family;
+    struct lookup *lookup; /* NULL: it is answered, or was never asked */
 };
 
-enum { IPV4, IPV6, BRANCHES };
-
 struct name {
-    struct name   *next;
-    struct dns_cache  *cache;
-    struct branch  branches[BRANCHES];
-    struct link    waits;
-    ev_timer       grace;
-    double         due;         /* not asked for before */
-    bool           is_outdated; /* servers changed while they were asked */
-    bool           found;       /* in this round of questions */
-    enum lookup_result failure; /* the worst of this round */
-    const char    *why_not;
-    size_t         place;       /* in the search list */
-    double         deadline;    /* after it, no further name of the list is asked for */
-    char           asked[HOST_TEXT]; /* now, or last */
-    char           complete[HOST_TEXT]; /* what the log has said it stands for; "": nothing yet */
-    unsigned       failures;    /* rounds in a row */
-    unsigned       halves;      /* likewise, in which only one family failed */
-    bool           is_stale;    /* counted as such */
-    char           host[];
+    struct name      *next;
+    struct dns_cache *cache;
+    struct dns_entry  entry;
+    struct question   questions[DNS_FAMILIES];
+    struct link       waits;
+    ev_timer          grace;
+    bool              is_outdated; /* servers changed while they were asked */
+    size_t            place;       /* in the search list */
+    double            deadline;    /* after it, no further name of the list is asked for */
+    char              asked[HOST_TEXT]; /* now, or last */
+    char              complete[HOST_TEXT]; /* what the log has said it stands for; "": nothing */
+    char              host[];
 };
 
 struct dns_wait {
@@ -88,140 +67,15 @@ struct dns_cache {
     double               renewal; /* when resolv.conf is to be looked at */
 };
 
-static int family_of(const struct branch *branch)
-{
-    return branch == &branch->name->branches[IPV4] ? AF_INET : AF_INET6;
-}
-
-/* --- what is known ----------------------------------------------------------------------- */
-
 static bool is_asking(const struct name *name)
 {
-    return name->branches[IPV4].lookup != NULL || name->branches[IPV6].lookup != NULL;
+    return name->questions[0].lookup != NULL || name->questions[1].lookup != NULL;
 }
 
-static bool holds(const struct dns_answer *answer, const struct address *address)
+static void answer_of(struct name *name, struct dns_answer *answer)
 {
-    for (size_t i = 0; i < answer->count; i++) {
-        if (address_equal(&answer->addresses[i], address))
-            return true;
-    }
-    return false;
-}
-
-static void add_branch(struct dns_answer *answer, const struct branch *branch, double stale_since)
-{
-    if (branch->expires <= stale_since)
-        return;
-    for (size_t i = 0; i < branch->count && answer->count < DNS_ADDRESSES; i++) {
-        if (!holds(answer, &branch->addresses[i]))
-            answer->addresses[answer->count++] = branch->addresses[i];
-    }
-}
-
-/* IPv4 first, because it is what works nearly everywhere; within a family as the server said. */
-static void answer_of(const struct name *name, struct dns_answer *answer)
-{
-    double stale_since = clock_now() - name->cache->config->dns_stale;
-
-    answer->count = 0;
+    dns_entry_answer(&name->entry, answer);
     answer->renewing = is_asking(name);
-    for (size_t i = 0; i < BRANCHES; i++)
-        add_branch(answer, &name->branches[i], stale_since);
-    answer->why_not = answer->count > 0 ? "" : name->why_not;
-}
-
-static void set_stale(struct name *name, bool is_stale)
-{
-    if (name->is_stale != is_stale)
-        cell_add(&name->cache->slot->counts[COUNT_DNS_STALE], is_stale ? 1 : (uint64_t)-1);
-    name->is_stale = is_stale;
-}
-
-/* --- a round of questions ---------------------------------------------------------------- */
-
-static double kept_seconds(const struct dns_cache *cache, unsigned ttl)
-{
-    double seconds = ttl < cache->config->dns_ttl_max ? ttl : cache->config->dns_ttl_max;
-
-    return seconds > cache->config->dns_ttl_min ? seconds : cache->config->dns_ttl_min;
-}
-
-static double pause_seconds(unsigned failures, double max)
-{
-    double seconds = PAUSE_MIN_SECONDS;
-
-    for (unsigned i = 1; i < failures && seconds < max; i++)
-        seconds *= 2;
-    return seconds < max ? seconds : max;
-}
-
-static void learn(struct branch *branch, const struct address *addresses, size_t count,
-                  unsigned ttl)
-{
-    struct name *name = branch->name;
-
-    branch->expires = clock_now() + kept_seconds(name->cache, ttl);
-    branch->count = count;
-    memcpy(branch->addresses, addresses, count * sizeof addresses[0]);
-    if (!name->found || branch->expires < name->due)
-        name->due = branch->expires;
-    name->found = true;
-    branch->result = LOOKUP_OK;
-}
-
-/* For workers that start when nobody can be asked.  What the hosts file says they read themselves. */
-static void tell_others(const struct branch *branch)
-{
-    struct shared_dns_answer answer = { .expires = branch->expires };
-
-    answer.count = branch->count < SHARED_DNS_ADDRESSES ? branch->count : SHARED_DNS_ADDRESSES;
-    memcpy(answer.addresses, branch->addresses, answer.count * sizeof answer.addresses[0]);
-    shared_dns_store(branch->name->cache->shared_dns, branch->name->host, family_of(branch),
-                     &answer);
-}
-
-static void note_failure(struct branch *branch, enum lookup_result result, const char *why_not)
-{
-    struct name *name = branch->name;
-
-    branch->result = result;
-    if (result >= name->failure) {
-        name->failure = result;
-        name->why_not = why_not;
-    }
-}
-
-static void count_round(const struct name *name)
-{
-    static const enum counter counters[] = {
-        [LOOKUP_OK] = COUNT_DNS_OK,
-        [LOOKUP_NOT_FOUND] = COUNT_DNS_NOT_FOUND,
-        [LOOKUP_TIMEOUT] = COUNT_DNS_TIMEOUT,
-        [LOOKUP_FAILED] = COUNT_DNS_FAILED,
-    };
-
-    cell_add(&name->cache->slot->counts[counters[name->found ? LOOKUP_OK : name->failure]], 1);
-}
-
-/* A family that failed is not left out for as long as the other's answer is good. */
-static void settle_branches(struct name *name)
-{
-    bool is_half = false;
-
-    for (size_t i = 0; i < BRANCHES; i++) {
-        struct branch *branch = &name->branches[i];
-        if (branch->result == LOOKUP_NOT_FOUND && branch->count > 0) {
-            branch->count = 0;
-            tell_others(branch);
-        }
-        if (branch->result == LOOKUP_TIMEOUT || branch->result == LOOKUP_FAILED)
-            is_half = true;
-    }
-    name->halves = is_half ? name->halves + 1 : 0;
-    double soon = clock_now() + pause_seconds(name->halves, HALF_MAX_SECONDS);
-    if (is_half && soon < name->due)
-        name->due = soon;
 }
 
 /* What a short name stands for is worth a line, whenever it is another one. */
@@ -234,40 +88,14 @@ static void say_complete(struct name *name)
     memcpy(name->complete, name->asked, sizeof name->complete);
 }
 
-static void round_succeeded(struct name *name)
-{
-    settle_branches(name);
-    say_complete(name);
-    if (name->failures > 0)
-        log_info("names", "name_resolves", "name=%s failures=%u", name->host, name->failures);
-    name->failures = 0;
-    set_stale(name, false);
-}
-
-static void round_failed(struct name *name)
-{
-    struct dns_answer answer;
-
-    name->due = clock_now() + pause_seconds(++name->failures, PAUSE_MAX_SECONDS);
-    if (name->failure == LOOKUP_NOT_FOUND && name->place > 1)
-        name->why_not = "no such name, nor with the search list of resolv.conf";
-    answer_of(name, &answer);
-    set_stale(name, answer.count > 0);
-    if (name->failures == 1)
-        log_warning("names", answer.count > 0 ? "name_stale" : "name_unresolved", "name=%s why=%s",
-                    name->host, name->why_not);
-}
-
 static void end_round(struct name *name)
 {
     ev_timer_stop(name->cache->loop, &name->grace);
-    count_round(name);
-    if (name->found)
-        round_succeeded(name);
-    else
-        round_failed(name);
+    if (dns_entry_is_found(&name->entry))
+        say_complete(name);
+    dns_entry_end(&name->entry, name->place > 1);
     if (name->is_outdated)
-        name->due = 0;
+        dns_entry_make_due(&name->entry);
     name->is_outdated = false;
 }
 
@@ -304,65 +132,35 @@ static bool ask_next(struct name *);
 
 static void on_lookup(void *owner, const struct lookup_answer *answer)
 {
-    struct branch *branch = owner;
-    struct name *name = branch->name;
+    struct question *question = owner;
+    struct name     *name = question->name;
 
-    branch->lookup = NULL;
-    if (answer->result == LOOKUP_OK) {
-        learn(branch, answer->addresses, answer->count, answer->ttl);
-        tell_others(branch);
-    } else {
-        note_failure(branch, answer->result, answer->why_not);
-    }
+    question->lookup = NULL;
+    dns_entry_hear(&name->entry, question->family, answer);
     if (is_asking(name)) {
-        if (name->found)
+        if (dns_entry_is_found(&name->entry))
             ev_timer_start(name->cache->loop, &name->grace);
         return;
     }
-    if (!name->found && name->failure == LOOKUP_NOT_FOUND && ask_next(name))
+    if (dns_entry_is_absent(&name->entry) && ask_next(name))
         return;
     end_round(name);
     tell(name);
 }
 
-static bool uses(const struct dns_cache *cache, size_t branch)
-{
-    enum dns_family family = cache->config->dns_family;
-
-    return family == DNS_ANY || (family == DNS_IPV4) == (branch == IPV4);
-}
-
-/* The file is the whole truth about a name that is in it, and has no TTL. */
-static void ask_hosts(struct name *name)
-{
-    const struct dns_cache *cache = name->cache;
-    struct address found[DNS_ADDRESSES];
-    size_t count = hosts_find(cache->config->hosts, name->host, found, DNS_ADDRESSES);
-
-    for (size_t i = 0; i < BRANCHES; i++) {
-        struct address some[DNS_ADDRESSES];
-        size_t some_count = 0;
-        for (size_t k = 0; k < count; k++) {
-            if (uses(cache, i) && (found[k].any.sa_family == AF_INET) == (i == IPV4))
-                some[some_count++] = found[k];
-        }
-        if (some_count > 0)
-            learn(&name->branches[i], some, some_count, 0);
-        else
-            name->branches[i].result = LOOKUP_NOT_FOUND;
-    }
-}
-
 static void ask_servers(struct name *name)
 {
-    for (size_t i = 0; i < BRANCHES; i++) {
-        struct branch *branch = &name->branches[i];
-        if (!uses(name->cache, i))
+    static const struct lookup_answer no_memory = { .result = LOOKUP_FAILED,
+                                                    .why_not = "no memory" };
+
+    for (size_t i = 0; i < DNS_FAMILIES; i++) {
+        struct question *question = &name->questions[i];
+        if (!dns_entry_wants(&name->entry, question->family))
             continue;
-        branch->lookup = resolver_lookup(name->cache->resolver, name->asked, family_of(branch),
-                                         on_lookup, branch);
-        if (branch->lookup == NULL)
-            note_failure(branch, LOOKUP_FAILED, "no memory");
+        question->lookup = resolver_lookup(name->cache->resolver, name->asked, question->family,
+                                           on_lookup, question);
+        if (question->lookup == NULL)
+            dns_entry_hear(&name->entry, question->family, &no_memory);
     }
 }
 
@@ -375,21 +173,19 @@ static bool ask_next(struct name *name)
     if ((name->place > 0 && clock_now() >= name->deadline) ||
         !search_next(search, name->host, &name->place, name->asked))
         return false;
-    name->failure = LOOKUP_OK;
+    dns_entry_begin(&name->entry);
     ask_servers(name);
     return is_asking(name);
 }
 
 static void ask(struct name *name)
 {
-    name->found = false;
-    name->failure = LOOKUP_OK;
+    dns_entry_begin(&name->entry);
     name->place = 0;
     name->deadline = clock_now() + name->cache->config->dns_timeout;
     memcpy(name->asked, name->host, strlen(name->host) + 1);
     ev_timer_set(&name->grace, GRACE_SECONDS, 0.0);
-    ask_hosts(name);
-    if (name->found || !ask_next(name))
+    if (dns_entry_read_hosts(&name->entry) || !ask_next(name))
         end_round(name);
 }
 
@@ -404,23 +200,6 @@ static struct name *find(const struct dns_cache *cache, const char *host)
     return name;
 }
 
-/* What other workers have learnt serves until we have asked ourselves, which is due at once. */
-static void hear_from_others(struct name *name)
-{
-    struct shared_dns_answer answer;
-
-    for (size_t i = 0; i < BRANCHES; i++) {
-        struct branch *branch = &name->branches[i];
-
-        if (!uses(name->cache, i) ||
-            !shared_dns_find(name->cache->shared_dns, name->host, family_of(branch), &answer))
-            continue;
-        branch->expires = answer.expires;
-        branch->count = answer.count;
-        memcpy(branch->addresses, answer.addresses, answer.count * sizeof answer.addresses[0]);
-    }
-}
-
 /* The configuration bounds how many there are.  NULL: no memory. */
 static struct name *add(struct dns_cache *cache, const char *host)
 {
@@ -431,14 +210,13 @@ static struct name *add(struct dns_cache *cache, const char *host)
         return NULL;
     name->next = cache->first;
     name->cache = cache;
-    name->why_not = "";
-    for (size_t i = 0; i < BRANCHES; i++)
-        name->branches[i].name = name;
+    name->questions[0] = (struct question){ .name = name, .family = AF_INET };
+    name->questions[1] = (struct question){ .name = name, .family = AF_INET6 };
     list_start(&name->waits);
     ev_init(&name->grace, on_grace);
     name->grace.data = name;
     memcpy(name->host, host, size);
-    hear_from_others(name);
+    dns_entry_init(&name->entry, name->host, cache->config, cache->slot, cache->shared_dns);
     cache->first = name;
     return name;
 }
@@ -453,8 +231,8 @@ static void name_free(struct name *name)
 {
     end_waits(name);
     ev_timer_stop(name->cache->loop, &name->grace);
-    for (size_t i = 0; i < BRANCHES; i++)
-        lookup_cancel(name->branches[i].lookup);
+    for (size_t i = 0; i < DNS_FAMILIES; i++)
+        lookup_cancel(name->questions[i].lookup);
     free(name);
 }
 
@@ -469,7 +247,7 @@ static void follow_resolv_conf(struct dns_cache *cache)
     if (!resolver_renew(cache->resolver))
         return;
     for (struct name *name = cache->first; name != NULL; name = name->next) {
-        name->due = 0;
+        dns_entry_make_due(&name->entry);
         name->is_outdated = is_asking(name);
     }
 }
@@ -487,13 +265,9 @@ bool dns_cache_find(struct dns_cache *cache, const char *host, struct dns_answer
         answer->why_not = "no memory";
         return true;
     }
-    if (!is_asking(name) && clock_now() >= name->due)
+    if (!is_asking(name) && dns_entry_is_due(&name->entry))
         ask(name);
     answer_of(name, answer);
-    if (answer->count == 0 && name->is_stale) {
-        set_stale(name, false);
-        log_warning("names", "name_unresolved", "name=%s why=%s", name->host, name->why_not);
-    }
     return answer->count > 0 || !is_asking(name);
 }
 
