@@ -50,7 +50,8 @@ struct resolver {
     struct ev_loop      *loop;
     const struct config *config;
     struct servers       servers;
-    struct channel      *channel; /* asks them */
+    struct servers       unusable; /* the last ones that no channel could be made for */
+    struct channel      *channel;  /* asks the servers */
     struct lookup       *lookups;
 };
 
@@ -295,12 +296,17 @@ bool resolver_renew(struct resolver *resolver)
 
     if (!has_changed(resolver, &now))
         return false;
+    const struct servers before = resolver->servers;
     resolver->servers = now;
     struct channel *fresh = channel_new(resolver->loop, resolver->config, &resolver->servers, &why);
-    if (fresh == NULL) {
-        log_warning("names", "servers_unusable", "why=%s", why.text);
+    if (fresh == NULL) { /* there may be memory the next time */
+        resolver->servers = before;
+        if (!servers_are_equal(&now, &resolver->unusable))
+            log_warning("names", "servers_unusable", "why=%s", why.text);
+        resolver->unusable = now;
         return false;
     }
+    resolver->unusable = (struct servers){ 0 };
     channel_replace(fresh, resolver->channel);
     resolver->channel = fresh;
     log_info("names", "servers_changed", "servers=%s search=%zu", now.text, now.search.count);

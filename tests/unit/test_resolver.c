@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <ares.h>
 #include <cmocka.h>
 #include <ev.h>
 
@@ -503,6 +504,33 @@ static void test_N16_changed_servers_are_asked_and_the_old_ones_finish(void **st
     assert_int_equal(old.result, LOOKUP_TIMEOUT);
 }
 
+/* c-ares finds no memory for the next channel. */
+static bool channel_fails;
+
+int __real_ares_init_options(ares_channel *, struct ares_options *, int mask);
+int __wrap_ares_init_options(ares_channel *, struct ares_options *, int mask);
+
+int __wrap_ares_init_options(ares_channel *channel, struct ares_options *options, int mask)
+{
+    return channel_fails ? ARES_ENOMEM : __real_ares_init_options(channel, options, mask);
+}
+
+static void test_N16_changed_servers_that_cannot_be_used_yet_are_tried_again(void **state)
+{
+    uint16_t port = server.port;
+
+    (void)state;
+    write_resolv_conf(1);
+    assert_true(resolver_renew(resolver));
+    write_resolv_conf(port);
+    channel_fails = true;
+    assert_false(resolver_renew(resolver));
+    assert_false(resolver_renew(resolver));
+    channel_fails = false;
+    assert_true(resolver_renew(resolver));
+    assert_int_equal(look_up("both.test", AF_INET).count, 1);
+}
+
 static void test_N16_a_file_that_is_being_written_changes_nothing(void **state)
 {
     (void)state;
@@ -584,6 +612,7 @@ int main(void)
         TEST(test_an_owner_may_look_up_from_its_callback),
         TEST(test_sockets_are_closed_on_exec_and_gone_after_the_answer),
         TEST(test_N16_changed_servers_are_asked_and_the_old_ones_finish),
+        TEST(test_N16_changed_servers_that_cannot_be_used_yet_are_tried_again),
         TEST(test_N16_a_file_that_is_being_written_changes_nothing),
         TEST(test_given_servers_are_asked_instead_of_the_files),
         TEST(test_a_file_that_cannot_be_used_is_a_fault),
