@@ -299,7 +299,7 @@ static size_t cut_answer(struct conversation *c, struct leg *leg, const uint8_t 
     size_t   taken = 0;
     enum cut what;
 
-    if (leg->open == NULL && leg->begun == c->requests &&
+    if (leg->open == NULL && leg->begun >= c->requests &&
         (c->frames != FRAMES_RESP || bytes[0] != '>')) {
         become_opaque(c); /* an answer to nothing, as a timeout sends it */
         return 0;
@@ -342,7 +342,7 @@ void conversation_leg_ends(struct conversation *c, size_t number, enum leg_end e
 {
     struct leg *leg = &c->legs[number];
 
-    if (c->is_over || leg->end != LEG_OPEN)
+    if (c->is_over || leg->end != LEG_OPEN || end == LEG_OPEN)
         return;
     leg->end = end;
     leg->why = why;

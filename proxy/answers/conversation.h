@@ -66,6 +66,7 @@ void conversation_free(struct conversation *); /* NULL is fine; reports nothing 
 
 void conversation_request(struct conversation *, const uint8_t *bytes, size_t length);
 void conversation_answer(struct conversation *, size_t leg, const uint8_t *bytes, size_t length);
+/* A leg ends once: what is said of it afterwards, or that it is open, is passed over. */
 void conversation_leg_ends(struct conversation *, size_t leg, enum leg_end, enum unfinished_why);
 /* The session is over: every exchange that is still open is reported as it stands. */
 void conversation_end(struct conversation *);
