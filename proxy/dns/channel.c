@@ -247,9 +247,7 @@ static int use_servers(const struct channel *channel, const struct config *confi
 
     if (servers->count == 0)
         return ARES_SUCCESS;
-    snprintf(text, sizeof text, "%s", servers->text);
-    if (servers->zoned_count > 0 && ARES_VERSION < KNOWS_ZONES)
-        servers_without_zones(servers, text);
+    servers_write(servers, ARES_VERSION >= KNOWS_ZONES || servers->zoned_count == 0, text);
     int status = ares_set_servers_ports_csv(channel->ares, text);
     return were_named(config) ? status : ARES_SUCCESS;
 }

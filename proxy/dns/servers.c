@@ -72,17 +72,25 @@ bool servers_read(struct servers *servers, const char *path)
     return true;
 }
 
-void servers_without_zones(const struct servers *servers, char text[SERVERS_TEXT])
+void servers_write(const struct servers *servers, bool zones, char text[SERVERS_TEXT])
 {
-    size_t length = 0;
+    const char *zone = "";
+    size_t zone_length = 0;
 
-    for (const char *from = servers->text; *from != '\0';) {
-        if (*from == '%')
-            from += strcspn(from, "],");
-        else
-            text[length++] = *from++;
+    for (const char *from = servers->text;; from++) {
+        if (*from == '%') {
+            zone = from;
+            zone_length = strcspn(from, "],");
+            from += zone_length;
+        }
+        if (*from == ',' || *from == '\0') {
+            text = mempcpy(text, zone, zones ? zone_length : 0);
+            zone_length = 0;
+        }
+        *text++ = *from;
+        if (*from == '\0')
+            return;
     }
-    text[length] = '\0';
 }
 
 void servers_set_zone(const struct servers *servers, struct address *server)

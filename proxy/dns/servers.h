@@ -32,8 +32,9 @@ void servers_set(struct servers *, const struct address_list *);
  * its search list.
  * False: it cannot be read; errno says why. */
 bool servers_read(struct servers *, const char *path);
-/* The same text without interfaces, for a c-ares that does not know them. */
-void servers_without_zones(const struct servers *, char text[SERVERS_TEXT]);
+/* The text as c-ares reads it (ares_set_servers_csv(3)), with interfaces behind the ports,
+ * "[fe80::2]:53%eth0", or without them, for a c-ares that does not know them. */
+void servers_write(const struct servers *, bool zones, char text[SERVERS_TEXT]);
 /* Gives a link-local server's address the interface that was named with it. */
 void servers_set_zone(const struct servers *, struct address *);
 bool servers_are_equal(const struct servers *, const struct servers *);
